@@ -1,0 +1,125 @@
+"""Signing keys, key files and the appliance's identity.
+
+Owns Ed25519 (RFC 8032) signing and the files keys live in (0600, written whole or not at all). Holds no
+policy about who may use a key. Key files are for this machine only: nothing here is ever sent.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from transport.commits import CommitRecord, SignedCommit, encode_commit
+from transport.errors import IntegrityError, KeyFileError
+
+_COMMIT_CONTEXT = b"pilulier/sign/commit/1\0"
+_CERTIFICATE_CONTEXT = b"pilulier/sign/curve-certificate/1\0"
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """An Ed25519 private key (32-byte seed). Its repr shows the public half only."""
+
+    seed: bytes
+
+    def __repr__(self) -> str:
+        return f"SigningKey(public={self.public.hex()})"
+
+    @classmethod
+    def generate(cls) -> SigningKey:
+        """A new random key."""
+        return cls(os.urandom(32))
+
+    @property
+    def public(self) -> bytes:
+        """The 32-byte public half."""
+        return (
+            Ed25519PrivateKey.from_private_bytes(self.seed)
+            .public_key()
+            .public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        )
+
+    def sign_commit(self, record: CommitRecord) -> SignedCommit:
+        """The record with its signature."""
+        data = encode_commit(record)
+        return SignedCommit(data, Ed25519PrivateKey.from_private_bytes(self.seed).sign(_COMMIT_CONTEXT + data))
+
+    def certify(self, curve_key: bytes, issued_ms: int) -> Certificate:
+        """The appliance's identity vouches for one of its CURVE keys (32 bytes)."""
+        body = _CERTIFICATE_CONTEXT + curve_key + issued_ms.to_bytes(8, "big")
+        return Certificate(curve_key, issued_ms, Ed25519PrivateKey.from_private_bytes(self.seed).sign(body))
+
+
+class Certificate(msgspec.Struct, frozen=True, array_like=True):
+    """A CURVE key signed by the appliance's identity."""
+
+    curve_key: bytes
+    issued_ms: int
+    signature: bytes
+
+
+def _verified(public: bytes, signature: bytes, body: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, body)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def verify_commit(public: bytes, commit: SignedCommit) -> CommitRecord:
+    """The record of a commit whose signature holds under `public`; IntegrityError otherwise."""
+    record = commit.decoded()
+    if not _verified(public, commit.signature, _COMMIT_CONTEXT + commit.record):
+        raise IntegrityError(f"snapshot {record.number} does not carry this machine's signature")
+    return record
+
+
+def verify_certificate(identity: bytes, certificate: Certificate) -> None:
+    """IntegrityError unless `identity` (32-byte public key) signed the certificate."""
+    body = _CERTIFICATE_CONTEXT + certificate.curve_key + certificate.issued_ms.to_bytes(8, "big", signed=False)
+    if not _verified(identity, certificate.signature, body):
+        raise IntegrityError("the appliance's connection key is not certified by the identity in the enrolment code")
+
+
+def write_key_file(path: Path, content: bytes) -> None:
+    """Write a secret so that only its owner reads it, whole or not at all."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read_key_file(path: Path, limit: int = 65536) -> bytes:
+    """A secret file's bytes; KeyFileError when missing, too long, or readable by others than its owner."""
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            if os.name == "posix" and stat.S_IMODE(status.st_mode) & 0o077:
+                raise KeyFileError(
+                    f"{path} can be read by others (mode {stat.S_IMODE(status.st_mode):04o}): run chmod 600 on it"
+                )
+            content = file.read(limit + 1)
+    except FileNotFoundError:
+        raise KeyFileError(f"{path} does not exist") from None
+    except OSError as error:
+        raise KeyFileError(f"{path} cannot be read: {error.strerror}") from None
+    if len(content) > limit:
+        raise KeyFileError(f"{path} is longer than {limit} bytes: not a key file")
+    return content

@@ -1,0 +1,440 @@
+"""Every message of the protocol: typed, bounded, versioned.
+
+A message travels as two ZeroMQ frames: a msgpack header (one of the structs below, tagged by its class name)
+and a payload, empty except where a docstring says otherwise. Decoding is strict: unknown tags, unknown or
+missing fields and trailing bytes are errors. The table of who may say what, and when, is in
+`transport.session`; PROTOCOL.md is checked against both by a test. Nothing in a message says who the sender
+is: that comes from the authenticated channel.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from transport.commits import SignedCommit, StoredCommit
+from transport.errors import DecodeError
+from transport.extents import ExtentPage, VersionRecord
+from transport.keys import Certificate
+from transport.names import (
+    MESSAGE_LIMIT,
+    PathId,
+    SegmentId,
+    VersionId,
+)
+from transport.tree import EntryBatch, EntryPage
+
+Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Text = Annotated[str, Meta(max_length=500)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+_T = TypeVar("_T")
+
+IDS_PER_MESSAGE: Final = 4096
+"""Ids in one list at most."""
+FETCH_LIMIT: Final = 64
+"""Segments that one FetchSegments may name."""
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Base of all messages."""
+
+
+class Enrol(Message):
+    """Agent, on the enrolment endpoint: register this machine under a one-time token."""
+
+    protocol: int
+    token: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    curve_key: Hash
+    signing_key: Hash
+    vault: Id
+    installation: Id
+    agent_version: Text
+    platform: Text
+
+
+class Enrolled(Message):
+    """Appliance: the machine exists; its id is also its repository's."""
+
+    machine: Id
+    name: Text
+    contract: Text
+    certificate: Certificate
+
+
+class Hello(Message):
+    """Agent: first message on a connection."""
+
+    protocol: int
+    agent_version: Text
+    platform: Text
+    pid: Count
+    installation: Id
+
+
+class Welcome(Message):
+    """Appliance: the connection is served. `heartbeat_s` without a message either way means a dead peer."""
+
+    protocol: int
+    machine: Id
+    name: Text
+    contract: Text
+    vault: Id
+    paused: bool
+    over_quota: bool
+    retention_floor_days: int
+    heartbeat_s: int
+    certificate: Certificate
+    head: SignedCommit | None
+
+
+class Refused(Message):
+    """Appliance: no, and why, in a sentence for people. `code` is stable; `seq` names the message it answers."""
+
+    code: Text
+    reason: Text
+    seq: Count = 0
+
+
+class Ping(Message):
+    """Either side: are you there?"""
+
+
+class Pong(Message):
+    """Answer to Ping."""
+
+
+class BackupBegin(Message):
+    """Agent: start, or after a broken connection resume, upload session `session` on top of commit `head`."""
+
+    session: Id
+    head: Hash
+
+
+class BackupBegun(Message):
+    """Appliance: numbers up to `received_upto` of this session are durable; `credit_bytes` may be unacknowledged."""
+
+    received_upto: Count
+    credit_bytes: Count
+    held_count: Count
+    """Uncommitted segments of earlier sessions that may be used without sending them again (see Held)."""
+
+
+class HeldQuery(Message):
+    """Agent: which uncommitted segments are held, after id `after`?"""
+
+    after: Id
+
+
+class Held(Message):
+    """Appliance: uncommitted segments it holds for this machine, ascending; an empty list ends them."""
+
+    segments: Annotated[list[SegmentId], Meta(max_length=IDS_PER_MESSAGE)]
+
+
+class HasVersions(Message):
+    """Agent: can these versions serve as bases? Asked before a delta is made."""
+
+    versions: Annotated[list[VersionId], Meta(max_length=IDS_PER_MESSAGE)]
+
+
+class Versions(Message):
+    """Appliance: those of the asked versions that it holds."""
+
+    held: Annotated[list[VersionId], Meta(max_length=IDS_PER_MESSAGE)]
+
+
+class PutSegment(Message):
+    """Agent: one sealed segment; payload: its bytes."""
+
+    seq: Count
+    segment: Id
+
+
+class PutVersions(Message):
+    """Agent: versions whose segments were sent before."""
+
+    seq: Count
+    versions: Annotated[list[VersionRecord], Meta(max_length=IDS_PER_MESSAGE)]
+
+
+class PutEntries(Message):
+    """Agent: entries that are born with the next commit; an entry that is alive under the same path id is replaced."""
+
+    seq: Count
+    batch: EntryBatch
+
+
+class PutDeaths(Message):
+    """Agent: paths that are gone with the next commit."""
+
+    seq: Count
+    paths: Annotated[list[PathId], Meta(max_length=IDS_PER_MESSAGE)]
+
+
+class Acknowledged(Message):
+    """Appliance: every message of the session up to `upto` is on disk and survives power loss."""
+
+    upto: Count
+
+
+class BackupFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a backup did, as the agent counts it, for statistics; nothing is decided from it."""
+
+    files_total: Count
+    files_full: Count
+    files_delta: Count
+    files_unchanged: Count
+    files_moved: Count
+    files_deleted: Count
+    bytes_source: Count
+    bytes_read: Count
+    bytes_sent: Count
+    bytes_received: Count
+    seconds: float
+    transfer_seconds: float
+    warnings: Count
+
+
+class PutCommit(Message):
+    """Agent: make what was staged a snapshot."""
+
+    seq: Count
+    commit: SignedCommit
+    figures: BackupFigures
+
+
+class Committed(Message):
+    """Appliance: the snapshot stands, durable."""
+
+    seq: Count
+    number: Count
+    hash: Hash
+
+
+class BackupEnd(Message):
+    """Agent: the session is over."""
+
+
+class Progress(Message):
+    """Agent: where a running backup or restore stands; at most one a second, never answered."""
+
+    phase: Text
+    files_done: Count
+    files_total: Count
+    bytes_done: Count
+    bytes_total: Count
+
+
+class LogLine(Message):
+    """Agent: one line for the machine's log; counts and labels only, never file names. Never answered."""
+
+    level: Annotated[str, Meta(max_length=10)]
+    module: Annotated[str, Meta(max_length=40)]
+    text: Text
+
+
+class SnapshotsQuery(Message):
+    """Agent: the commits numbered above `after`."""
+
+    after: Count
+
+
+class Snapshots(Message):
+    """Appliance: commits in ascending order, a bounded page."""
+
+    commits: list[StoredCommit]
+    more: bool
+
+
+class ChildrenQuery(Message):
+    """Agent: the entries of one folder in a snapshot, path ids above `after`."""
+
+    snapshot: Count
+    folder: Id
+    after: Id
+
+
+class TreeQuery(Message):
+    """Agent: all entries of a snapshot, path ids above `after`."""
+
+    snapshot: Count
+    after: Id
+
+
+class Entries(Message):
+    """Appliance: the answer to ChildrenQuery and TreeQuery."""
+
+    page: EntryPage
+
+
+class SampleQuery(Message):
+    """Agent: show me segments of your choice, `percent` of what is live at most; the appliance bounds the number."""
+
+    percent: Annotated[float, Meta(ge=0, le=100)]
+
+
+class Sample(Message):
+    """Appliance: `count` SegmentData follow."""
+
+    count: Count
+
+
+class RestoreOpen(Message):
+    """Agent: open a restore session with an account's TOTP code, which works once."""
+
+    account: Text
+    code: Annotated[str, Meta(max_length=32)]
+
+
+class RestoreOpened(Message):
+    """Appliance: segments may be fetched on this connection for `seconds`; `window_bytes` may be in flight."""
+
+    seconds: Count
+    window_bytes: Count
+
+
+class ResyncOpen(Message):
+    """Agent: this PC was restored from an image; continue the history as `installation` after a TOTP code."""
+
+    account: Text
+    code: Annotated[str, Meta(max_length=32)]
+    installation: Id
+
+
+class Resynced(Message):
+    """Appliance: `installation` is now this machine's only one."""
+
+    head: SignedCommit | None
+
+
+class ExtentsQuery(Message):
+    """Agent, in a restore session: the extents of a version from byte `start`."""
+
+    versions: Annotated[list[VersionId], Meta(max_length=IDS_PER_MESSAGE)]
+    start: Count
+    """Applies to the first version; the others are listed from their beginning."""
+
+
+class Extents(Message):
+    """Appliance: pages in the order asked, as many as fit; the agent asks again for the rest."""
+
+    pages: list[ExtentPage]
+
+
+class FetchSegments(Message):
+    """Agent, in a restore session: send these; `received_bytes` is the total received so far and returns credit."""
+
+    segments: Annotated[list[SegmentId], Meta(max_length=FETCH_LIMIT)]
+    received_bytes: Count
+
+
+class SegmentData(Message):
+    """Appliance: payload: a sealed segment."""
+
+    segment: Id
+
+
+class SegmentMissing(Message):
+    """Appliance: it cannot give this segment (damaged, unknown), and why."""
+
+    segment: Id
+    reason: Text
+
+
+AgentMessage = (
+    Hello
+    | Ping
+    | Pong
+    | BackupBegin
+    | HeldQuery
+    | HasVersions
+    | PutSegment
+    | PutVersions
+    | PutEntries
+    | PutDeaths
+    | PutCommit
+    | BackupEnd
+    | Progress
+    | LogLine
+    | SnapshotsQuery
+    | ChildrenQuery
+    | TreeQuery
+    | SampleQuery
+    | RestoreOpen
+    | ResyncOpen
+    | ExtentsQuery
+    | FetchSegments
+)
+"""What an agent may say on the transport endpoint."""
+
+ApplianceMessage = (
+    Welcome
+    | Refused
+    | Ping
+    | Pong
+    | BackupBegun
+    | Held
+    | Versions
+    | Acknowledged
+    | Committed
+    | Snapshots
+    | Entries
+    | Sample
+    | RestoreOpened
+    | Resynced
+    | Extents
+    | SegmentData
+    | SegmentMissing
+)
+"""What the appliance may say on the transport endpoint."""
+
+EnrolmentRequest = Enrol
+EnrolmentReply = Enrolled | Refused
+
+_encoder = msgspec.msgpack.Encoder()
+_agent_decoder: msgspec.msgpack.Decoder[AgentMessage] = msgspec.msgpack.Decoder(AgentMessage)
+_appliance_decoder: msgspec.msgpack.Decoder[ApplianceMessage] = msgspec.msgpack.Decoder(ApplianceMessage)
+_enrolment_decoder: msgspec.msgpack.Decoder[Enrol] = msgspec.msgpack.Decoder(Enrol)
+_enrolment_reply_decoder: msgspec.msgpack.Decoder[EnrolmentReply] = msgspec.msgpack.Decoder(EnrolmentReply)
+
+
+def encode(message: Message) -> bytes:
+    """A message's header frame; ValueError where it would not fit one."""
+    data = _encoder.encode(message)
+    if len(data) > MESSAGE_LIMIT:
+        raise ValueError(f"{type(message).__name__} of {len(data)} bytes is over {MESSAGE_LIMIT}")
+    return data
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes | memoryview) -> _T:
+    if len(data) > MESSAGE_LIMIT:
+        raise DecodeError(f"a message of {len(data)} bytes is over {MESSAGE_LIMIT}")
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise DecodeError(f"not a message of protocol 1: {error}") from None
+
+
+def decode_agent(data: bytes | memoryview) -> AgentMessage:
+    """What an agent said; DecodeError otherwise."""
+    return _decode(_agent_decoder, data)
+
+
+def decode_appliance(data: bytes | memoryview) -> ApplianceMessage:
+    """What the appliance said; DecodeError otherwise."""
+    return _decode(_appliance_decoder, data)
+
+
+def decode_enrolment(data: bytes | memoryview) -> Enrol:
+    """An enrolment request; DecodeError otherwise."""
+    return _decode(_enrolment_decoder, data)
+
+
+def decode_enrolment_reply(data: bytes | memoryview) -> EnrolmentReply:
+    """The answer to an enrolment; DecodeError otherwise."""
+    return _decode(_enrolment_reply_decoder, data)
