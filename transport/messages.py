@@ -43,7 +43,7 @@ class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True)
     """Base of all messages."""
 
 
-class Enrol(Message):
+class Enrol(Message, frozen=True):
     """Agent, on the enrolment endpoint: register this machine under a one-time token."""
 
     protocol: int
@@ -57,7 +57,7 @@ class Enrol(Message):
     platform: Text
 
 
-class Enrolled(Message):
+class Enrolled(Message, frozen=True):
     """Appliance: the machine exists; its id is also its repository's."""
 
     machine: Id
@@ -66,7 +66,7 @@ class Enrolled(Message):
     certificate: Certificate
 
 
-class Hello(Message):
+class Hello(Message, frozen=True):
     """Agent: first message on a connection."""
 
     protocol: int
@@ -76,7 +76,7 @@ class Hello(Message):
     installation: Id
 
 
-class Welcome(Message):
+class Welcome(Message, frozen=True):
     """Appliance: the connection is served. `heartbeat_s` without a message either way means a dead peer."""
 
     protocol: int
@@ -92,7 +92,7 @@ class Welcome(Message):
     head: SignedCommit | None
 
 
-class Refused(Message):
+class Refused(Message, frozen=True):
     """Appliance: no, and why, in a sentence for people. `code` is stable; `seq` names the message it answers."""
 
     code: Text
@@ -100,22 +100,22 @@ class Refused(Message):
     seq: Count = 0
 
 
-class Ping(Message):
+class Ping(Message, frozen=True):
     """Either side: are you there?"""
 
 
-class Pong(Message):
+class Pong(Message, frozen=True):
     """Answer to Ping."""
 
 
-class BackupBegin(Message):
+class BackupBegin(Message, frozen=True):
     """Agent: start, or after a broken connection resume, upload session `session` on top of commit `head`."""
 
     session: Id
     head: Hash
 
 
-class BackupBegun(Message):
+class BackupBegun(Message, frozen=True):
     """Appliance: numbers up to `received_upto` of this session are durable; `credit_bytes` may be unacknowledged."""
 
     received_upto: Count
@@ -124,59 +124,59 @@ class BackupBegun(Message):
     """Uncommitted segments of earlier sessions that may be used without sending them again (see Held)."""
 
 
-class HeldQuery(Message):
+class HeldQuery(Message, frozen=True):
     """Agent: which uncommitted segments are held, after id `after`?"""
 
     after: Id
 
 
-class Held(Message):
+class Held(Message, frozen=True):
     """Appliance: uncommitted segments it holds for this machine, ascending; an empty list ends them."""
 
     segments: Annotated[list[SegmentId], Meta(max_length=IDS_PER_MESSAGE)]
 
 
-class HasVersions(Message):
+class HasVersions(Message, frozen=True):
     """Agent: can these versions serve as bases? Asked before a delta is made."""
 
     versions: Annotated[list[VersionId], Meta(max_length=IDS_PER_MESSAGE)]
 
 
-class Versions(Message):
+class Versions(Message, frozen=True):
     """Appliance: those of the asked versions that it holds."""
 
     held: Annotated[list[VersionId], Meta(max_length=IDS_PER_MESSAGE)]
 
 
-class PutSegment(Message):
+class PutSegment(Message, frozen=True):
     """Agent: one sealed segment; payload: its bytes."""
 
     seq: Count
     segment: Id
 
 
-class PutVersions(Message):
+class PutVersions(Message, frozen=True):
     """Agent: versions whose segments were sent before."""
 
     seq: Count
     versions: Annotated[list[VersionRecord], Meta(max_length=IDS_PER_MESSAGE)]
 
 
-class PutEntries(Message):
+class PutEntries(Message, frozen=True):
     """Agent: entries that are born with the next commit; an entry that is alive under the same path id is replaced."""
 
     seq: Count
     batch: EntryBatch
 
 
-class PutDeaths(Message):
+class PutDeaths(Message, frozen=True):
     """Agent: paths that are gone with the next commit."""
 
     seq: Count
     paths: Annotated[list[PathId], Meta(max_length=IDS_PER_MESSAGE)]
 
 
-class Acknowledged(Message):
+class Acknowledged(Message, frozen=True):
     """Appliance: every message of the session up to `upto` is on disk and survives power loss."""
 
     upto: Count
@@ -200,7 +200,7 @@ class BackupFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warnings: Count
 
 
-class PutCommit(Message):
+class PutCommit(Message, frozen=True):
     """Agent: make what was staged a snapshot."""
 
     seq: Count
@@ -208,7 +208,7 @@ class PutCommit(Message):
     figures: BackupFigures
 
 
-class Committed(Message):
+class Committed(Message, frozen=True):
     """Appliance: the snapshot stands, durable."""
 
     seq: Count
@@ -216,11 +216,11 @@ class Committed(Message):
     hash: Hash
 
 
-class BackupEnd(Message):
+class BackupEnd(Message, frozen=True):
     """Agent: the session is over."""
 
 
-class Progress(Message):
+class Progress(Message, frozen=True):
     """Agent: where a running backup or restore stands; at most one a second, never answered."""
 
     phase: Text
@@ -230,7 +230,7 @@ class Progress(Message):
     bytes_total: Count
 
 
-class LogLine(Message):
+class LogLine(Message, frozen=True):
     """Agent: one line for the machine's log; counts and labels only, never file names. Never answered."""
 
     level: Annotated[str, Meta(max_length=10)]
@@ -238,20 +238,20 @@ class LogLine(Message):
     text: Text
 
 
-class SnapshotsQuery(Message):
+class SnapshotsQuery(Message, frozen=True):
     """Agent: the commits numbered above `after`."""
 
     after: Count
 
 
-class Snapshots(Message):
+class Snapshots(Message, frozen=True):
     """Appliance: commits in ascending order, a bounded page."""
 
     commits: list[StoredCommit]
     more: bool
 
 
-class ChildrenQuery(Message):
+class ChildrenQuery(Message, frozen=True):
     """Agent: the entries of one folder in a snapshot, path ids above `after`."""
 
     snapshot: Count
@@ -259,46 +259,46 @@ class ChildrenQuery(Message):
     after: Id
 
 
-class TreeQuery(Message):
+class TreeQuery(Message, frozen=True):
     """Agent: all entries of a snapshot, path ids above `after`."""
 
     snapshot: Count
     after: Id
 
 
-class Entries(Message):
+class Entries(Message, frozen=True):
     """Appliance: the answer to ChildrenQuery and TreeQuery."""
 
     page: EntryPage
 
 
-class SampleQuery(Message):
+class SampleQuery(Message, frozen=True):
     """Agent: show me segments of your choice, `percent` of what is live at most; the appliance bounds the number."""
 
     percent: Annotated[float, Meta(ge=0, le=100)]
 
 
-class Sample(Message):
+class Sample(Message, frozen=True):
     """Appliance: `count` SegmentData follow."""
 
     count: Count
 
 
-class RestoreOpen(Message):
+class RestoreOpen(Message, frozen=True):
     """Agent: open a restore session with an account's TOTP code, which works once."""
 
     account: Text
     code: Annotated[str, Meta(max_length=32)]
 
 
-class RestoreOpened(Message):
+class RestoreOpened(Message, frozen=True):
     """Appliance: segments may be fetched on this connection for `seconds`; `window_bytes` may be in flight."""
 
     seconds: Count
     window_bytes: Count
 
 
-class ResyncOpen(Message):
+class ResyncOpen(Message, frozen=True):
     """Agent: this PC was restored from an image; continue the history as `installation` after a TOTP code."""
 
     account: Text
@@ -306,13 +306,13 @@ class ResyncOpen(Message):
     installation: Id
 
 
-class Resynced(Message):
+class Resynced(Message, frozen=True):
     """Appliance: `installation` is now this machine's only one."""
 
     head: SignedCommit | None
 
 
-class ExtentsQuery(Message):
+class ExtentsQuery(Message, frozen=True):
     """Agent, in a restore session: the extents of a version from byte `start`."""
 
     versions: Annotated[list[VersionId], Meta(max_length=IDS_PER_MESSAGE)]
@@ -320,26 +320,26 @@ class ExtentsQuery(Message):
     """Applies to the first version; the others are listed from their beginning."""
 
 
-class Extents(Message):
+class Extents(Message, frozen=True):
     """Appliance: pages in the order asked, as many as fit; the agent asks again for the rest."""
 
     pages: list[ExtentPage]
 
 
-class FetchSegments(Message):
+class FetchSegments(Message, frozen=True):
     """Agent, in a restore session: send these; `received_bytes` is the total received so far and returns credit."""
 
     segments: Annotated[list[SegmentId], Meta(max_length=FETCH_LIMIT)]
     received_bytes: Count
 
 
-class SegmentData(Message):
+class SegmentData(Message, frozen=True):
     """Appliance: payload: a sealed segment."""
 
     segment: Id
 
 
-class SegmentMissing(Message):
+class SegmentMissing(Message, frozen=True):
     """Appliance: it cannot give this segment (damaged, unknown), and why."""
 
     segment: Id
