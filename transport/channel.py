@@ -1,0 +1,388 @@
+"""The ZeroMQ channel: CURVE sockets, who is on the other end, frames. The only room that knows zmq.
+
+Owns DEALER and ROUTER sockets, the ZAP handler and the start-up self-test. Rules: CURVE without a ZAP handler in the
+same context lets every key in (measured), so the handler binds before any ROUTER and a channel whose handler died
+serves nobody; an identity is what ZAP answered for this boot (`User-Id = <boot>:<machine>`), never a routing id or
+a field; messages have exactly two frames of bounded size. Sockets belong to the thread that polls them; other
+threads hand messages over through `post`. RFC 23 (ZMTP), 26 (CurveZMQ), 27 (ZAP).
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import zmq
+import zmq.utils.monitor
+from zmq.utils import z85 as _z85
+
+from transport import messages as m
+from transport.errors import PilulierError, ProtocolError, RefusedError, UnreachableError
+from transport.names import MESSAGE_LIMIT, SEALED_LIMIT
+
+_ZAP_ENDPOINT = "inproc://zeromq.zap.01"
+_AGENTS = "agents"
+_ENROLMENT = "enrolment"
+FRAME_LIMIT: Final = max(SEALED_LIMIT, MESSAGE_LIMIT)
+ENROLMENT_LIMIT: Final = 8192
+"""Largest frame on the enrolment endpoint, where strangers may speak."""
+_FRAMING_BYTES: Final = 2 * (9 + 33)
+"""ZMTP flags and length, and CURVE's nonce and tag, for the two frames of a message."""
+_HANDSHAKE_MS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class CurveKeys:
+    """A CURVE key pair, raw 32 bytes each. The repr shows the public half only."""
+
+    public: bytes
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"CurveKeys(public={self.public.hex()})"
+
+
+def new_curve_keys() -> CurveKeys:
+    """A fresh random key pair."""
+    public, secret = zmq.curve_keypair()
+    return CurveKeys(_z85.decode(public), _z85.decode(secret))
+
+
+def z85(key: bytes) -> str:
+    """A 32-byte key in Z85 (RFC 32), 40 characters."""
+    return _z85.encode(key).decode()
+
+
+class ChannelError(PilulierError):
+    """The channel cannot be opened or kept safe."""
+
+
+def _secure_server(sock: zmq.Socket[bytes], keys: CurveKeys, domain: str, limit: int) -> None:
+    sock.setsockopt(zmq.LINGER, 0)
+    sock.setsockopt(zmq.CURVE_SERVER, 1)
+    sock.setsockopt(zmq.CURVE_SECRETKEY, _z85.encode(keys.secret))
+    sock.setsockopt_string(zmq.ZAP_DOMAIN, domain)
+    sock.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+    sock.setsockopt(zmq.MAXMSGSIZE, limit)
+    sock.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+    sock.setsockopt(zmq.HEARTBEAT_IVL, 30_000)
+    sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, 90_000)
+    sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    sock.setsockopt(zmq.SNDHWM, 64)
+    sock.setsockopt(zmq.RCVHWM, 64)
+
+
+class _ZapHandler(threading.Thread):
+    """Answers who may connect, from a mapping in memory; binds before any ROUTER does."""
+
+    def __init__(self, context: zmq.Context[Any], boot: str, authorise: Callable[[bytes], str | None]) -> None:
+        super().__init__(name="zap", daemon=True)
+        self._boot = boot
+        self._authorise = authorise
+        self._socket = context.socket(zmq.REP)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.bind(_ZAP_ENDPOINT)
+
+    def run(self) -> None:
+        try:
+            while True:
+                frames = self._socket.recv_multipart()
+                self._socket.send_multipart(self._answer(frames))
+        except zmq.ContextTerminated:
+            pass
+        finally:
+            self._socket.close(0)
+
+    def _answer(self, frames: list[bytes]) -> list[bytes]:
+        def reply(status: bytes, text: bytes, user: str = "") -> list[bytes]:
+            request_id = frames[1] if len(frames) > 1 else b""
+            return [b"1.0", request_id, status, text, user.encode(), b""]
+
+        if len(frames) != 7 or frames[0] != b"1.0" or frames[5] != b"CURVE" or len(frames[6]) != 32:
+            return reply(b"400", b"CURVE only")
+        domain, key = frames[2].decode("ascii", "replace"), frames[6]
+        if domain == _ENROLMENT:
+            return reply(b"200", b"OK", f"{self._boot}:enrolling")
+        machine = self._authorise(key) if domain == _AGENTS else None
+        if machine is None:
+            return reply(b"400", b"unknown or revoked key")
+        return reply(b"200", b"OK", f"{self._boot}:{machine}")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One live connection: where to answer, and which machine the channel proved it to be."""
+
+    route: bytes
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What a peer sent: header bytes not yet decoded, payload."""
+
+    peer: Peer
+    header: bytes
+    payload: bytes
+    enrolment: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes held by this arrival."""
+        return len(self.header) + len(self.payload)
+
+
+class ApplianceChannel:
+    """The appliance's two doors: agents with known keys, and enrolment."""
+
+    def __init__(self, keys: CurveKeys, authorise: Callable[[bytes], str | None]) -> None:
+        self._boot = secrets.token_hex(8)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._zap = _ZapHandler(self._context, self._boot, authorise)
+        self._zap.start()
+        self._keys = keys
+        self._agents: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
+        _secure_server(self._agents, keys, _AGENTS, FRAME_LIMIT)
+        self._enrolment: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
+        _secure_server(self._enrolment, keys, _ENROLMENT, ENROLMENT_LIMIT)
+        self._posted: collections.deque[tuple[Peer, m.Message, bytes, bool]] = collections.deque()
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._poller = zmq.Poller()
+        self._poller.register(self._agents, zmq.POLLIN)
+        self._poller.register(self._enrolment, zmq.POLLIN)
+        self._poller.register(self._wake_out.fileno(), zmq.POLLIN)
+
+    def bind(self, agents: str, enrolment: str) -> tuple[str, str]:
+        """Bind both endpoints (port 0 chooses) and return the addresses; ChannelError where one is taken."""
+        found = []
+        for sock, address in ((self._agents, agents), (self._enrolment, enrolment)):
+            try:
+                sock.bind(address[:-1] + "*" if address.endswith(":0") else address)
+            except zmq.ZMQError as error:
+                raise ChannelError(f"cannot listen on {address}: {error.strerror}") from None
+            found.append(sock.getsockopt_string(zmq.LAST_ENDPOINT))
+        return found[0], found[1]
+
+    def refuses_strangers(self, address: str, timeout_s: float = 10.0) -> bool:
+        """Whether a random key is turned away at `address`: asked at every start, since CURVE alone fails open."""
+        probe = AgentChannel(
+            [address.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")], self._keys.public, new_curve_keys()
+        )
+        try:
+            probe.connect(timeout_s)
+        except RefusedError:
+            return True
+        except UnreachableError:
+            return False
+        finally:
+            probe.close()
+        return False
+
+    def post(self, peer: Peer, message: m.Message, payload: bytes = b"", *, enrolment: bool = False) -> None:
+        """Queue an answer from any thread; it is sent by the polling thread in order."""
+        self._posted.append((peer, message, payload, enrolment))
+        self.wake()
+
+    def wake(self) -> None:
+        """Make `poll` return soon."""
+        with contextlib.suppress(OSError):  # a wake-up is already pending, or the channel is closing
+            self._wake_in.send(b"\1")
+
+    def send(self, peer: Peer, message: m.Message, payload: bytes = b"", *, enrolment: bool = False) -> bool:
+        """Send now (polling thread only); False where the peer is gone or does not read."""
+        sock = self._enrolment if enrolment else self._agents
+        try:
+            sock.send_multipart([peer.route, m.encode(message), payload], zmq.NOBLOCK, copy=len(payload) < 65536)
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                return False
+            raise
+        return True
+
+    def poll(self, timeout_s: float, gone: Callable[[Peer], None]) -> Iterator[Arrival]:
+        """Send what was posted, then yield what arrived; `gone` is told of peers that could not be answered."""
+        if not self._zap.is_alive():
+            raise ChannelError("the ZAP handler died: without it every key would be let in, so nobody is served")
+        events = dict(self._poller.poll(int(timeout_s * 1000)))
+        if self._wake_out.fileno() in events:
+            try:
+                while self._wake_out.recv(4096):
+                    pass
+            except BlockingIOError:
+                pass
+        self.flush(gone)
+        for sock, enrolment in ((self._agents, False), (self._enrolment, True)):
+            if sock not in events:
+                continue
+            for _ in range(64):
+                try:
+                    frames = sock.recv_multipart(zmq.NOBLOCK, copy=False)
+                except zmq.Again:
+                    break
+                arrival = self._arrival(frames, enrolment)
+                if arrival is not None:
+                    yield arrival
+
+    def flush(self, gone: Callable[[Peer], None]) -> None:
+        """Send everything posted so far."""
+        while self._posted:
+            peer, message, payload, enrolment = self._posted.popleft()
+            if not self.send(peer, message, payload, enrolment=enrolment):
+                gone(peer)
+
+    def _arrival(self, frames: list[Any], enrolment: bool) -> Arrival | None:
+        """The message in `frames`; None (dropped) for a wrong frame count or an identity not of this boot."""
+        if len(frames) != 3:
+            return None
+        user = frames[1].get("User-Id")
+        if not isinstance(user, str) or not user.startswith(self._boot + ":"):
+            return None
+        machine = user[len(self._boot) + 1 :]
+        return Arrival(Peer(frames[0].bytes, machine), frames[1].bytes, frames[2].bytes, enrolment)
+
+    def close(self) -> None:
+        """Close both doors."""
+        self._agents.close(0)
+        self._enrolment.close(0)
+        self._wake_in.close()
+        self._wake_out.close()
+        self._context.term()
+
+
+class AgentChannel:
+    """An agent's connection. One thread only. Counts every byte handed to the socket, framing included."""
+
+    def __init__(self, addresses: list[str], server_key: bytes, keys: CurveKeys) -> None:
+        self._addresses = addresses
+        self._server_key = server_key
+        self._keys = keys
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._socket: zmq.Socket[bytes] | None = None
+        self.bytes_sent = 0
+        self.bytes_received = 0
+
+    def connect(self, timeout_s: float = 10.0) -> None:
+        """Connect to the first address that answers, anew if connected before.
+
+        Raises RefusedError where the appliance does not know our key or is not the one we pinned, UnreachableError
+        where nothing answers in time.
+        """
+        failure: PilulierError | None = None
+        for address in self._addresses:
+            try:
+                self._open(address, timeout_s)
+                return
+            except PilulierError as error:
+                failure = error if failure is None or isinstance(error, RefusedError) else failure
+        raise failure or UnreachableError("no address of the appliance is known")
+
+    def _open(self, address: str, timeout_s: float) -> None:
+        self.disconnect()
+        sock: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        sock.setsockopt(zmq.LINGER, 0)
+        sock.setsockopt(zmq.CURVE_SERVERKEY, _z85.encode(self._server_key))
+        sock.setsockopt(zmq.CURVE_PUBLICKEY, _z85.encode(self._keys.public))
+        sock.setsockopt(zmq.CURVE_SECRETKEY, _z85.encode(self._keys.secret))
+        sock.setsockopt(zmq.MAXMSGSIZE, FRAME_LIMIT)
+        sock.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+        sock.setsockopt(zmq.HEARTBEAT_IVL, 30_000)
+        sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, 90_000)
+        sock.setsockopt(zmq.RECONNECT_IVL, -1)  # reconnecting is ours: a new DEALER, then resume
+        sock.setsockopt(zmq.SNDHWM, 64)
+        sock.setsockopt(zmq.RCVHWM, 256)
+        wanted = (
+            zmq.EVENT_HANDSHAKE_SUCCEEDED
+            | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+            | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+            | zmq.EVENT_CONNECTED
+            | zmq.EVENT_DISCONNECTED
+            | zmq.EVENT_CLOSED
+        )
+        monitor = sock.get_monitor_socket(wanted)
+        try:
+            sock.connect(address)
+            self._await_handshake(monitor, address, timeout_s)
+            self._socket = sock
+        except zmq.ZMQError as error:
+            raise UnreachableError(f"the appliance's address {address} cannot be used: {error.strerror}") from None
+        finally:
+            sock.disable_monitor()
+            monitor.close(0)
+            if self._socket is None:
+                sock.close(0)
+
+    def _await_handshake(self, monitor: Any, address: str, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        connected = False
+        while (left := deadline - time.monotonic()) > 0:
+            if not monitor.poll(int(left * 1000) + 1):
+                break
+            event = zmq.utils.monitor.recv_monitor_message(monitor)["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                return
+            if event == zmq.EVENT_CONNECTED:
+                connected = True
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                raise RefusedError(
+                    f"the appliance at {address} refuses this machine's key: it was revoked or never enrolled there"
+                )
+            elif connected:
+                raise RefusedError(
+                    f"what answers at {address} is not the appliance this machine was enrolled with (its key differs)"
+                )
+            elif event == zmq.EVENT_CLOSED:
+                break
+        raise UnreachableError(f"the appliance at {address} does not answer: check the network and that it is running")
+
+    def disconnect(self) -> None:
+        """Drop the connection and everything queued in it."""
+        if self._socket is not None:
+            self._socket.close(0)
+            self._socket = None
+
+    def close(self) -> None:
+        """Disconnect for good."""
+        self.disconnect()
+        self._context.term()
+
+    def send(self, message: m.Message, payload: bytes = b"", *, timeout_s: float = 60.0) -> None:
+        """Send one message; UnreachableError where the connection takes nothing for `timeout_s`."""
+        if self._socket is None:
+            raise UnreachableError("not connected to the appliance")
+        header = m.encode(message)
+        sock = self._socket
+        if not sock.poll(int(timeout_s * 1000), zmq.POLLOUT):
+            raise UnreachableError("the connection to the appliance is stuck")
+        sock.send_multipart([header, payload], zmq.NOBLOCK, copy=len(payload) < 65536)
+        self.bytes_sent += len(header) + len(payload) + _FRAMING_BYTES
+
+    def receive_frames(self, timeout_s: float) -> tuple[bytes, bytes] | None:
+        """The next message's two frames, None after `timeout_s` without one."""
+        sock = self._socket
+        if sock is None:
+            raise UnreachableError("not connected to the appliance")
+        if not sock.poll(int(timeout_s * 1000), zmq.POLLIN):
+            return None
+        frames = sock.recv_multipart(zmq.NOBLOCK, copy=False)
+        if len(frames) != 2:
+            raise ProtocolError(f"the appliance sent a message of {len(frames)} frames")
+        header, payload = frames[0].bytes, frames[1].bytes
+        self.bytes_received += len(header) + len(payload) + _FRAMING_BYTES
+        return header, payload
+
+    def receive(self, timeout_s: float) -> tuple[m.ApplianceMessage, bytes] | None:
+        """The next message, decoded; None after `timeout_s` without one."""
+        frames = self.receive_frames(timeout_s)
+        return None if frames is None else (m.decode_appliance(frames[0]), frames[1])
+
+
