@@ -158,6 +158,10 @@ class DeltaParser:
         self._flush_copy()
         self._copy_offset, self._copy_length = offset, length
 
+    def stop(self) -> None:
+        """No more will come: hand over the copy that was still growing."""
+        self._flush_copy()
+
     def close(self) -> None:
         """LibrsyncError unless the stream came to its end."""
         if not self.finished or self._buffer or self._literal_left:

@@ -88,6 +88,11 @@ class Session:
         self.state = self.allowed(message).after
 
 
+    def back_to_ready(self) -> None:
+        """What was begun was refused."""
+        self.state = State.READY
+
+
 def answers(request: m.Message, reply: m.Message) -> bool:
     """Whether `reply` is one of the answers that the table gives for `request` in some state."""
     return any(

@@ -1,0 +1,151 @@
+"""`pilulier-agent`: the command line of a machine.
+
+Owns arguments, exit codes and what goes to which stream: with --json exactly one JSON document on stdout, everything
+else on stderr. Commands themselves are in `agent.commands`; only this module prints an error or exits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from agent import __version__
+from agent.settings import AgentHome, agent_home
+from transport.errors import PilulierError
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors on one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--home", metavar="DIR", default=argparse.SUPPRESS, help="the agent's folder (default /var/lib/pilulier-agent)"
+    )
+    common.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="one JSON document on stdout, nothing else"
+    )
+    return common
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    common = _common()
+    parser = _Parser(
+        prog="pilulier-agent",
+        description="Back up this machine to a Pilulier appliance, sealed end to end, and restore from it.",
+        epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 done with warnings, 4 refused, 5 appliance unreachable.",
+        parents=[common],
+    )
+    parser.add_argument("--version", action="version", version=f"pilulier-agent {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    def command(name: str, text: str, *, into: argparse._SubParsersAction[_Parser] = commands) -> _Parser:
+        return into.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common])
+
+    enrol = command("enrol", "register this machine with an appliance")
+    enrol.add_argument("code", metavar="CODE", help="the enrolment code, from PIL1- to its end")
+    enrol.add_argument("--name", required=True, help="what the machine is called in the web interface")
+
+    select = command("select", "choose what is backed up")
+    selects = select.add_subparsers(dest="selecting", metavar="WHAT", required=True, parser_class=_Parser)
+    include = command("include", "back up these paths", into=selects)
+    include.add_argument("paths", metavar="PATH", nargs="+")
+    exclude = command("exclude", "leave these paths or patterns out (*.tmp, **/cache, /home/x)", into=selects)
+    exclude.add_argument("paths", metavar="PATH_OR_PATTERN", nargs="+")
+    forget = command("remove", "drop rules given before", into=selects)
+    forget.add_argument("paths", metavar="PATH_OR_PATTERN", nargs="+")
+    command("show", "print the selection", into=selects)
+
+    backup = command("backup", "back up what is selected")
+    backup.add_argument(
+        "--allow-empty",
+        action="store_true",
+        help="go on where an included folder is missing or empty although the last snapshot had files in it",
+    )
+
+    command("snapshots", "list the snapshots of this machine")
+
+    listing = command("ls", "list a folder of a snapshot")
+    _which_snapshot(listing)
+    listing.add_argument("path", metavar="PATH", nargs="?", help="a folder or file (default: the top)")
+
+    restore = command("restore", "put files back")
+    where = restore.add_mutually_exclusive_group(required=True)
+    where.add_argument("--target", metavar="DIR", help="restore /a/b to DIR/a/b")
+    where.add_argument("--in-place", action="store_true", help="restore to where the files were")
+    _which_snapshot(restore)
+    restore.add_argument("--account", metavar="EMAIL", help="an account that may see this machine's contract")
+    restore.add_argument("--otp", metavar="CODE", help="its current TOTP code (each works once)")
+    restore.add_argument("--overwrite", action="store_true", help="replace files that are newer than the snapshot's")
+    restore.add_argument("paths", metavar="PATH", nargs="*", help="files and folders (default: everything)")
+
+    verify = command("verify", "compare the originals with the backup")
+    verify.add_argument(
+        "--sample", metavar="PERCENT", type=_percent, default=1.0, help="sealed segments to open as well (default 1)"
+    )
+
+    command("status", "what this agent knows of itself")
+
+    resync = command("resync", "go on after this PC was restored from an image, or its state was lost")
+    resync.add_argument("--account", metavar="EMAIL", required=True)
+    resync.add_argument("--otp", metavar="CODE", required=True)
+    return parser
+
+
+def _which_snapshot(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--snapshot", metavar="N", type=int, help="snapshot number (default: the newest)")
+    group.add_argument("--at", metavar="TIME", help="the newest snapshot at that time (2026-11-22, 2026-11-22T18:30)")
+
+
+def _percent(text: str) -> float:
+    value = float(text.rstrip("%"))
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100")
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    options = build_parser().parse_args(arguments)
+    home = agent_home(getattr(options, "home", None))
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="pilulier-agent: %(message)s")
+    try:
+        from agent import commands
+
+        return commands.run(options, home, as_json=getattr(options, "json", False))
+    except PilulierError as error:
+        print(f"pilulier-agent: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("pilulier-agent: interrupted; what was sent is kept and need not be sent again", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # the edge of the program: a person gets a sentence, the file the details
+        print(f"pilulier-agent: unexpected {type(error).__name__}: {error}{_kept_details(home)}", file=sys.stderr)
+        return 1
+
+
+def _kept_details(home: AgentHome) -> str:
+    try:
+        path = home.path / "crash.txt"
+        path.write_text(traceback.format_exc())
+    except OSError:
+        return ""
+    return f" (details in {path})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,343 @@
+"""What each command of `pilulier-agent` does: gather, call, show.
+
+Owns the words and numbers that people and scripts read (the JSON keys are fixed by the interface document). Decides
+nothing about backups or restores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from agent import __version__
+from agent.enrolling import Enrolled, check_welcome, enrol, enrolled
+from agent.settings import AgentHome, exclusive, save_settings
+from transport.errors import RefusedError, UsageError
+
+Row = dict[str, Any]
+
+
+def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
+    """Carry out a parsed command line; returns the exit code."""
+    handlers: dict[str, Callable[[argparse.Namespace, AgentHome, bool], int]] = {
+        "enrol": _enrol,
+        "select": _select,
+        "backup": _backup,
+        "snapshots": _snapshots,
+        "ls": _ls,
+        "restore": _restore,
+        "verify": _verify,
+        "status": _status,
+        "resync": _resync,
+    }
+    return handlers[options.command](options, home, as_json)
+
+
+def _show(as_json: bool, document: Row | list[Row], text: str) -> None:
+    print(json.dumps(document, ensure_ascii=False) if as_json else text)
+
+
+def shown_path(path: bytes) -> str:
+    """A path for people and JSON: UTF-8, other bytes as \\xNN."""
+    return path.decode("utf-8", "backslashreplace")
+
+
+def _bytes(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return ""
+
+
+def _iso(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> int:
+    """Milliseconds since 1970 of an ISO 8601 time; a date alone means its end; without a zone, local time."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--at {text!r} is not a date or time like 2026-11-22 or 2026-11-22T18:30") from None
+    if len(text) <= 10:
+        moment = moment.replace(hour=23, minute=59, second=59, microsecond=999999)
+    return int(moment.astimezone().timestamp() * 1000)
+
+
+def _enrol(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    with exclusive(home, "enrolment"):
+        settings = enrol(home, options.code, options.name)
+    _show(
+        as_json,
+        {"machine": settings.machine.hex(), "name": settings.name, "contract": settings.contract},
+        f"Enrolled as {settings.name} of contract {settings.contract}.\n"
+        "Next: pilulier-agent select include PATH, then pilulier-agent backup",
+    )
+    return 0
+
+
+def _select(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    from agent.settings import load_settings
+
+    settings = load_settings(home)
+    selection = settings.selection
+    if options.selecting == "show":
+        document = {
+            "include": [shown_path(p) for p in selection.include],
+            "exclude": [shown_path(p) for p in selection.exclude],
+        }
+        lines = [f"+ {p}" for p in document["include"]] + [f"- {p}" for p in document["exclude"]]
+        _show(as_json, document, "\n".join(lines) or "Nothing is selected: pilulier-agent select include PATH")
+        return 0
+    for given in options.paths:
+        raw = os.fsencode(given)
+        if options.selecting == "include":
+            selection = selection.including(os.path.abspath(raw))
+        elif options.selecting == "exclude":
+            is_path = b"/" in raw and not any(c in raw for c in b"*?[") and not raw.startswith(b"**")
+            selection = selection.excluding(os.path.abspath(raw) if is_path else raw)
+        else:
+            selection = selection.without(raw, os.path.abspath(raw))
+    import dataclasses
+
+    save_settings(home, dataclasses.replace(settings, selection=selection))
+    return _select(argparse.Namespace(selecting="show"), home, as_json)
+
+
+def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    from agent.backup import run_backup
+    from agent.progress import watched
+
+    with exclusive(home, "backup"):
+        machine = enrolled(home)
+        with watched("Backing up") as progress:
+            report = run_backup(machine, allow_empty=options.allow_empty, progress=progress)
+    document: Row = {
+        "snapshot": report.snapshot,
+        "state": report.state,
+        "files_total": report.files_total,
+        "files_full": report.files_full,
+        "files_delta": report.files_delta,
+        "files_unchanged": report.files_unchanged,
+        "files_moved": report.files_moved,
+        "files_deleted": report.files_deleted,
+        "bytes_source": report.bytes_source,
+        "bytes_read": report.bytes_read,
+        "bytes_sent": report.bytes_sent,
+        "bytes_received": report.bytes_received,
+        "seconds": round(report.seconds, 3),
+        "over_quota": report.over_quota,
+        "reconnections": report.reconnections,
+        "warnings": [{"path": shown_path(w.path), "reason": w.reason} for w in report.warnings],
+    }
+    ratio = 100 * report.bytes_sent / report.bytes_source if report.bytes_source else 0.0
+    lines = [
+        f"Snapshot {report.snapshot} ({report.state}): {report.files_total} files, {_bytes(report.bytes_source)}; "
+        f"{report.files_full} full, {report.files_delta} delta, {report.files_moved} moved, "
+        f"{report.files_deleted} deleted, {report.files_unchanged} unchanged.",
+        f"Sent {_bytes(report.bytes_sent)} ({ratio:.2f} % of the source) in {report.seconds:.1f} s.",
+    ]
+    if report.over_quota:
+        lines.append("The contract is over its allocated volume; the backup was made all the same.")
+    _show(as_json, document, "\n".join(lines))
+    if not as_json:
+        for warning in report.warnings[:50]:
+            print(f"warning: {shown_path(warning.path)}: {warning.reason}", file=sys.stderr)
+        if len(report.warnings) > 50:
+            print(f"… and {len(report.warnings) - 50} more warnings", file=sys.stderr)
+    return 3 if report.warnings else 0
+
+
+def _snapshots(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    from agent.history import list_snapshots
+
+    machine = enrolled(home)
+    rows: list[Row] = [
+        {
+            "snapshot": s.number,
+            "time": _iso(s.received_ms),
+            "state": "complete" if s.record.complete else "partial",
+            "files_total": s.record.entry_count,
+            "bytes_source": s.record.bytes_source,
+            "bytes_sent": s.bytes_received,
+        }
+        for s in list_snapshots(machine)
+    ]
+    lines = [
+        f"{r['snapshot']:>6}  {r['time']}  {r['state']:<8}  {r['files_total']:>8} entries  "
+        f"{_bytes(r['bytes_source']):>9}  sent {_bytes(r['bytes_sent'])}"
+        for r in rows
+    ]
+    _show(as_json, rows, "\n".join(lines) or "No snapshot yet: pilulier-agent backup")
+    return 0
+
+
+def _ls(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    from agent.history import list_path
+
+    machine = enrolled(home)
+    at_ms = parse_time(options.at) if options.at else None
+    nodes = list_path(machine, os.fsencode(options.path or "/"), options.snapshot, at_ms)
+    kinds = {0: "file", 1: "folder", 2: "symlink"}
+    rows: list[Row] = [
+        {
+            "path": shown_path(node.path()),
+            "type": kinds[int(node.type)],
+            "size": node.size,
+            "mtime": datetime.fromtimestamp(node.mtime_ns / 1e9, UTC).isoformat().replace("+00:00", "Z"),
+        }
+        for node in nodes
+    ]
+    lines = [f"{r['type']:<8}{r['size']:>14}  {r['mtime'][:19]}  {r['path']}" for r in rows]
+    _show(as_json, rows, "\n".join(lines) or "Empty.")
+    return 0
+
+
+def _open_source(machine: Enrolled) -> tuple[Any, Any]:
+    from agent.remote import RemoteSource
+
+    client = machine.client()
+    check_welcome(machine, client.connect())
+    return client, RemoteSource(client)
+
+
+def _restore(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    from agent.ledger import last_head
+    from agent.progress import watched
+    from agent.restore import restore
+
+    if not options.account or not options.otp:
+        raise RefusedError("a restore asks for --account EMAIL and --otp CODE: the code of an account that may restore")
+    at_ms = parse_time(options.at) if options.at else None
+    with exclusive(home, "restore"):
+        machine = enrolled(home)
+        client, source = _open_source(machine)
+        try:
+            source.open_restore(options.account, options.otp)
+            with watched("Restoring") as progress:
+                report = restore(
+                    source,
+                    machine.sealer(),
+                    machine.keys.signing.public,
+                    witness=last_head(home),
+                    target=None if options.in_place else os.path.abspath(os.fsencode(options.target)),
+                    paths=[os.path.abspath(os.fsencode(p)) for p in options.paths],
+                    snapshot=options.snapshot,
+                    at_ms=at_ms,
+                    overwrite=options.overwrite,
+                    progress=progress,
+                )
+            received = client.channel.bytes_received
+        finally:
+            client.close()
+    errors = [{"path": shown_path(e.path), "reason": e.reason} for e in report.errors]
+    _show(
+        as_json,
+        {
+            "snapshot": report.snapshot,
+            "files": report.files,
+            "files_same": report.files_same,
+            "bytes": report.bytes,
+            "bytes_received": received,
+            "seconds": round(report.seconds, 3),
+            "errors": errors,
+            "notes": [{"path": shown_path(n.example), "reason": n.reason, "count": n.count} for n in report.notes],
+        },
+        f"Restored {report.files} files, {_bytes(report.bytes)}, of snapshot {report.snapshot} "
+        f"in {report.seconds:.1f} s" + (f"; {report.files_same} were there already." if report.files_same else "."),
+    )
+    if not as_json:
+        for error in errors[:50]:
+            print(f"not restored: {error['path']}: {error['reason']}", file=sys.stderr)
+    return 3 if errors else 0
+
+
+def _verify(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    from agent.history import reader_for
+    from agent.ledger import last_head
+    from agent.progress import watched
+    from agent.verify import compare, disk_original, open_sample
+
+    machine = enrolled(home)
+    client, source = _open_source(machine)
+    try:
+        reader = reader_for(machine, source, last_head(home), None, None)
+        with watched("Verifying") as progress:
+            report = compare(reader.whole_tree(), disk_original, machine.sealer().keys.content, progress=progress)
+        open_sample(machine.sealer(), source.sample(options.sample), report)
+    finally:
+        client.close()
+    _show(
+        as_json,
+        {
+            "files_checked": report.files_checked,
+            "files_same": report.files_same,
+            "files_changed_since": report.files_changed_since,
+            "files_damaged": report.files_damaged,
+            "bytes_read": report.bytes_read,
+            "segments_checked": report.segments_checked,
+            "segments_damaged": [
+                {"segment": d.segment.hex(), "reason": d.reason} for d in report.segments_damaged
+            ],
+            "damaged": [shown_path(p) for p in report.damaged],
+            "unreadable": [{"path": shown_path(u.path), "reason": u.reason} for u in report.unreadable],
+        },
+        f"Checked {report.files_checked} files: {report.files_same} same, {report.files_changed_since} changed since, "
+        f"{report.files_damaged} damaged; opened {report.segments_checked} segments, "
+        f"{len(report.segments_damaged)} damaged.",
+    )
+    if report.files_damaged or report.segments_damaged:
+        return 1
+    return 3 if report.unreadable else 0
+
+
+def _status(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    from agent.state import read_state
+
+    machine = enrolled(home)
+    state = read_state(home)
+    settings = machine.settings
+    _show(
+        as_json,
+        {
+            "machine": settings.machine.hex(),
+            "name": settings.name,
+            "contract": settings.contract,
+            "appliance": list(settings.appliance.endpoints),
+            "last_snapshot": state.snapshot or None,
+            "last_snapshot_at": _iso(state.at_ms) if state.at_ms else None,
+            "next_run": None,
+            "running": state.running,
+            "key_mode": "local",
+            "version": __version__,
+        },
+        f"{settings.name} (contract {settings.contract}) backs up to {', '.join(settings.appliance.endpoints)}.\n"
+        + (
+            f"Last snapshot: {state.snapshot}, {time.strftime('%Y-%m-%d %H:%M', time.localtime(state.at_ms / 1000))}."
+            if state.snapshot
+            else "No snapshot yet."
+        )
+        + (" A backup is running now." if state.running else ""),
+    )
+    return 0
+
+
+def _resync(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    from agent.resync import resync
+
+    with exclusive(home, "resync"):
+        number = resync(enrolled(home), options.account, options.otp)
+    _show(
+        as_json,
+        {"snapshot": number},
+        f"This machine continues after snapshot {number}; the next backup compares every file with it.",
+    )
+    return 0

@@ -1,0 +1,482 @@
+"""Landing restored files on disk without being fooled by names, links or whatever already stands there.
+
+Owns every write of a restore. Rules kept: folders are entered through directory handles and never through a
+symbolic link; a file is written under a temporary name in its final folder and renamed once its content is
+proved; nothing newer is replaced unless asked; set-uid, set-gid and file capabilities are stripped unless
+asked; a full disk stops everything and leaves no temporary file. Must not know keys, segments or the
+appliance: it is handed bytes and says where they went.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from agent.landing_rules import Attributes, Keep, Place, judge
+from agent.landing_rules import DiskFullError as DiskFullError
+from agent.landing_rules import LandingError as LandingError
+from agent.landing_rules import unsafe_name as unsafe_name
+from transport.errors import PilulierError
+
+TEMPORARY_PREFIX: Final = b".pilulier-"
+"""Names of unfinished files; a scanner may skip them."""
+_OPEN_FOLDERS: Final = 128
+_OPEN_FILES: Final = 64
+_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_REOPEN_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_PRIVILEGES: Final = stat.S_ISUID | stat.S_ISGID
+_CAPABILITY: Final = b"security.capability"
+
+
+class Folder:
+    """A folder of the target; handles come and go (`Landing` keeps some open), its identity stays."""
+
+    __slots__ = ("created", "identity", "name", "parent")
+
+    def __init__(self, parent: Folder | None, name: bytes, *, created: bool) -> None:
+        self.parent = parent
+        self.name = name
+        self.created = created
+        """Made by this job, so whatever stands in it came from this job too."""
+        self.identity: tuple[int, int] | None = None
+
+    def path(self) -> bytes:
+        """Where it is, for messages."""
+        names = []
+        folder: Folder | None = self
+        while folder is not None:
+            names.append(folder.name)
+            folder = folder.parent
+        return os.path.join(*reversed(names))
+
+
+class Unfinished:
+    """A file under its temporary name."""
+
+    __slots__ = ("folder", "identity", "name", "size")
+
+    def __init__(self, folder: Folder, name: bytes, size: int, identity: tuple[int, int]) -> None:
+        self.folder = folder
+        self.name = name
+        self.size = size
+        self.identity = identity
+        """(device, inode)"""
+
+
+@dataclass(slots=True)
+class Note:
+    """Something not put back as it was, on `count` paths, `example` the first of them."""
+
+    reason: str
+    count: int
+    example: bytes
+
+
+class Landing:
+    """The target of one restore. Not thread-safe: one thread at a time uses it. A context manager.
+
+    `target` is created where missing. Leaving the context closes all handles and removes every unfinished file.
+    """
+
+    def __init__(self, target: bytes, *, overwrite: bool = False, keep_privileges: bool = False) -> None:
+        if os.open not in os.supports_dir_fd:
+            raise LandingError("restoring needs directory handles, which this operating system does not offer yet")
+        self._overwrite = overwrite
+        self._keep_privileges = keep_privileges
+        self._is_root = os.geteuid() == 0
+        self._prefix = TEMPORARY_PREFIX + os.urandom(8).hex().encode() + b"-"
+        self._counter = 0
+        self._owners: dict[tuple[int, str, int, str], tuple[int, int]] = {}
+        self._handles: OrderedDict[Folder, int] = OrderedDict()
+        self._open: OrderedDict[Unfinished, int] = OrderedDict()
+        self._unfinished: dict[Unfinished, None] = {}
+        self.notes: dict[str, Note] = {}
+        """By reason; bounded, since every file of a restore may have the same one."""
+        try:
+            os.makedirs(target, exist_ok=True)
+            self._root_handle = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise LandingError(f"cannot restore to {os.fsdecode(target)}: {error.strerror}") from None
+        self.root = Folder(None, target, created=False)
+
+    def __enter__(self) -> Landing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for unfinished in list(self._unfinished):
+            with contextlib.suppress(OSError, PilulierError):
+                self.discard(unfinished)
+        for handle in (*self._open.values(), *self._handles.values(), self._root_handle):
+            os.close(handle)
+        self._open.clear()
+        self._handles.clear()
+
+    # -- folders
+
+    def folder(self, parent: Folder, name: bytes) -> Folder:
+        """The folder `name` of `parent`, made (mode 0700 until `finish_folder`) or found; LandingError."""
+        self._refuse(name)
+        with self._explained():
+            handle = self._handle(parent)
+            try:
+                os.mkdir(name, 0o700, dir_fd=handle)
+            except FileExistsError:
+                status = os.stat(name, dir_fd=handle, follow_symlinks=False)
+                if not stat.S_ISDIR(status.st_mode):
+                    what = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "a file"
+                    raise LandingError(f"{what} stands where the folder should go: it was not followed") from None
+                if parent.created:
+                    raise LandingError(
+                        "another name of this backup landed here: this disk does not tell the two names apart"
+                    ) from None
+                return Folder(parent, name, created=False)
+        return Folder(parent, name, created=True)
+
+    def finish_folder(self, folder: Folder, attributes: Attributes) -> None:
+        """Put modes, times, owner and attributes on a folder whose content is complete; children before parents."""
+        with self._explained():
+            self._apply(self._handle(folder), attributes, folder.parent or self.root, is_folder=True)
+
+    def _handle(self, folder: Folder) -> int:
+        handle = self._handles.get(folder)
+        if handle is not None:
+            self._handles.move_to_end(folder)
+            return handle
+        missing = []
+        above: Folder | None = folder
+        while above is not None and above.parent is not None and above not in self._handles:
+            missing.append(above)
+            above = above.parent
+        handle = self._root_handle if above is None or above.parent is None else self._handles[above]
+        for step in reversed(missing):
+            handle = os.open(step.name, _FOLDER_FLAGS, dir_fd=handle)
+            self._handles[step] = handle
+            status = os.fstat(handle)
+            identity = (status.st_dev, status.st_ino)
+            if step.identity is None:
+                step.identity = identity
+            elif step.identity != identity:
+                raise LandingError("a folder on the way was replaced by another during the restore")
+            while len(self._handles) > _OPEN_FOLDERS:
+                os.close(self._handles.popitem(last=False)[1])
+        return handle
+
+    # -- what stands there
+
+    def standing(self, folder: Folder, name: bytes) -> os.stat_result | None:
+        """lstat of what stands under `name`, None where nothing does; LandingError for names that must not be used."""
+        self._refuse(name)
+        with self._explained():
+            return self._lstat(self._handle(folder), name)
+
+    def judge(self, folder: Folder, status: os.stat_result | None, mtime_ns: int) -> Place | Keep:
+        """`judge` under this job's rules."""
+        return judge(status, mtime_ns, overwrite=self._overwrite, created_folder=folder.created)
+
+    @contextlib.contextmanager
+    def existing(self, folder: Folder, name: bytes) -> Iterator[int]:
+        """A read handle of the regular file that stands under `name`; LandingError where none does."""
+        with self._explained():
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            handle = os.open(name, flags, dir_fd=self._handle(folder))
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise LandingError("what stands there is no regular file")
+            with self._explained():
+                yield handle
+        finally:
+            os.close(handle)
+
+    def touch_up(self, handle: int, folder: Folder, attributes: Attributes) -> None:
+        """Put attributes back on an existing file whose content is already the snapshot's."""
+        with self._explained():
+            self._apply(handle, attributes, folder)
+
+    # -- files
+
+    def create(self, folder: Folder, size: int) -> Unfinished:
+        """A new file of `size` bytes under a temporary name, all hole; LandingError, DiskFullError."""
+        with self._explained():
+            name = self._temporary()
+            handle = os.open(name, _CREATE_FLAGS, 0o600, dir_fd=self._handle(folder))
+            status = os.fstat(handle)
+            unfinished = Unfinished(folder, name, size, (status.st_dev, status.st_ino))
+            self._unfinished[unfinished] = None
+            self._open[unfinished] = handle
+            if len(self._open) > _OPEN_FILES:
+                os.close(self._open.popitem(last=False)[1])
+            if size:
+                os.ftruncate(handle, size)
+        return unfinished
+
+    def write(self, unfinished: Unfinished, data: memoryview, offset: int) -> None:
+        """Write all of `data` at `offset`."""
+        with self._explained():
+            handle = self._file_handle(unfinished)
+            _write_all(handle, data, offset)
+
+    def read(self, unfinished: Unfinished, offset: int, length: int) -> bytes:
+        """`length` bytes back from what was written; fewer only where the file was cut by someone else."""
+        parts = []
+        with self._explained():
+            handle = self._file_handle(unfinished)
+            while length:
+                part = os.pread(handle, length, offset)
+                if not part:
+                    break
+                parts.append(part)
+                offset += len(part)
+                length -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def place(self, unfinished: Unfinished, attributes: Attributes) -> Keep | None:
+        """Give a proved file its attributes and its name; Keep where what appeared there since must stay."""
+        folder = unfinished.folder
+        with self._explained():
+            handle = self._file_handle(unfinished)
+            self._apply(handle, attributes, folder)
+            del self._open[unfinished]
+            os.close(handle)
+            return self._take_name(folder, unfinished, attributes)
+
+    def put(self, folder: Folder, attributes: Attributes, data: memoryview) -> Unfinished | Keep:
+        """`create`, `write` and `place` of a proved small file in one go: the path of most files."""
+        with self._explained():
+            name = self._temporary()
+            handle = os.open(name, _CREATE_FLAGS, 0o600, dir_fd=self._handle(folder))
+            unfinished = Unfinished(folder, name, len(data), (0, 0))
+            self._unfinished[unfinished] = None
+            try:
+                try:
+                    status = os.fstat(handle)
+                    unfinished.identity = (status.st_dev, status.st_ino)
+                    if data:
+                        _write_all(handle, data, 0)
+                    self._apply(handle, attributes, folder)
+                finally:
+                    os.close(handle)
+                return self._take_name(folder, unfinished, attributes) or unfinished
+            except BaseException:
+                self.discard(unfinished)
+                raise
+
+    def discard(self, unfinished: Unfinished) -> None:
+        """Remove an unfinished file; nothing happens where it is already gone."""
+        handle = self._open.pop(unfinished, None)
+        if handle is not None:
+            os.close(handle)
+        if unfinished in self._unfinished:
+            del self._unfinished[unfinished]
+            with self._explained(), contextlib.suppress(FileNotFoundError):
+                os.unlink(unfinished.name, dir_fd=self._handle(unfinished.folder))
+
+    def link(
+        self, source: Folder, source_name: bytes, identity: tuple[int, int], folder: Folder, name: bytes, mtime_ns: int
+    ) -> Keep | None:
+        """A hard link `name` to a file that this job put or proved (its `identity`); None where it stands."""
+        self._refuse(name)
+        with self._explained():
+            handle = self._handle(folder)
+            status = self._lstat(handle, name)
+            if status is not None and (status.st_dev, status.st_ino) == identity:
+                return None
+            verdict = self.judge(folder, status, mtime_ns)
+            if isinstance(verdict, Keep):
+                return verdict
+            temporary = self._temporary()
+            source_handle = os.dup(self._handle(source))
+            try:
+                handle = self._handle(folder)
+                os.link(source_name, temporary, src_dir_fd=source_handle, dst_dir_fd=handle, follow_symlinks=False)
+            finally:
+                os.close(source_handle)
+            try:
+                status = self._lstat(handle, temporary)
+                if status is None or (status.st_dev, status.st_ino) != identity:
+                    raise LandingError("the file to link to was replaced during the restore")
+                os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=handle)
+        return None
+
+    def symlink(self, folder: Folder, attributes: Attributes) -> Keep | None:
+        """A symbolic link with its owner and time; Keep where what stands there must stay. Never followed."""
+        name, target = attributes.name, attributes.target
+        self._refuse(name)
+        if not target or b"\0" in target:
+            raise LandingError("the symbolic link has no usable target")
+        with self._explained():
+            handle = self._handle(folder)
+            status = self._lstat(handle, name)
+            same = (
+                status is not None
+                and stat.S_ISLNK(status.st_mode)
+                and os.readlink(name, dir_fd=handle) == target
+                and not folder.created
+            )
+            if not same:
+                verdict = self.judge(folder, status, attributes.mtime_ns)
+                if isinstance(verdict, Keep):
+                    return verdict
+            temporary = self._temporary()
+            os.symlink(target, temporary, dir_fd=handle)
+            try:
+                if self._is_root:
+                    uid, gid = self._owner(attributes)
+                    os.chown(temporary, uid, gid, dir_fd=handle, follow_symlinks=False)
+                times = (attributes.mtime_ns, attributes.mtime_ns)
+                os.utime(temporary, ns=times, dir_fd=handle, follow_symlinks=False)
+                os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=handle)
+                raise
+        return None
+
+    # -- within
+
+    def _refuse(self, name: bytes) -> None:
+        reason = unsafe_name(name, windows=False)
+        if reason is not None:
+            raise LandingError(reason)
+
+    def _temporary(self) -> bytes:
+        self._counter += 1
+        return self._prefix + str(self._counter).encode()
+
+    def _lstat(self, handle: int, name: bytes) -> os.stat_result | None:
+        try:
+            return os.stat(name, dir_fd=handle, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def _file_handle(self, unfinished: Unfinished) -> int:
+        handle = self._open.get(unfinished)
+        if handle is not None:
+            self._open.move_to_end(unfinished)
+            return handle
+        handle = os.open(unfinished.name, _REOPEN_FLAGS, dir_fd=self._handle(unfinished.folder))
+        self._open[unfinished] = handle
+        status = os.fstat(handle)
+        if (status.st_dev, status.st_ino) != unfinished.identity:
+            raise LandingError("the unfinished file was replaced by another during the restore")
+        if len(self._open) > _OPEN_FILES:
+            os.close(self._open.popitem(last=False)[1])
+        return handle
+
+    def _take_name(self, folder: Folder, unfinished: Unfinished, attributes: Attributes) -> Keep | None:
+        name = attributes.name
+        self._refuse(name)
+        handle = self._handle(folder)
+        # Minutes may have passed since the folder was looked at: look again at the last moment.
+        verdict = self.judge(folder, self._lstat(handle, name), attributes.mtime_ns)
+        if isinstance(verdict, Keep):
+            self.discard(unfinished)
+            return verdict
+        os.rename(unfinished.name, name, src_dir_fd=handle, dst_dir_fd=handle)
+        del self._unfinished[unfinished]
+        return None
+
+    def _apply(self, handle: int, attributes: Attributes, folder: Folder, *, is_folder: bool = False) -> None:
+        """Owner, extended attributes, mode, times: each would undo or forbid an earlier one in another order."""
+        wanted = attributes.mode & 0o7777
+        # On a folder set-gid only hands its group down, so it is no privilege.
+        mode = wanted if self._keep_privileges else wanted & ~(stat.S_ISUID if is_folder else _PRIVILEGES)
+        if mode != wanted:
+            self._note("set-uid and set-gid bits were not put back (--keep-privileges does)", folder, attributes)
+        if self._is_root:
+            try:
+                os.fchown(handle, *self._owner(attributes))
+            except OSError as error:
+                if error.errno in _FULL:
+                    raise
+                self._note(f"owner not put back: {error.strerror}", folder, attributes)
+        elif attributes.uid != os.geteuid():
+            self._note("owner not put back: only root may", folder, attributes)
+        if attributes.xattrs:
+            self._set_xattrs(handle, attributes, folder)
+        os.fchmod(handle, mode)
+        os.utime(handle, ns=(attributes.mtime_ns, attributes.mtime_ns))
+
+    def _set_xattrs(self, handle: int, attributes: Attributes, folder: Folder) -> None:
+        for name, value in attributes.xattrs:
+            if name == _CAPABILITY and not self._keep_privileges:
+                self._note("file capabilities were not put back (--keep-privileges does)", folder, attributes)
+                continue
+            try:
+                os.setxattr(handle, name, value)
+            except (OSError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno in _FULL and name.startswith(b"user."):
+                    # Some file systems say so for an attribute that is merely too large for its block.
+                    self._note("an extended attribute was not put back: no room for it", folder, attributes)
+                    continue
+                why = error.strerror if isinstance(error, OSError) else str(error)
+                shown = name.decode("utf-8", "backslashreplace")
+                self._note(f"extended attribute {shown[:80]} not put back: {why}", folder, attributes)
+
+    def _note(self, reason: str, folder: Folder, attributes: Attributes) -> None:
+        note = self.notes.get(reason)
+        if note is not None:
+            note.count += 1
+        elif len(self.notes) < 1000:
+            self.notes[reason] = Note(reason, 1, os.path.join(folder.path(), attributes.name))
+
+    def _owner(self, attributes: Attributes) -> tuple[int, int]:
+        """Names win over numbers where this machine knows them, as with tar: ids differ between machines."""
+        key = (attributes.uid, attributes.user, attributes.gid, attributes.group)
+        owner = self._owners.get(key)
+        if owner is None:
+            import grp
+            import pwd
+
+            uid, gid = attributes.uid, attributes.gid
+            with contextlib.suppress(KeyError, ValueError):
+                uid = pwd.getpwnam(attributes.user).pw_uid if attributes.user else uid
+            with contextlib.suppress(KeyError, ValueError):
+                gid = grp.getgrnam(attributes.group).gr_gid if attributes.group else gid
+            owner = self._owners[key] = (uid, gid)
+        return owner
+
+    def _explained(self) -> _Explained:
+        return _Explained(self.root.name)
+
+
+class _Explained:
+    """Turns what the operating system says into a sentence; a full disk is everybody's error, the rest one path's."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self, root: bytes) -> None:
+        self._root = root
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            if error.errno in _FULL:
+                raise DiskFullError(
+                    f"the disk that holds {os.fsdecode(self._root)} is full: the restore stopped and removed its "
+                    "unfinished files; make room, then run it again (what is already restored is not fetched twice)"
+                ) from None
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise LandingError("a symbolic link or a file stands in the place of a folder: not followed") from None
+            raise LandingError(error.strerror or str(error)) from None
+        if isinstance(error, (OverflowError, ValueError)):
+            raise LandingError(f"this system cannot hold it: {error}") from None
+
+
+def _write_all(handle: int, data: memoryview, offset: int) -> None:
+    while data:
+        written = os.pwrite(handle, data, offset)
+        offset += written
+        data = data[written:]

@@ -1,0 +1,111 @@
+"""What may land on a disk, and what must stay: the pure rules of a restore.
+
+Owns the errors of landing, the names that are refused, and the judgement over what already stands under a
+name. Decides from facts it is handed and touches nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from transport.errors import PilulierError
+
+_WINDOWS_FORBIDDEN: Final = frozenset('<>:"|?*\\')
+_WINDOWS_DEVICES: Final = frozenset(
+    ["con", "prn", "aux", "nul", "conin$", "conout$", "clock$"]
+    + [f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³"]
+)
+
+
+class LandingError(PilulierError):
+    """One path cannot be put on this disk."""
+
+    code = "landing"
+
+
+class DiskFullError(PilulierError):
+    """The disk that a restore writes to is full."""
+
+    code = "disk-full"
+
+
+def unsafe_name(name: bytes, *, windows: bool) -> str | None:
+    """Why `name` must not be created as one path component, or None where it may be. Pure.
+
+    The Windows rules are those of "Naming Files, Paths, and Namespaces" (Microsoft Learn): reserved devices with
+    any extension, streams (`name:stream`), characters below 32, and names that lose their last dot or space.
+    """
+    if not name:
+        return "the name is empty"
+    if name in (b".", b".."):
+        return "the name points out of its folder"
+    if b"/" in name:
+        return "the name holds a path separator"
+    if b"\0" in name:
+        return "the name holds a NUL byte"
+    if not windows:
+        return "the name is longer than 255 bytes" if len(name) > 255 else None
+    try:
+        text = name.decode("utf-8")
+    except UnicodeDecodeError:
+        return "the name is not UTF-8, which Windows needs"
+    if ":" in text:
+        return "the name holds a colon: a drive or an alternate stream"
+    for character in text:
+        if character < " " or character in _WINDOWS_FORBIDDEN:
+            return f"the name holds {character!r}, which Windows does not allow"
+    if text[-1] in ". ":
+        return "the name ends in a dot or a space, which Windows drops"
+    if text.split(".", 1)[0].rstrip(" ").lower() in _WINDOWS_DEVICES:
+        return "the name is reserved for a device of Windows"
+    if len(text.encode("utf-16-le")) > 2 * 255:
+        return "the name is longer than 255 characters"
+    return None
+
+
+class Attributes(Protocol):
+    """What is put back on a file, folder or link: modes, nanoseconds since 1970, owner, extended attributes."""
+
+    name: bytes
+    size: int
+    mode: int
+    mtime_ns: int
+    uid: int
+    gid: int
+    user: str
+    group: str
+    target: bytes
+    xattrs: tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The name is free, or what stands there may be replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What stands there stays, and why."""
+
+    reason: str
+
+
+_PLACE: Final = Place()
+
+
+def judge(status: os.stat_result | None, mtime_ns: int, *, overwrite: bool, created_folder: bool) -> Place | Keep:
+    """Whether an entry of the snapshot may take a name, given what stands there (lstat, None: nothing). Pure."""
+    if status is None:
+        return _PLACE
+    if stat.S_ISDIR(status.st_mode):
+        return Keep("a folder stands under this name: it was left alone")
+    if created_folder:
+        return Keep("another name of this backup landed here: this disk does not tell the two names apart")
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
+        return Keep("a device, socket or pipe stands under this name: it was left alone")
+    if status.st_mtime_ns > mtime_ns and not overwrite:
+        return Keep("what stands there is newer than the backup: it was kept (--overwrite replaces it)")
+    return _PLACE

@@ -1,0 +1,139 @@
+"""The appliance as a source of snapshots: listings, extents and segments over one connection.
+
+Implements `transport.snapshot_reader.SnapshotSource`. Everything it returns is unproved; readers check it. Segments
+are asked ahead of need, within the window that the appliance announced when the restore session opened.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+from agent.client import ANSWER_S, Client, refusal
+from transport import messages as m
+from transport.commits import StoredCommit
+from transport.errors import ProtocolError, UnreachableError
+from transport.extents import ExtentPage
+from transport.names import PathId, SegmentId, VersionId
+from transport.snapshot_reader import MissingSegment
+from transport.tree import EntryPage
+
+_NO_PATH = bytes(16)
+_ASK_AT_ONCE: Final = 8
+_AHEAD: Final = 24
+"""Segments asked for and not yet here: at most the appliance's window of 24 MiB."""
+
+
+class RemoteSource:
+    """Reads this machine's repository through a connected client."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._received_bytes = 0
+
+    def open_restore(self, account: str, code: str) -> m.RestoreOpened:
+        """Open a restore session with an account's one-time code."""
+        opened = self._client.ask(m.RestoreOpen(account, code), m.RestoreOpened)
+        self._received_bytes = 0
+        return opened
+
+    def commits(self) -> Iterator[StoredCommit]:
+        """Every commit, ascending."""
+        after = 0
+        while True:
+            page = self._client.ask(m.SnapshotsQuery(after), m.Snapshots)
+            yield from page.commits
+            if not page.more:
+                return
+            if not page.commits:
+                raise ProtocolError("the appliance announced more snapshots and sent none")
+            after = page.commits[-1].signed.decoded().number
+
+    def children(self, snapshot: int, folder: PathId) -> Iterator[EntryPage]:
+        """The entries of one folder."""
+        return self._pages(lambda after: m.ChildrenQuery(snapshot, folder, after))
+
+    def tree(self, snapshot: int) -> Iterator[EntryPage]:
+        """All entries of a snapshot."""
+        return self._pages(lambda after: m.TreeQuery(snapshot, after))
+
+    def _pages(self, question: Callable[[bytes], m.Message]) -> Iterator[EntryPage]:
+        after = _NO_PATH
+        while True:
+            page = self._client.ask(question(after), m.Entries).page
+            yield page
+            if not page.more:
+                return
+            if not page.entries or page.entries[-1].record.path_id <= after:
+                raise ProtocolError("the appliance lists entries that do not go forward")
+            after = page.entries[-1].record.path_id
+
+    def extents(self, versions: Sequence[VersionId]) -> Iterator[ExtentPage]:
+        """Extent pages, in the order asked."""
+        waiting = collections.deque(versions)
+        start = 0
+        while waiting:
+            asked = list(itertools.islice(waiting, m.IDS_PER_MESSAGE))
+            pages = self._client.ask(m.ExtentsQuery(asked, start), m.Extents).pages
+            if not pages:
+                raise ProtocolError("the appliance sent no extents")
+            for page in pages:
+                if page.version_id != waiting[0] or page.start != start:
+                    raise ProtocolError("the appliance sent extents that were not asked for")
+                yield page
+                if page.more:
+                    covered = sum(length for _, _, length in page.extents)
+                    if covered <= 0:
+                        raise ProtocolError("the appliance sent an extent page that does not go forward")
+                    start += covered
+                else:
+                    waiting.popleft()
+                    start = 0
+
+    def segments(self, ids: Iterable[SegmentId]) -> Iterator[tuple[SegmentId, bytes | MissingSegment]]:
+        """Sealed segments in the order asked."""
+        source = iter(ids)
+        pending: collections.deque[SegmentId] = collections.deque()
+        unconfirmed = 0
+        while True:
+            if len(pending) <= _AHEAD - _ASK_AT_ONCE or unconfirmed >= _ASK_AT_ONCE:
+                more = list(itertools.islice(source, min(_ASK_AT_ONCE, _AHEAD - len(pending))))
+                if more or (unconfirmed and pending):
+                    pending.extend(more)
+                    self._client.say(m.FetchSegments(more, self._received_bytes))
+                    unconfirmed = 0
+            if not pending:
+                return
+            yield self._next(pending.popleft())
+            unconfirmed += 1
+
+    def _next(self, expected: SegmentId) -> tuple[SegmentId, bytes | MissingSegment]:
+        got = self._client.hear(ANSWER_S)
+        if got is None:
+            raise UnreachableError("the appliance stopped sending")
+        answer, payload = got
+        if isinstance(answer, m.Refused):
+            raise refusal(answer)
+        if not isinstance(answer, m.SegmentData | m.SegmentMissing) or answer.segment != expected:
+            raise ProtocolError(f"the appliance sent {type(answer).__name__} instead of segment {expected.hex()}")
+        if isinstance(answer, m.SegmentMissing):
+            return expected, MissingSegment(answer.reason)
+        self._received_bytes += len(payload)
+        return expected, payload
+
+    def sample(self, percent: float) -> Iterator[tuple[SegmentId, bytes | MissingSegment]]:
+        """Segments of the appliance's own choice."""
+        count = self._client.ask(m.SampleQuery(percent), m.Sample).count
+        for _ in range(count):
+            got = self._client.hear(ANSWER_S)
+            if got is None:
+                raise UnreachableError("the appliance stopped sending")
+            answer, payload = got
+            if isinstance(answer, m.SegmentData):
+                yield SegmentId(answer.segment), payload
+            elif isinstance(answer, m.SegmentMissing):
+                yield SegmentId(answer.segment), MissingSegment(answer.reason)
+            else:
+                raise ProtocolError(f"the appliance sent {type(answer).__name__} instead of a sample")

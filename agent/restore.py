@@ -1,0 +1,567 @@
+"""Restoring: from a selection to files on disk, in segment order, proved before they get their names.
+
+Owns the job: history and tree are proved (transport), existing files judged, each segment fetched and opened
+once, its pieces scattered, each file's MAC checked against its sealed metadata, links and folders finished.
+Three things overlap: the calling thread fetches (the source never leaves it), two threads open and hash, one
+writes. At most IN_FLIGHT segments are between fetching and writing. One bad segment costs the files that need
+it and nothing else. Must not know the network; writing rules are `agent.landing`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+
+import msgspec
+
+from agent.landing import Folder, Landing, LandingError, Note, Unfinished
+from agent.landing_rules import Keep
+from agent.verify import content_mac, read_chunks
+from transport.commits import SignedCommit
+from transport.contents import CHUNK_BYTES, ZERO_CHUNK, ZERO_CHUNK_DIGEST, chunk_digest, file_mac, same_mac
+from transport.errors import IntegrityError, SealError, UsageError
+from transport.names import PathId, SegmentId
+from transport.restore_plan import Piece, RestorePlan, WantedFile, plan_restore, versions_to_ask
+from transport.sealing import Sealer
+from transport.snapshot_reader import (
+    MissingSegment,
+    Node,
+    Selection,
+    SnapshotReader,
+    SnapshotSource,
+    choose_snapshot,
+    verify_history,
+)
+from transport.tree import FileType
+
+IN_FLIGHT: Final = 16
+"""Segments between fetching and writing; each holds up to 1 MiB sealed and 1 MiB open, so 32 MiB in all."""
+_OPENERS: Final = 2
+
+_ALTERED = "its content is not what was backed up (the whole-file check failed): it was not restored"
+
+
+class RestoreError(msgspec.Struct, frozen=True):
+    """A path that was not restored, or was kept as it stood, and why."""
+
+    path: bytes
+    reason: str
+
+
+class RestoreProgress(msgspec.Struct, frozen=True):
+    """Where a restore stands: phase `listing`, `files` or `finishing`."""
+
+    phase: str
+    files_done: int
+    files_total: int
+    bytes_done: int
+    bytes_total: int
+
+
+class RestoreReport(msgspec.Struct, frozen=True):
+    """What a restore did. `files` and `bytes` count what was written (hard links as files of no bytes);
+    `files_same` stood there already with the same content. `notes` are attributes not put back, by reason."""
+
+    snapshot: int
+    files: int
+    files_same: int
+    folders: int
+    symlinks: int
+    bytes: int
+    seconds: float
+    errors: list[RestoreError]
+    notes: list[Note]
+
+
+def restore(
+    source: SnapshotSource,
+    sealer: Sealer,
+    public_key: bytes,
+    *,
+    witness: SignedCommit | None,
+    target: bytes | None,
+    paths: Sequence[bytes] = (),
+    snapshot: int | None = None,
+    at_ms: int | None = None,
+    overwrite: bool = False,
+    keep_privileges: bool = False,
+    progress: Callable[[RestoreProgress], None] | None = None,
+) -> RestoreReport:
+    """Restore `paths` (none: everything) of a snapshot (by number, by time, or the newest) under `target`.
+
+    `/a/b` lands at target/a/b; `target` None restores in place. Existing files: same content stays, older is
+    replaced, newer is kept and reported unless `overwrite`. Folders on the way to a selected path get their
+    attributes only where this job made them. Raises UsageError (nothing to restore), IntegrityError or SealError
+    (the tree or history is not what was signed; nothing is written then), DiskFullError, and what the source
+    raises. `progress` is called from the calling thread.
+    """
+    began = time.monotonic()
+    tell = progress or (lambda _: None)
+    history = verify_history(source.commits(), public_key, witness, vault=sealer.keys.vault)
+    chosen = choose_snapshot(history, number=snapshot, at_ms=at_ms)
+    reader = SnapshotReader(source, sealer, chosen)
+    total = chosen.record.entry_count
+    selection = reader.select(paths, lambda count: tell(RestoreProgress("listing", count, total, 0, 0)))
+    if not selection.nodes and selection.missing:
+        shown = ", ".join(path.decode("utf-8", "backslashreplace") for path in selection.missing[:3])
+        raise UsageError(f"snapshot {chosen.number} does not hold {shown}: look for it with ls")
+    with Landing(b"/" if target is None else target, overwrite=overwrite, keep_privileges=keep_privileges) as landing:
+        job = _Job(landing, sealer, selection)
+        job.prepare()
+        job.fetch(source, tell)
+        job.finish(tell)
+        return RestoreReport(
+            snapshot=chosen.number,
+            files=job.files,
+            files_same=job.same,
+            folders=job.folder_count,
+            symlinks=job.symlink_count,
+            bytes=job.bytes,
+            seconds=time.monotonic() - began,
+            errors=job.errors,
+            notes=list(landing.notes.values()),
+        )
+
+
+class _Opened(msgspec.Struct, frozen=True):
+    """A segment's plaintext, its pieces, and for each the digest of the whole chunk it makes, if it makes one."""
+
+    plaintext: bytes
+    pieces: list[Piece]
+    digests: list[bytes | None]
+
+
+class _Unusable(msgspec.Struct, frozen=True):
+    """A segment that did not come or did not open."""
+
+    pieces: list[Piece]
+    reason: str
+
+
+class _Assembly:
+    """A file made of several pieces, under way."""
+
+    __slots__ = ("digests", "remaining", "unfinished")
+
+    def __init__(self, unfinished: Unfinished, size: int, pieces: int) -> None:
+        self.unfinished = unfinished
+        self.remaining = pieces
+        self.digests: list[bytes | None] = [None] * ((size + CHUNK_BYTES - 1) // CHUNK_BYTES)
+
+
+class _Links(msgspec.Struct):
+    """The names of one hard-linked file: the first is restored, the others linked to it."""
+
+    first: int
+    folder: Folder
+    node: Node
+    others: list[tuple[Node, Folder]]
+
+
+class _Job:
+    def __init__(self, landing: Landing, sealer: Sealer, selection: Selection) -> None:
+        self._landing = landing
+        self._sealer = sealer
+        self._content_key = sealer.keys.content
+        self._selection = selection
+        self._folders: dict[PathId, Folder | str] = {}
+        self._nodes: list[Node] = []
+        self._where: list[Folder] = []
+        self._symlinks: list[tuple[Node, Folder]] = []
+        self._links: dict[tuple[bytes, bytes, bytes], _Links] = {}
+        self._landed: dict[int, tuple[int, int]] = {}
+        """Identity of what stands for the first name of each hard-linked file."""
+        self._linked: set[int] = set()
+        self._assemblies: dict[int, _Assembly] = {}
+        self._settled: dict[int, str] = {}
+        """Files that need no more work: why they failed, or nothing where the same content stands already."""
+        self.errors: list[RestoreError] = [
+            RestoreError(path, "this path is not in the snapshot") for path in selection.missing
+        ]
+        self.files = 0
+        self.same = 0
+        self.bytes = 0
+        self.folder_count = 0
+        self.symlink_count = 0
+        self._files_done = 0
+        self._bytes_done = 0
+
+    # -- before: folders exist, what already stands is judged
+
+    def prepare(self) -> None:
+        """Make the folders and decide which files have to be fetched."""
+        for node in (*self._selection.ancestors, *self._selection.nodes):
+            parent = self._landing.root if node.parent is None else self._folders[node.parent.path_id]
+            if isinstance(parent, str):
+                if node.is_folder:
+                    self._folders[node.path_id] = parent
+                self._error(node, parent)
+                continue
+            try:
+                if node.is_folder:
+                    self._folders[node.path_id] = self._landing.folder(parent, node.name)
+                elif node.type == FileType.FILE:
+                    self._consider(node, parent)
+                elif node.type == FileType.SYMLINK:
+                    self._symlinks.append((node, parent))
+                else:
+                    self._error(node, f"it is of a kind ({node.type}) that this agent cannot restore: update it")
+            except LandingError as error:
+                self._error(node, str(error))
+                if node.is_folder:
+                    self._folders[node.path_id] = f"its folder was not restored: {error}"
+
+    def _consider(self, node: Node, folder: Folder) -> None:
+        index = len(self._nodes)
+        if node.link_group:
+            # The group alone is the agent's word; version and MAC make it safe to link instead of writing.
+            key = (node.link_group, node.version_id, node.mac)
+            links = self._links.get(key)
+            if links is not None and links.node.size == node.size:
+                links.others.append((node, folder))
+                return
+            self._links[key] = _Links(index, folder, node, [])
+            self._linked.add(index)
+        self._nodes.append(node)
+        self._where.append(folder)
+        if folder.created:
+            return
+        try:
+            status = self._landing.standing(folder, node.name)
+            if status is None or self._already_same(index, node, folder, status):
+                return
+        except LandingError as error:
+            self._fail(index, str(error))
+            return
+        verdict = self._landing.judge(folder, status, node.mtime_ns)
+        if isinstance(verdict, Keep):
+            self._fail(index, verdict.reason)
+
+    def _already_same(self, index: int, node: Node, folder: Folder, status: os.stat_result) -> bool:
+        if not stat.S_ISREG(status.st_mode) or status.st_size != node.size:
+            return False
+        with self._landing.existing(folder, node.name) as handle:
+            size, mac = content_mac(read_chunks(handle), self._content_key)
+            if size != node.size or not same_mac(mac, node.mac):
+                return False
+            if status.st_mtime_ns <= node.mtime_ns:
+                self._landing.touch_up(handle, folder, node)
+        self.same += 1
+        self._landed[index] = (status.st_dev, status.st_ino)
+        self._settled[index] = ""
+        return True
+
+    # -- the overlapped part
+
+    def fetch(self, source: SnapshotSource, tell: Callable[[RestoreProgress], None]) -> None:
+        """Plan, then fetch, open and write until every file stands or has its reason."""
+        # What is already decided keeps its index but is planned as empty, so that it costs no extents.
+        wanted = [
+            WantedFile(node.version_id, 0 if index in self._settled else node.size)
+            for index, node in enumerate(self._nodes)
+        ]
+        versions = versions_to_ask(wanted)
+        plan = plan_restore(wanted, source.extents(versions) if versions else (), strict=False)
+        for refused in plan.refused:
+            self._fail(refused.file, refused.reason)
+        bytes_total = sum(file.size for file in wanted)
+        files_total = len(wanted) - len(self._settled)
+        self._files_done = 0
+
+        def told(phase: str = "files") -> None:
+            tell(RestoreProgress(phase, self._files_done, files_total, self._bytes_done, bytes_total))
+
+        told()
+        writer = _Writer(self, plan)
+        with ThreadPoolExecutor(_OPENERS, thread_name_prefix="restore-open") as openers:
+            writer.start()
+            try:
+                self._feed(source, plan, writer, openers, told)
+            except BaseException:
+                writer.stop = True
+                raise
+            finally:
+                writer.tasks.put(None)
+                writer.join()
+        if writer.failure is not None:
+            raise writer.failure
+        told()
+
+    def _feed(
+        self,
+        source: SnapshotSource,
+        plan: RestorePlan,
+        writer: _Writer,
+        openers: ThreadPoolExecutor,
+        told: Callable[[], None],
+    ) -> None:
+        asked: deque[int] = deque()
+
+        def ids() -> Iterator[SegmentId]:
+            for position, segment in enumerate(plan.segments):
+                asked.append(position)
+                yield segment
+
+        if not plan.segments:
+            return
+        done = 0
+        for segment, data in source.segments(ids()):
+            if not asked or plan.segments[asked[0]] != segment:
+                raise IntegrityError(f"the appliance sent segment {segment.hex()} out of turn")
+            position = asked.popleft()
+            done += 1
+            writer.slots.acquire()
+            if writer.failure is not None:
+                return
+            if isinstance(data, MissingSegment):
+                reason = f"a part of it is missing (segment {segment.hex()}: {data.reason})"
+                writer.tasks.put(_Unusable(plan.pieces(position), reason))
+            else:
+                writer.tasks.put(openers.submit(self._open, plan, position, data))
+            del data
+            told()
+        if done != len(plan.segments):
+            raise IntegrityError(f"the appliance sent {done} segments of {len(plan.segments)} and stopped")
+
+    def _open(self, plan: RestorePlan, position: int, sealed: bytes) -> _Opened | _Unusable:
+        pieces = plan.pieces(position)
+        try:
+            plaintext = self._sealer.open_segment(plan.segments[position], sealed)
+        except SealError as error:
+            return _Unusable(pieces, f"a part of it is damaged ({error})")
+        view = memoryview(plaintext)
+        digests: list[bytes | None] = []
+        for piece in pieces:
+            start, length = piece.file_offset, piece.length
+            whole = start % CHUNK_BYTES == 0 and (
+                length == CHUNK_BYTES or start + length == self._nodes[piece.file].size
+            )
+            at = piece.segment_offset
+            digests.append(chunk_digest(view[at : at + length]) if whole else None)
+        return _Opened(plaintext, pieces, digests)
+
+    # -- called by the writer only
+
+    def begin(self, plan: RestorePlan) -> None:
+        """Files that no segment is needed for: empty, or all hole."""
+        for index, node in enumerate(self._nodes):
+            if index in self._settled or plan.piece_counts[index]:
+                continue
+            try:
+                if node.size == 0:
+                    self._put_small(index, node, memoryview(b""), [])
+                else:
+                    assembly = _Assembly(self._landing.create(self._where[index], node.size), node.size, 0)
+                    self._assemblies[index] = assembly
+                    self._complete(plan, index, assembly)
+            except LandingError as error:
+                self._fail(index, str(error))
+
+    def write(self, plan: RestorePlan, opened: _Opened) -> None:
+        """Scatter one segment."""
+        view = memoryview(opened.plaintext)
+        nodes, settled = self._nodes, self._settled
+        for piece, digest in zip(opened.pieces, opened.digests, strict=True):
+            index = piece.file
+            if index in settled:
+                continue
+            start = piece.segment_offset
+            part = view[start : start + piece.length]
+            if len(part) != piece.length:
+                self._fail(index, f"an extent reaches beyond its segment ({start} + {piece.length} of {len(view)})")
+                continue
+            node = nodes[index]
+            try:
+                if digest is not None and piece.length == node.size:
+                    self._put_small(index, node, part, [digest])
+                    self._bytes_done += node.size
+                    continue
+                assembly = self._assemblies.get(index)
+                if assembly is None:
+                    unfinished = self._landing.create(self._where[index], node.size)
+                    assembly = _Assembly(unfinished, node.size, plan.piece_counts[index])
+                    self._assemblies[index] = assembly
+                self._landing.write(assembly.unfinished, part, piece.file_offset)
+                self._bytes_done += piece.length
+                if digest is not None:
+                    assembly.digests[piece.file_offset // CHUNK_BYTES] = digest
+                assembly.remaining -= 1
+                if assembly.remaining == 0:
+                    self._complete(plan, index, assembly)
+            except LandingError as error:
+                self._fail(index, str(error))
+
+    def give_up(self, unusable: _Unusable) -> None:
+        """Name the files that needed a segment which cannot be had."""
+        for piece in unusable.pieces:
+            if piece.file not in self._settled:
+                self._fail(piece.file, unusable.reason)
+
+    def _put_small(self, index: int, node: Node, data: memoryview, digests: list[bytes]) -> None:
+        if not same_mac(file_mac(self._content_key, node.size, digests), node.mac):
+            self._fail(index, _ALTERED)
+            return
+        put = self._landing.put(self._where[index], node, data)
+        if isinstance(put, Keep):
+            self._fail(index, put.reason)
+        else:
+            self._restored(index, node, put)
+
+    def _complete(self, plan: RestorePlan, index: int, assembly: _Assembly) -> None:
+        node, digests = self._nodes[index], assembly.digests
+        for hole in plan.holes(index):
+            first = -(-hole.offset // CHUNK_BYTES)
+            for chunk in range(first, (hole.offset + hole.length) // CHUNK_BYTES):
+                digests[chunk] = ZERO_CHUNK_DIGEST
+            tail = node.size % CHUNK_BYTES
+            if tail and hole.offset + hole.length == node.size and hole.length >= tail:
+                digests[-1] = chunk_digest(memoryview(ZERO_CHUNK)[:tail])
+        proved = []
+        for chunk, digest in enumerate(digests):
+            if digest is None:  # made of several pieces: read it back, as it stands on the disk
+                start = chunk * CHUNK_BYTES
+                length = min(CHUNK_BYTES, node.size - start)
+                digest = chunk_digest(self._landing.read(assembly.unfinished, start, length))
+            proved.append(digest)
+        if not same_mac(file_mac(self._content_key, node.size, proved), node.mac):
+            self._fail(index, _ALTERED)
+            return
+        kept = self._landing.place(assembly.unfinished, node)
+        if kept is not None:
+            self._fail(index, kept.reason)
+            return
+        del self._assemblies[index]
+        self._restored(index, node, assembly.unfinished)
+
+    def _restored(self, index: int, node: Node, unfinished: Unfinished) -> None:
+        self.files += 1
+        self.bytes += node.size
+        self._files_done += 1
+        if index in self._linked:
+            self._landed[index] = unfinished.identity
+
+    def _fail(self, index: int, reason: str) -> None:
+        if index in self._settled:
+            return
+        self._settled[index] = reason
+        self._error(self._nodes[index], reason)
+        self._files_done += 1
+        assembly = self._assemblies.pop(index, None)
+        if assembly is not None:
+            with contextlib.suppress(LandingError):
+                self._landing.discard(assembly.unfinished)
+
+    def _error(self, node: Node, reason: str) -> None:
+        self.errors.append(RestoreError(node.path(), reason))
+
+    # -- after: hard links, symbolic links, folders from the leaves up
+
+    def finish(self, tell: Callable[[RestoreProgress], None]) -> None:
+        """Everything that must wait for the files."""
+        tell(RestoreProgress("finishing", self._files_done, self._files_done, self._bytes_done, self._bytes_done))
+        for links in self._links.values():
+            for node, folder in links.others:
+                self._link(links, node, folder)
+        for node, folder in self._symlinks:
+            try:
+                kept = self._landing.symlink(folder, node)
+            except LandingError as error:
+                self._error(node, str(error))
+                continue
+            if kept is None:
+                self.symlink_count += 1
+            else:
+                self._error(node, kept.reason)
+        selected = self._selection.nodes
+        for ancestor, nodes in ((False, reversed(selected)), (True, reversed(self._selection.ancestors))):
+            for node in nodes:
+                if not node.is_folder:
+                    continue
+                made = self._folders[node.path_id]
+                if isinstance(made, str) or (ancestor and not made.created):
+                    continue
+                try:
+                    self._landing.finish_folder(made, node)
+                except LandingError as error:
+                    self._error(node, f"the folder's attributes were not put back: {error}")
+                else:
+                    self.folder_count += 1
+
+    def _link(self, links: _Links, node: Node, folder: Folder) -> None:
+        identity = self._landed.get(links.first)
+        if identity is None:
+            reason = self._settled.get(links.first, _ALTERED)
+            self._error(node, f"it is a hard link to a file that was not restored: {reason}")
+            return
+        try:
+            status = self._landing.standing(folder, node.name)
+            if status is not None and (status.st_dev, status.st_ino) == identity:
+                self.same += 1
+                return
+            kept = self._landing.link(links.folder, links.node.name, identity, folder, node.name, node.mtime_ns)
+        except LandingError:
+            kept = self._copy(links, node, folder)  # no hard links on this disk
+        if kept is None:
+            self.files += 1
+        else:
+            self._error(node, kept.reason)
+
+    def _copy(self, links: _Links, node: Node, folder: Folder) -> Keep | None:
+        unfinished: Unfinished | None = None
+        try:
+            with self._landing.existing(links.folder, links.node.name) as handle:
+                unfinished = self._landing.create(folder, node.size)
+                digests, offset = [], 0
+                for chunk in read_chunks(handle):
+                    self._landing.write(unfinished, memoryview(chunk), offset)
+                    digests.append(chunk_digest(chunk))
+                    offset += len(chunk)
+            if offset == node.size and same_mac(file_mac(self._content_key, offset, digests), node.mac):
+                return self._landing.place(unfinished, node)
+            self._landing.discard(unfinished)
+            return Keep(_ALTERED)
+        except LandingError as error:
+            if unfinished is not None:
+                with contextlib.suppress(LandingError):
+                    self._landing.discard(unfinished)
+            return Keep(str(error))
+
+
+class _Writer(threading.Thread):
+    """The one thread that lands files while segments are fetched; takes them in the order of the plan."""
+
+    def __init__(self, job: _Job, plan: RestorePlan) -> None:
+        super().__init__(name="restore-write", daemon=True)
+        self._job = job
+        self._plan = plan
+        self.tasks: queue.SimpleQueue[Future[_Opened | _Unusable] | _Unusable | None] = queue.SimpleQueue()
+        self.slots = threading.Semaphore(IN_FLIGHT)
+        self.stop = False
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Until the end mark. After a failure it only empties the queue, so that the feeder never hangs."""
+        try:
+            self._job.begin(self._plan)
+        except BaseException as error:
+            self.failure = error
+        while (task := self.tasks.get()) is not None:
+            try:
+                if not self.stop and self.failure is None:
+                    result = task.result() if isinstance(task, Future) else task
+                    if isinstance(result, _Opened):
+                        self._job.write(self._plan, result)
+                    else:
+                        self._job.give_up(result)
+            except BaseException as error:
+                self.failure = error
+            finally:
+                self.slots.release()

@@ -1,0 +1,280 @@
+"""The agent's home folder, its config.json, and the lock that keeps two runs apart.
+
+Owns every path below the home, and the strict reading and whole-or-not-at-all writing of the settings. A file
+that cannot be read is named and left alone: it may hold the only copy of a selection. Keys are not settings;
+they live in keys/ through `transport.keys`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from agent.errors import BusyError, NotEnrolledError, SelectionError, SettingsError
+from agent.selection import Selection
+from transport.keys import write_key_file
+from transport.names import InstallationId, RepositoryId, VaultId
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+HOME_VARIABLE: Final = "PILULIER_AGENT_HOME"
+DEFAULT_HOME: Final = Path("/var/lib/pilulier-agent")
+SETTINGS_FORMAT: Final = 1
+_SETTINGS_LIMIT: Final = 16 << 20
+_LOCK_AT: Final = 1 << 30
+"""Where Windows locks its byte: past the process id, which others must still be able to read."""
+_HEX_PREFIX: Final = "hex:"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentHome:
+    """Every path of an agent's home. Making one touches no disk."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Settings, JSON."""
+        return self.path / "config.json"
+
+    @property
+    def keys(self) -> Path:
+        """The folder of key files, 0700."""
+        return self.path / "keys"
+
+    @property
+    def machine_key(self) -> Path:
+        """The secret from which data keys derive."""
+        return self.keys / "machine.key"
+
+    @property
+    def signing_key(self) -> Path:
+        """This installation's Ed25519 seed."""
+        return self.keys / "signing.key"
+
+    @property
+    def curve_key(self) -> Path:
+        """This machine's CURVE key pair."""
+        return self.keys / "curve.key"
+
+    @property
+    def ledger(self) -> Path:
+        """What was sent; staging.db beside it holds what is not committed yet."""
+        return self.path / "ledger.db"
+
+    @property
+    def pending(self) -> Path:
+        """Acknowledged segments that no snapshot names yet."""
+        return self.path / "pending.db"
+
+    @property
+    def signatures(self) -> Path:
+        """librsync signatures by version, two levels deep."""
+        return self.path / "signatures"
+
+    @property
+    def state(self) -> Path:
+        """What the last run did, for `status`."""
+        return self.path / "state.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one run that may write here."""
+        return self.path / "lock"
+
+    def create(self) -> None:
+        """Make the folders, readable by their owner only; existing ones stay as they are."""
+        for folder in (self.path, self.keys, self.signatures):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def agent_home(given: str | None = None) -> AgentHome:
+    """The home from `--home`, else the environment, else /var/lib/pilulier-agent."""
+    path = Path(given or os.environ.get(HOME_VARIABLE) or DEFAULT_HOME)
+    return AgentHome(path.absolute())
+
+
+class DeltaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a changed file travels as a delta, and when a delta gives up and the file goes whole."""
+
+    enabled: bool = True
+    minimum_bytes: Annotated[int, Meta(ge=0)] = 64 * 1024
+    literal_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    """A delta whose literals pass this share of the file gives up."""
+    seconds_per_gib: Annotated[float, Meta(gt=0)] = 60.0
+    """Time budget, on top of a fixed few seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApplianceAddress:
+    """Where the appliance is and who it must be: endpoints in the order tried, identity and CURVE key (32 bytes)."""
+
+    endpoints: tuple[str, ...]
+    identity: bytes
+    curve_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that config.json says."""
+
+    machine: RepositoryId
+    name: str
+    contract: str
+    vault: VaultId
+    installation: InstallationId
+    appliance: ApplianceAddress
+    selection: Selection = Selection()
+    delta: DeltaSettings = DeltaSettings()
+
+
+_HexId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+_HexKey = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class _ApplianceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    endpoints: Annotated[list[str], Meta(min_length=1)]
+    identity: _HexKey
+    curve_key: _HexKey
+
+
+class _SelectionFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    include: list[str] = []
+    exclude: list[str] = []
+
+
+class _SettingsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """config.json: ids and keys in lower-case hex, paths as text."""
+
+    format: int
+    machine: _HexId
+    name: Annotated[str, Meta(min_length=1)]
+    contract: str
+    vault: _HexId
+    installation: _HexId
+    appliance: _ApplianceFile
+    selection: _SelectionFile = _SelectionFile()
+    delta: DeltaSettings = DeltaSettings()
+
+
+_decoder = msgspec.json.Decoder(_SettingsFile)
+
+
+def _rule_text(rule: bytes) -> str:
+    """A rule as JSON text: itself where it is UTF-8, else `hex:` and its bytes."""
+    try:
+        text = rule.decode()
+    except UnicodeDecodeError:
+        return _HEX_PREFIX + rule.hex()
+    return _HEX_PREFIX + rule.hex() if text.startswith(_HEX_PREFIX) else text
+
+
+def _rule_bytes(text: str) -> bytes:
+    return bytes.fromhex(text[len(_HEX_PREFIX) :]) if text.startswith(_HEX_PREFIX) else text.encode()
+
+
+def load_settings(home: AgentHome) -> Settings:
+    """The settings; NotEnrolledError without a config.json, SettingsError where it cannot be understood."""
+    try:
+        with open(home.config, "rb") as file:
+            data = file.read(_SETTINGS_LIMIT + 1)
+    except FileNotFoundError:
+        raise NotEnrolledError("this machine is not enrolled: run pilulier-agent enrol CODE") from None
+    except OSError as error:
+        raise SettingsError(f"{home.config} cannot be read: {error.strerror}") from None
+    try:
+        if len(data) > _SETTINGS_LIMIT:
+            raise ValueError(f"longer than {_SETTINGS_LIMIT} bytes")
+        stored = _decoder.decode(data)
+        if stored.format != SETTINGS_FORMAT:
+            raise ValueError(f"format {stored.format}, this program reads {SETTINGS_FORMAT}")
+        return Settings(
+            machine=RepositoryId(bytes.fromhex(stored.machine)),
+            name=stored.name,
+            contract=stored.contract,
+            vault=VaultId(bytes.fromhex(stored.vault)),
+            installation=InstallationId(bytes.fromhex(stored.installation)),
+            appliance=ApplianceAddress(
+                tuple(stored.appliance.endpoints),
+                bytes.fromhex(stored.appliance.identity),
+                bytes.fromhex(stored.appliance.curve_key),
+            ),
+            selection=Selection.of(
+                map(_rule_bytes, stored.selection.include), map(_rule_bytes, stored.selection.exclude)
+            ),
+            delta=stored.delta,
+        )
+    except (msgspec.MsgspecError, SelectionError, ValueError) as error:
+        raise SettingsError(
+            f"{home.config} is damaged or of another version ({error}): mend it or put a copy back; "
+            "it was left as it is"
+        ) from None
+
+
+def save_settings(home: AgentHome, settings: Settings) -> None:
+    """Write config.json whole or not at all; SettingsError where a file stands there that cannot be understood."""
+    with contextlib.suppress(NotEnrolledError):
+        load_settings(home)
+    stored = _SettingsFile(
+        format=SETTINGS_FORMAT,
+        machine=settings.machine.hex(),
+        name=settings.name,
+        contract=settings.contract,
+        vault=settings.vault.hex(),
+        installation=settings.installation.hex(),
+        appliance=_ApplianceFile(
+            list(settings.appliance.endpoints), settings.appliance.identity.hex(), settings.appliance.curve_key.hex()
+        ),
+        selection=_SelectionFile(
+            [_rule_text(rule) for rule in settings.selection.include],
+            [_rule_text(rule) for rule in settings.selection.exclude],
+        ),
+        delta=settings.delta,
+    )
+    write_key_file(home.config, msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n")
+
+
+@contextlib.contextmanager
+def exclusive(home: AgentHome, doing: str = "backup") -> Iterator[None]:
+    """Hold the home for one run; BusyError names the process that has it. A killed holder leaves no lock behind."""
+    home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        try:
+            _lock(descriptor)
+        except OSError:
+            holder = os.pread(descriptor, 200, 0) if hasattr(os, "pread") else os.read(descriptor, 200)
+            pid, _, what = holder.decode("utf-8", "replace").strip().partition(" ")
+            raise BusyError(
+                f"a {what or 'run'} of this agent is already going on (process {pid or 'unknown'}): "
+                "wait for it to end, or stop it"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()} {doing}\n".encode())
+        yield
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Take the lock or raise OSError at once; closing the descriptor, or dying, gives it back."""
+    if sys.platform == "win32":
+        os.lseek(descriptor, _LOCK_AT, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

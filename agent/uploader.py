@@ -1,0 +1,327 @@
+"""The uploader: the thread that owns the connection during a backup, and resumes it when it breaks.
+
+Messages are numbered; what is not acknowledged stays here (within the appliance's byte credit) and is sent again
+after a reconnection, from exactly where the appliance says it stopped. Acknowledged segments are remembered in the
+pending list, so that a killed agent need not send them twice. Producers block when more than `QUEUE_BYTES` wait.
+"""
+
+from __future__ import annotations
+
+import collections
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from agent.client import Client, refusal
+from agent.errors import BackupInterrupted
+from agent.packing import Outgoing, SealedSegment
+from agent.pending import PendingSegments
+from transport import messages as m
+from transport.commits import SignedCommit
+from transport.errors import PilulierError, ProtocolError, UnreachableError
+from transport.extents import VersionRecord
+from transport.names import Digest, PathId, SegmentId, SessionId, VersionId
+from transport.tree import EntryBatch
+
+_T = TypeVar("_T")
+
+QUEUE_ITEMS = 24
+"""Outgoing items that may wait, about as many MiB: bounds memory while sealing runs ahead of the network."""
+_VERSIONS_BYTES = 256 * 1024
+_RECONNECT_S = 600.0
+_SILENCE_S = 90.0
+_PING_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    signed: SignedCommit
+    figures: Callable[[], m.BackupFigures]
+    done: queue.SimpleQueue[m.Committed | BaseException] = field(default_factory=queue.SimpleQueue)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    versions: list[VersionId]
+    done: queue.SimpleQueue[frozenset[VersionId] | BaseException] = field(default_factory=queue.SimpleQueue)
+
+
+class _Stop:
+    pass
+
+
+_Item = SealedSegment | VersionRecord | EntryBatch | list[PathId] | _Commit | _Ask | m.Progress | m.LogLine | _Stop
+
+
+@dataclass(slots=True)
+class _Unacknowledged:
+    seq: int
+    message: m.Message
+    payload: bytes
+    sent: SealedSegment | None
+
+    @property
+    def size(self) -> int:
+        return len(self.payload) + 512
+
+
+class Uploader:
+    """Start it after `begin`; `put` from any thread; `commit` waits for the appliance's word."""
+
+    def __init__(self, client: Client, session: SessionId, pending: PendingSegments) -> None:
+        self._client = client
+        self._session = session
+        self._pending = pending
+        self._queue: queue.Queue[_Item] = queue.Queue(QUEUE_ITEMS)
+        self._unacked: collections.deque[_Unacknowledged] = collections.deque()
+        self._inflight = 0
+        self._credit = 0
+        self._seq = 0
+        self._head = Digest(bytes(32))
+        self._versions: list[VersionRecord] = []
+        self._versions_bytes = 0
+        self._waiting: collections.deque[_Commit] = collections.deque()
+        self._asked: collections.deque[_Ask] = collections.deque()
+        self._failure: BaseException | None = None
+        self._pinged = 0.0
+        self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
+        self.reconnections = 0
+        self.transfer_s = 0.0
+
+    def begin(self, head: Digest) -> set[SegmentId]:
+        """Open the session on the current connection; returns the uncommitted segments the appliance holds."""
+        self._head = head
+        begun = self._client.ask(m.BackupBegin(self._session, head), m.BackupBegun)
+        self._credit = max(begun.credit_bytes, 2 << 20)
+        held: set[SegmentId] = set()
+        after = SegmentId(bytes(16))
+        if begun.held_count:
+            while page := self._client.ask(m.HeldQuery(after), m.Held).segments:
+                held.update(page)
+                after = page[-1]
+        return held
+
+    def start(self) -> None:
+        """Let the thread take the connection."""
+        self._thread.start()
+
+    def put(self, item: Outgoing | EntryBatch | list[PathId] | m.Progress | m.LogLine) -> None:
+        """Queue something; blocks while the queue is full, raises what stopped the upload."""
+        self._enqueue(item)
+
+    def _enqueue(self, item: _Item) -> None:
+        while True:
+            self._raise_failure()
+            try:
+                self._queue.put(item, timeout=0.5)
+                return
+            except queue.Full:
+                continue
+
+    def commit(self, signed: SignedCommit, figures: Callable[[], m.BackupFigures]) -> m.Committed:
+        """Send a commit after all that was put before, and wait until it stands."""
+        request = _Commit(signed, figures)
+        self._enqueue(request)
+        answer = self._await(request.done)
+        self._head = Digest(answer.hash)
+        return answer
+
+    def held_versions(self, versions: list[VersionId]) -> frozenset[VersionId]:
+        """Which of these the appliance can take as bases."""
+        request = _Ask(versions)
+        self._enqueue(request)
+        return self._await(request.done)
+
+    def _await(self, answers: queue.SimpleQueue[_T | BaseException]) -> _T:
+        while True:
+            try:
+                answer = answers.get(timeout=0.5)
+            except queue.Empty:
+                self._raise_failure()
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """End the session where it still stands, and the thread."""
+        if self._thread.is_alive():
+            if self._failure is None:
+                try:
+                    self._enqueue(_Stop())
+                except PilulierError:
+                    pass
+            self._thread.join(30)
+
+    # the thread
+
+    def _run(self) -> None:
+        try:
+            while self._step():
+                pass
+            self._client.say(m.BackupEnd())
+            self._client.session.succeeded(m.BackupEnd())
+        except BaseException as error:  # the edge of a thread: whoever waits gets it
+            self._failure = error
+            for waiter in (*self._waiting, *self._asked):
+                waiter.done.put(error)
+
+    def _step(self) -> bool:
+        try:
+            item = self._queue.get(timeout=0.05 if not self._waiting and not self._asked else 0.001)
+        except queue.Empty:
+            started = time.monotonic()
+            self._listen(0.2 if self._waiting or self._asked else 0.0)
+            if self._waiting:
+                self.transfer_s += time.monotonic() - started
+            return True
+        if isinstance(item, _Stop):
+            while self._unacked:
+                self._listen(1.0)
+            return False
+        if isinstance(item, VersionRecord):
+            self._versions.append(item)
+            self._versions_bytes += len(item.operations) + 64
+            if self._versions_bytes > _VERSIONS_BYTES or len(self._versions) >= 1000:
+                self._send_versions()
+            return True
+        if isinstance(item, SealedSegment):
+            sealed = item.sealed.result()
+            started = time.monotonic()
+            self._number(lambda seq: m.PutSegment(seq, item.segment_id), sealed, item)
+            self.transfer_s += time.monotonic() - started
+            return True
+        if isinstance(item, EntryBatch):
+            self._send_versions()
+            self._number(lambda seq: m.PutEntries(seq, item))
+        elif isinstance(item, list):
+            for at in range(0, len(item), m.IDS_PER_MESSAGE):
+                part = item[at : at + m.IDS_PER_MESSAGE]
+                self._number(lambda seq, part=part: m.PutDeaths(seq, part))  # type: ignore[misc]
+        elif isinstance(item, _Commit):
+            self._send_versions()
+            self._waiting.append(item)
+            self._number(lambda seq: m.PutCommit(seq, item.signed, item.figures()))
+        elif isinstance(item, _Ask):
+            self._asked.append(item)
+            self._guarded(lambda: self._client.say(m.HasVersions(item.versions)))
+        else:
+            message = item
+            self._guarded(lambda: self._client.say(message))
+        return True
+
+    def _send_versions(self) -> None:
+        if not self._versions:
+            return
+        records: list[VersionRecord] = []
+        size = 0
+        for record in self._versions:
+            if records and size + len(record.operations) > _VERSIONS_BYTES:
+                self._number(lambda seq, batch=records: m.PutVersions(seq, batch))  # type: ignore[misc]
+                records, size = [], 0
+            records.append(record)
+            size += len(record.operations) + 64
+        self._number(lambda seq: m.PutVersions(seq, records))
+        self._versions, self._versions_bytes = [], 0
+
+    def _number(
+        self, build: Callable[[int], m.Message], payload: bytes = b"", segment: SealedSegment | None = None
+    ) -> None:
+        self._seq += 1
+        entry = _Unacknowledged(self._seq, build(self._seq), payload, segment)
+        while self._unacked and self._inflight + entry.size > self._credit:
+            self._listen(0.5)
+        self._unacked.append(entry)
+        self._inflight += entry.size
+        self._guarded(lambda: self._client.say(entry.message, entry.payload))
+        self._listen(0.0)
+
+    def _guarded(self, send: Callable[[], None]) -> None:
+        try:
+            send()
+        except UnreachableError:
+            self._reconnect()
+
+    def _listen(self, wait_s: float) -> None:
+        """Take whatever the appliance said, waiting at most `wait_s` for the first word."""
+        try:
+            while (got := self._client.hear(wait_s)) is not None:
+                wait_s = 0.0
+                self._take(got[0])
+            silence = time.monotonic() - self._client.last_heard
+            if (self._unacked or self._asked) and silence > _SILENCE_S:
+                raise UnreachableError("the appliance fell silent")
+            if silence > _SILENCE_S / 3 and time.monotonic() - self._pinged > _PING_S:
+                self._pinged = time.monotonic()
+                self._client.say(m.Ping())
+        except UnreachableError:
+            self._reconnect()
+
+    def _take(self, answer: m.ApplianceMessage) -> None:
+        if isinstance(answer, m.Acknowledged):
+            self._acknowledge(answer.upto)
+        elif isinstance(answer, m.Committed):
+            self._acknowledge(answer.seq)
+            if not self._waiting:
+                raise ProtocolError("the appliance confirmed a commit that was not sent")
+            self._waiting.popleft().done.put(answer)
+        elif isinstance(answer, m.Versions):
+            if not self._asked:
+                raise ProtocolError("the appliance answered a question that was not asked")
+            self._asked.popleft().done.put(frozenset(answer.held))
+        elif isinstance(answer, m.Refused):
+            raise refusal(answer)
+        else:
+            raise ProtocolError(f"the appliance said {type(answer).__name__} during a backup")
+
+    def _acknowledge(self, upto: int) -> None:
+        done: list[SealedSegment] = []
+        while self._unacked and self._unacked[0].seq <= upto:
+            entry = self._unacked.popleft()
+            self._inflight -= entry.size
+            if entry.sent is not None:
+                done.append(entry.sent)
+        if done:
+            self._pending.add_many((s.segment_id, s.digest, s.length) for s in done)
+
+    def _reconnect(self) -> None:
+        deadline = time.monotonic() + _RECONNECT_S
+        pause_s = 0.2
+        while True:
+            self.reconnections += 1
+            try:
+                welcome = self._client.connect()
+                self._resume(welcome)
+                return
+            except UnreachableError as error:
+                if time.monotonic() > deadline:
+                    raise BackupInterrupted(
+                        f"the connection to the appliance broke and did not come back: {error}. "
+                        "What was sent is kept; the next backup goes on from there"
+                    ) from error
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 2, 15.0)
+
+    def _resume(self, welcome: m.Welcome) -> None:
+        """Begin again where the appliance stopped; a commit whose answer was lost is taken as confirmed."""
+        if self._waiting and welcome.head is not None and welcome.head.hash() == self._waiting[0].signed.hash():
+            waiter = self._waiting.popleft()
+            self._head = waiter.signed.hash()
+            committed = next(e for e in self._unacked if isinstance(e.message, m.PutCommit))
+            self._acknowledge(committed.seq)
+            waiter.done.put(m.Committed(committed.seq, waiter.signed.decoded().number, self._head))
+        begun = self._client.ask(m.BackupBegin(self._session, self._head), m.BackupBegun)
+        self._credit = max(begun.credit_bytes, 2 << 20)
+        self._acknowledge(begun.received_upto)
+        for entry in self._unacked:
+            self._client.say(entry.message, entry.payload)
+        for question in self._asked:
+            self._client.say(m.HasVersions(question.versions))
+

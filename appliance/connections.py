@@ -1,0 +1,56 @@
+"""What the service knows of one live connection: its state, what it has in flight, its restore window.
+
+No I/O here. Changed only by the polling thread and, for the fields named so, by the worker that currently serves
+the machine (one at a time).
+"""
+
+from __future__ import annotations
+
+import collections
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from transport import messages as m
+from transport.channel import Peer
+from transport.names import SegmentId, SessionId
+from transport.session import Session
+
+CREDIT_BYTES: Final = 32 << 20
+"""Bytes one agent may have unacknowledged: enough to write and fsync while more arrives."""
+CREDIT_POOL_BYTES: Final = 240 << 20
+"""Shared by all agents in a backup; with many at once each gets less, never under CREDIT_FLOOR_BYTES."""
+CREDIT_FLOOR_BYTES: Final = 3 << 20
+WINDOW_BYTES: Final = 24 << 20
+"""Bytes of a restore that may be on their way."""
+HEARTBEAT_S: Final = 30
+IDLE_S: Final = 3 * HEARTBEAT_S
+
+
+@dataclass(slots=True)
+class Connection:
+    """One agent's connection."""
+
+    peer: Peer
+    session: Session = field(default_factory=Session)
+    heard: float = field(default_factory=time.monotonic)
+    inflight_bytes: int = 0
+    credit_bytes: int = 0
+    overdrawn: bool = False
+    """Its messages are dropped unread: it sent beyond its credit or broke the protocol."""
+    put_failed: bool = False
+    """A numbered message was refused; those behind it are dropped until BackupBegin."""
+    backup: SessionId | None = None
+    wire_bytes: int = 0
+    """Bytes that arrived since the last commit (worker)."""
+    restore_until: float = 0.0
+    restore_account: str = ""
+    delivered_bytes: int = 0
+    confirmed_bytes: int = 0
+    wanted: collections.deque[SegmentId] = field(default_factory=collections.deque)
+    progress: m.Progress | None = None
+
+
+def credit_for(active_backups: int) -> int:
+    """Credit of one more backup beside `active_backups` others."""
+    return max(CREDIT_FLOOR_BYTES, min(CREDIT_BYTES, CREDIT_POOL_BYTES // (active_backups + 1)))

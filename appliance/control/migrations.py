@@ -1,0 +1,145 @@
+"""The schema of the control database, as numbered steps that are never edited once released.
+
+Each step runs in one transaction together with its row in `schema_migration`. Times are seconds since 1970
+(REAL, the appliance's clock), dates are ISO 8601 text, sizes are bytes, ids of machines are 16-byte blobs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step: a number, a name for people, and its statements in order."""
+
+    number: int
+    name: str
+    statements: tuple[str, ...]
+
+
+_FIRST = Migration(
+    1,
+    "spaces, accounts, contracts, machines, statistics, logs",
+    (
+        """CREATE TABLE schema_migration (
+            number INTEGER PRIMARY KEY,
+            name TEXT NOT NULL,
+            applied_at REAL NOT NULL
+        ) STRICT""",
+        """CREATE TABLE space (
+            id TEXT PRIMARY KEY,
+            name TEXT NOT NULL UNIQUE COLLATE NOCASE,
+            created_at REAL NOT NULL
+        ) STRICT""",
+        """CREATE TABLE contract (
+            id TEXT PRIMARY KEY,
+            space_id TEXT NOT NULL REFERENCES space(id),
+            client_id TEXT NOT NULL COLLATE NOCASE,
+            email TEXT NOT NULL,
+            allocated_bytes INTEGER NOT NULL CHECK (allocated_bytes >= 0),
+            machine_quota INTEGER NOT NULL CHECK (machine_quota >= 0),
+            created_at REAL NOT NULL,
+            start_date TEXT NOT NULL,
+            end_date TEXT,
+            escrow TEXT NOT NULL CHECK (escrow IN ('confided', 'private')),
+            state TEXT NOT NULL CHECK (state IN ('active', 'paused')),
+            delete_requested_at REAL
+        ) STRICT""",
+        "CREATE INDEX contract_space ON contract(space_id)",
+        "CREATE INDEX contract_client ON contract(client_id)",
+        """CREATE TABLE account (
+            id TEXT PRIMARY KEY,
+            email TEXT NOT NULL UNIQUE,
+            role TEXT NOT NULL CHECK (role IN ('super', 'admin', 'support', 'customer')),
+            space_id TEXT REFERENCES space(id),
+            contract_id TEXT REFERENCES contract(id) ON DELETE CASCADE,
+            password_hash TEXT NOT NULL,
+            totp_secret TEXT NOT NULL,
+            totp_last_step INTEGER NOT NULL DEFAULT 0,
+            state TEXT NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'disabled')),
+            created_at REAL NOT NULL,
+            CHECK (
+                (role = 'super' AND space_id IS NULL AND contract_id IS NULL)
+                OR (role IN ('admin', 'support') AND space_id IS NOT NULL AND contract_id IS NULL)
+                OR (role = 'customer' AND space_id IS NULL AND contract_id IS NOT NULL)
+            )
+        ) STRICT""",
+        """CREATE TABLE machine (
+            id BLOB PRIMARY KEY CHECK (length(id) = 16),
+            name TEXT NOT NULL COLLATE NOCASE,
+            contract_id TEXT NOT NULL REFERENCES contract(id),
+            curve_key BLOB NOT NULL UNIQUE CHECK (length(curve_key) = 32),
+            signing_key BLOB NOT NULL CHECK (length(signing_key) = 32),
+            vault BLOB NOT NULL CHECK (length(vault) = 16),
+            installation BLOB NOT NULL CHECK (length(installation) = 16),
+            state TEXT NOT NULL CHECK (state IN ('active', 'revoked')),
+            created_at REAL NOT NULL,
+            last_seen_at REAL,
+            agent_version TEXT NOT NULL,
+            platform TEXT NOT NULL,
+            UNIQUE (contract_id, name)
+        ) STRICT""",
+        """CREATE TABLE enrol_token (
+            token_sha256 BLOB PRIMARY KEY CHECK (length(token_sha256) = 32),
+            contract_id TEXT NOT NULL REFERENCES contract(id) ON DELETE CASCADE,
+            created_at REAL NOT NULL,
+            expires_at REAL NOT NULL,
+            used_at REAL,
+            machine_id BLOB REFERENCES machine(id)
+        ) STRICT""",
+        """CREATE TABLE snapshot_statistics (
+            machine_id BLOB NOT NULL REFERENCES machine(id),
+            number INTEGER NOT NULL,
+            received_at REAL NOT NULL,
+            complete INTEGER NOT NULL CHECK (complete IN (0, 1)),
+            files_total INTEGER NOT NULL,
+            files_full INTEGER NOT NULL,
+            files_delta INTEGER NOT NULL,
+            files_unchanged INTEGER NOT NULL,
+            files_moved INTEGER NOT NULL,
+            files_deleted INTEGER NOT NULL,
+            bytes_source INTEGER NOT NULL,
+            bytes_read INTEGER NOT NULL,
+            bytes_sent INTEGER NOT NULL,
+            bytes_received INTEGER NOT NULL,
+            seconds REAL NOT NULL,
+            transfer_seconds REAL NOT NULL,
+            warnings INTEGER NOT NULL,
+            PRIMARY KEY (machine_id, number)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX snapshot_statistics_time ON snapshot_statistics(received_at)",
+        """CREATE TABLE machine_log (
+            id INTEGER PRIMARY KEY,
+            machine_id BLOB NOT NULL REFERENCES machine(id),
+            at REAL NOT NULL,
+            level TEXT NOT NULL,
+            module TEXT NOT NULL,
+            text TEXT NOT NULL
+        ) STRICT""",
+        "CREATE INDEX machine_log_machine ON machine_log(machine_id, id)",
+        # E-mails and machines here are what was claimed or meant at the time: no foreign keys, rows outlive both.
+        """CREATE TABLE attempt (
+            id INTEGER PRIMARY KEY,
+            at REAL NOT NULL,
+            purpose TEXT NOT NULL,
+            email TEXT NOT NULL,
+            machine_id BLOB,
+            outcome TEXT NOT NULL
+        ) STRICT""",
+        "CREATE INDEX attempt_email ON attempt(email, at)",
+        "CREATE INDEX attempt_machine ON attempt(machine_id, at)",
+        """CREATE TABLE restore_opening (
+            id INTEGER PRIMARY KEY,
+            at REAL NOT NULL,
+            purpose TEXT NOT NULL,
+            email TEXT NOT NULL,
+            machine_id BLOB NOT NULL
+        ) STRICT""",
+        "CREATE INDEX restore_opening_machine ON restore_opening(machine_id, at)",
+    ),
+)
+
+MIGRATIONS: Final = (_FIRST,)
+"""In order; the number of the last one is the schema version."""

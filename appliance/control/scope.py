@@ -1,0 +1,63 @@
+"""Who may see which contracts: the tenant filter, in one place.
+
+Every list and lookup that answers a person takes a scope and joins its condition to the query; there is no
+default, so that forgetting it is a type error. Holds no SQL but the condition on `contract`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """All contracts: the super-user, and the service itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneSpace:
+    """The contracts of one space: its admins and support technicians."""
+
+    space_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OneContract:
+    """One contract: its customer."""
+
+    contract_id: str
+
+
+Scope = Everything | OneSpace | OneContract
+
+EVERYTHING = Everything()
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """SQL that holds for the contracts in a scope, and its parameters; `contract` must be in the query's FROM."""
+
+    sql: str
+    parameters: tuple[str, ...]
+
+
+def condition(scope: Scope) -> Condition:
+    """The scope as SQL over the table `contract`."""
+    match scope:
+        case Everything():
+            return Condition("1", ())
+        case OneSpace(space_id):
+            return Condition("contract.space_id = ?", (space_id,))
+        case OneContract(contract_id):
+            return Condition("contract.id = ?", (contract_id,))
+
+
+def covers(scope: Scope, *, space_id: str, contract_id: str) -> bool:
+    """Whether a contract of a space lies in the scope."""
+    match scope:
+        case Everything():
+            return True
+        case OneSpace(own):
+            return own == space_id
+        case OneContract(own):
+            return own == contract_id

@@ -1,0 +1,166 @@
+"""Delivery: listings for anyone who holds a machine's key, segments only inside a restore session.
+
+Runs on worker threads, one at a time per machine. A restore session opens with an account's one-time code and
+belongs to one connection; what flows back is bounded by a window that the agent's confirmations move on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from appliance.connections import WINDOW_BYTES, Connection
+from appliance.control import machine_logs, machines, restores
+from appliance.control.database import Database
+from appliance.control.machines import AuthorisedMachine
+from appliance.control.restores import Purpose
+from appliance.store.repository import Repository
+from transport import messages as m
+from transport.errors import PilulierError, ProtocolError, RefusedError
+from transport.names import MESSAGE_LIMIT, PathId, SegmentId
+
+RESTORE_S: Final = 15 * 60
+"""One code on the command line opens one restore; the session is renewed as long as data flows."""
+_PAGE_BYTES: Final = MESSAGE_LIMIT * 7 // 10
+_EXTENTS_PER_MESSAGE: Final = 20_000
+_COMMITS_PER_MESSAGE: Final = 500
+_WANTED_LIMIT: Final = 4 * m.FETCH_LIMIT
+_SAMPLE_LIMIT: Final = 32
+_SAMPLES_PER_DAY: Final = 96
+"""Segments a machine may see without a code in a day: enough to prove a backup alive, too few to carry one off."""
+
+_samples: dict[bytes, tuple[int, int]] = {}
+
+
+class CodeNeededError(RefusedError):
+    """Data was asked for outside a restore session."""
+
+    code = "code-needed"
+
+
+def snapshots(message: m.SnapshotsQuery, repository: Repository) -> m.Snapshots:
+    """A page of the commit chain."""
+    commits = repository.commits(message.after, _COMMITS_PER_MESSAGE + 1)
+    return m.Snapshots(commits[:_COMMITS_PER_MESSAGE], len(commits) > _COMMITS_PER_MESSAGE)
+
+
+def children(message: m.ChildrenQuery, repository: Repository) -> m.Entries:
+    """A page of a folder."""
+    return m.Entries(
+        repository.children(message.snapshot, PathId(message.folder), PathId(message.after), _PAGE_BYTES)
+    )
+
+
+def tree(message: m.TreeQuery, repository: Repository) -> m.Entries:
+    """A page of a whole snapshot."""
+    return m.Entries(repository.tree(message.snapshot, PathId(message.after), _PAGE_BYTES))
+
+
+def open_restore(
+    message: m.RestoreOpen, connection: Connection, machine: AuthorisedMachine, database: Database
+) -> m.RestoreOpened:
+    """Check account, right and code (which works once), and open the window."""
+    account = restores.verify_restore_code(
+        database, message.account, message.code, machine.machine_id, time.time(), Purpose.RESTORE
+    )
+    machine_logs.add(
+        database,
+        machine.machine_id,
+        level="info",
+        module="restore",
+        text=f"Restore opened by {account.email}",
+        now=time.time(),
+    )
+    connection.restore_until = time.monotonic() + RESTORE_S
+    connection.restore_account = account.email
+    connection.delivered_bytes = connection.confirmed_bytes = 0
+    connection.wanted.clear()
+    return m.RestoreOpened(RESTORE_S, WINDOW_BYTES)
+
+
+def resync(
+    message: m.ResyncOpen, machine: AuthorisedMachine, repository: Repository, database: Database
+) -> m.Resynced:
+    """Let an installation that fell behind (a PC restored from an image) continue, after a code."""
+    account = restores.verify_restore_code(
+        database, message.account, message.code, machine.machine_id, time.time(), Purpose.RESYNC
+    )
+    machines.set_installation(database, machine.machine_id, message.installation)
+    machine_logs.add(
+        database,
+        machine.machine_id,
+        level="warning",
+        module="resync",
+        text=f"A new installation took over, approved by {account.email}",
+        now=time.time(),
+    )
+    return m.Resynced(repository.head)
+
+
+def _check_open(connection: Connection) -> None:
+    if time.monotonic() > connection.restore_until:
+        raise CodeNeededError("the restore session has ended: give a new TOTP code")
+
+
+def extents(message: m.ExtentsQuery, connection: Connection, repository: Repository) -> m.Extents:
+    """Extent pages of the asked versions, as many as fit one message."""
+    _check_open(connection)
+    pages = []
+    room = _EXTENTS_PER_MESSAGE
+    start = message.start
+    for version in message.versions:
+        page = repository.extents(version, start, room)
+        pages.append(page)
+        room -= len(page.extents) + 2
+        start = 0
+        if page.more or room <= 0:
+            break
+    return m.Extents(pages)
+
+
+def want(message: m.FetchSegments, connection: Connection) -> None:
+    """Queue segments and take the agent's word for what arrived; ProtocolError beyond the bounds."""
+    _check_open(connection)
+    if not connection.confirmed_bytes <= message.received_bytes <= connection.delivered_bytes:
+        raise ProtocolError(
+            f"{message.received_bytes} bytes confirmed of {connection.delivered_bytes} delivered"
+        )
+    if len(connection.wanted) + len(message.segments) > _WANTED_LIMIT:
+        raise ProtocolError(f"more than {_WANTED_LIMIT} segments asked for at once")
+    connection.confirmed_bytes = message.received_bytes
+    connection.wanted.extend(message.segments)
+
+
+def deliver(
+    connection: Connection, repository: Repository
+) -> Iterator[tuple[m.SegmentData | m.SegmentMissing, bytes]]:
+    """Segments in the order asked, as far as the window reaches."""
+    while connection.wanted and connection.delivered_bytes - connection.confirmed_bytes < WINDOW_BYTES:
+        segment = connection.wanted.popleft()
+        answer = _segment(segment, repository)
+        connection.delivered_bytes += len(answer[1])
+        yield answer
+    connection.restore_until = time.monotonic() + RESTORE_S
+
+
+def _segment(segment: SegmentId, repository: Repository) -> tuple[m.SegmentData | m.SegmentMissing, bytes]:
+    try:
+        return m.SegmentData(segment), repository.read_segment(segment)
+    except PilulierError as error:
+        return m.SegmentMissing(segment, str(error)[:500]), b""
+
+
+def sample(
+    message: m.SampleQuery, machine: AuthorisedMachine, repository: Repository
+) -> list[tuple[m.Message, bytes]]:
+    """A few segments of our choice, within the machine's daily allowance."""
+    today = int(time.time() // 86400)
+    day, used = _samples.get(machine.machine_id, (today, 0))
+    if day != today:
+        day, used = today, 0
+    live = repository.stats().segments
+    count = min(_SAMPLE_LIMIT, _SAMPLES_PER_DAY - used, -(-int(live * message.percent) // 100))
+    chosen = repository.sample(count) if count > 0 else []
+    _samples[machine.machine_id] = (day, used + len(chosen))
+    return [(m.Sample(len(chosen)), b""), *(_segment(segment, repository) for segment in chosen)]

@@ -1,0 +1,357 @@
+"""The exchange with agents: one thread that owns the channel, workers that own the repositories.
+
+The polling thread decodes headers, checks each message against the session table, the machine's present right to
+be here and its byte credit, and hands work to a pool in which a machine has one worker at a time. Numbered messages
+that wait together become one group (one fsync). A failed fsync or a dead ZAP handler ends the process: nothing more
+is acknowledged.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from appliance import delivery, intake
+from appliance.connections import HEARTBEAT_S, IDLE_S, Connection
+from appliance.control.database import Database
+from appliance.control.machines import AuthorisedMachine
+from appliance.directory import Directory
+from appliance.enrolling import Enroller
+from appliance.repositories import Repositories
+from appliance.store.errors import FatalDiskError
+from transport import PROTOCOL_VERSION
+from transport import messages as m
+from transport.channel import ApplianceChannel, Arrival, Peer
+from transport.errors import DecodeError, PilulierError, ProtocolError
+from transport.keys import Certificate
+from transport.names import InstallationId
+
+log = logging.getLogger("pilulier.exchange")
+
+WORKERS: Final = 4
+GROUP_BYTES: Final = 24 << 20
+"""Numbered messages made durable together at most: large enough to make the fsync cheap, small enough to bound memory."""
+_QUIET: Final = (m.Progress, m.LogLine, m.Pong, m.BackupEnd)
+_PUTS: Final = (m.PutSegment, m.PutVersions, m.PutEntries, m.PutDeaths)
+
+
+@dataclass(slots=True)
+class _Task:
+    connection: Connection
+    message: m.AgentMessage
+    payload: bytes
+    size: int
+    wire: int
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One machine's waiting tasks; `busy` while a worker serves them."""
+
+    tasks: collections.deque[_Task] = field(default_factory=collections.deque)
+    busy: bool = False
+
+
+class Exchange:
+    """Serves agents until `stop`; `run` returns the exit code."""
+
+    def __init__(
+        self,
+        channel: ApplianceChannel,
+        directory: Directory,
+        repositories: Repositories,
+        enroller: Enroller,
+        certificate: Certificate,
+        open_database: Callable[[], Database],
+    ) -> None:
+        self._channel = channel
+        self._directory = directory
+        self._repositories = repositories
+        self._enroller = enroller
+        self._certificate = certificate
+        self._open_database = open_database
+        self._local = threading.local()
+        self._databases: list[Database] = []
+        self._connections: dict[bytes, Connection] = {}
+        self._installations: dict[bytes, InstallationId] = {}
+        self._lanes: dict[str, _Lane] = collections.defaultdict(_Lane)
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="worker")
+        self._stopping = threading.Event()
+        self._fatal: BaseException | None = None
+
+    def stop(self) -> None:
+        """End `run` soon; safe from a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> int:
+        """Serve; 0 after `stop`, 1 after something that must not be survived."""
+        swept = time.monotonic()
+        try:
+            while not self._stopping.is_set() and self._fatal is None:
+                self._directory.refresh()
+                for arrival in self._channel.poll(0.25, self._gone):
+                    self._arrived(arrival)
+                if time.monotonic() - swept > 5.0:
+                    swept = time.monotonic()
+                    self._sweep()
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._enroller.close()
+            if self._fatal is None:
+                self._channel.flush(lambda peer: None)
+            self._repositories.close()
+        if self._fatal is not None:
+            log.critical("stopping: %s", self._fatal)
+            return 1
+        return 0
+
+    def _database(self) -> Database:
+        database: Database | None = getattr(self._local, "database", None)
+        if database is None:
+            database = self._local.database = self._open_database()
+        return database
+
+    # the polling thread
+
+    def _gone(self, peer: Peer) -> None:
+        self._connections.pop(peer.route, None)
+        self._installations.pop(peer.route, None)
+
+    def _sweep(self) -> None:
+        """Forget connections that fell silent; close repositories that nobody uses."""
+        now = time.monotonic()
+        for connection in list(self._connections.values()):
+            if now - connection.heard > IDLE_S and connection.inflight_bytes == 0:
+                self._gone(connection.peer)
+            elif now - connection.heard > HEARTBEAT_S and not self._channel.send(connection.peer, m.Ping()):
+                self._gone(connection.peer)
+        busy = {c.peer.machine for c in self._connections.values()}
+        busy.update(machine for machine, lane in self._lanes.items() if lane.busy)
+        self._repositories.close_idle(frozenset(busy))
+
+    def _arrived(self, arrival: Arrival) -> None:
+        if arrival.enrolment:
+            self._enroller.request(arrival)
+            return
+        peer = arrival.peer
+        connection = self._connections.get(peer.route)
+        if connection is None:
+            connection = self._connections[peer.route] = Connection(peer)
+        connection.heard = time.monotonic()
+        if connection.overdrawn:
+            return
+        if not self._directory.active(peer.machine):
+            self._refuse(connection, "revoked", "this machine was revoked: ask whoever manages the contract")
+            return
+        try:
+            message = m.decode_agent(arrival.header)
+            if arrival.payload and not isinstance(message, m.PutSegment):
+                raise DecodeError(f"{type(message).__name__} carries {len(arrival.payload)} bytes of payload")
+            connection.session.allowed(message)
+        except ProtocolError as error:
+            log.warning("machine %s: %s", peer.machine, error)
+            self._refuse(connection, error.code, str(error))
+            connection.overdrawn = True
+            return
+        self._dispatch(connection, message, arrival)
+
+    def _dispatch(self, connection: Connection, message: m.AgentMessage, arrival: Arrival) -> None:
+        """Answer at once what needs no disk; queue the rest for the machine's worker."""
+        if isinstance(message, m.Ping):
+            self._channel.send(connection.peer, m.Pong())
+            return
+        if isinstance(message, m.Pong):
+            return
+        if isinstance(message, m.Progress):
+            connection.progress = message
+            return
+        if isinstance(message, m.Hello):
+            if message.protocol != PROTOCOL_VERSION:
+                self._refuse(
+                    connection, "protocol", f"this appliance speaks protocol {PROTOCOL_VERSION}: update the agent"
+                )
+                return
+            self._installations[connection.peer.route] = InstallationId(message.installation)
+        elif isinstance(message, m.BackupBegin) and self._elsewhere(connection, message):
+            self._refuse(connection, "busy", "a backup of this machine is running already, from another connection")
+            return
+        elif isinstance(message, m.BackupEnd):
+            connection.backup = None
+        size = arrival.size
+        connection.inflight_bytes += size
+        numbered = isinstance(message, _PUTS)
+        if numbered and connection.inflight_bytes > connection.credit_bytes + (4 << 20):
+            self._refuse(connection, "credit", "more bytes were sent than the appliance gave credit for")
+            connection.overdrawn = True
+            return
+        # The table moves on when the message is accepted; a worker that refuses it moves it back.
+        if not isinstance(message, m.RestoreOpen):
+            connection.session.succeeded(message)
+        self._queue(_Task(connection, message, arrival.payload, size, size))
+
+    def _elsewhere(self, connection: Connection, message: m.BackupBegin) -> bool:
+        """Whether another live connection of this machine is in a backup; dead and resumed ones give way."""
+        for other in list(self._connections.values()):
+            if other is connection or other.peer.machine != connection.peer.machine or other.backup is None:
+                continue
+            if other.backup == message.session or not self._channel.send(other.peer, m.Ping()):
+                other.overdrawn = True
+                other.backup = None
+                self._gone(other.peer)
+            else:
+                return True
+        return False
+
+    def _refuse(self, connection: Connection, code: str, reason: str, seq: int = 0) -> None:
+        if not self._channel.send(connection.peer, m.Refused(code, reason[:500], seq)):
+            self._gone(connection.peer)
+
+    def _queue(self, task: _Task) -> None:
+        machine = task.connection.peer.machine
+        with self._lock:
+            lane = self._lanes[machine]
+            lane.tasks.append(task)
+            if lane.busy:
+                return
+            lane.busy = True
+        self._pool.submit(self._serve_lane, machine, lane)
+
+    # workers
+
+    def _serve_lane(self, machine: str, lane: _Lane) -> None:
+        while True:
+            with self._lock:
+                tasks = self._take_group(lane)
+                if not tasks or self._fatal is not None or self._stopping.is_set():
+                    lane.busy = False
+                    return
+            try:
+                self._carry_out(machine, tasks)
+            except FatalDiskError as error:
+                self._fatal = error
+                self._channel.wake()
+            except Exception as error:  # the edge of a worker: one machine's trouble must not end the others
+                log.exception("machine %s: unexpected %s", machine, type(error).__name__)
+                self._answer_failure(tasks, "failed", "the appliance met an unexpected error; its log has the details")
+            finally:
+                for task in tasks:
+                    task.connection.inflight_bytes -= task.size
+
+    @staticmethod
+    def _take_group(lane: _Lane) -> list[_Task]:
+        """The next task, or as many numbered ones of one connection as make a good group."""
+        if not lane.tasks:
+            return []
+        group = [lane.tasks.popleft()]
+        size = group[0].size
+        while (
+            isinstance(group[0].message, _PUTS)
+            and lane.tasks
+            and isinstance(lane.tasks[0].message, _PUTS)
+            and lane.tasks[0].connection is group[0].connection
+            and size < GROUP_BYTES
+        ):
+            size += lane.tasks[0].size
+            group.append(lane.tasks.popleft())
+        return group
+
+    def _carry_out(self, machine: str, tasks: list[_Task]) -> None:
+        connection = tasks[0].connection
+        message = tasks[0].message
+        authorised = self._directory.machine(machine)
+        if authorised is None or connection.overdrawn:
+            return
+        if isinstance(message, (*_PUTS, m.PutCommit)) and connection.put_failed:
+            return
+        try:
+            if isinstance(message, _PUTS):
+                connection.wire_bytes += sum(task.wire for task in tasks)
+                staged: Any = [(task.message, task.payload) for task in tasks]
+                self._post(connection, intake.put(staged, self._repositories.get(machine)))
+            else:
+                self._single(connection, authorised, message)
+        except FatalDiskError:
+            raise
+        except PilulierError as error:
+            log.warning("machine %s: %s: %s", machine, type(message).__name__, error)
+            self._answer_failure(tasks, error.code, str(error))
+
+    def _answer_failure(self, tasks: list[_Task], code: str, reason: str) -> None:
+        connection, message = tasks[0].connection, tasks[0].message
+        if isinstance(message, (*_PUTS, m.PutCommit)):
+            connection.put_failed = True
+        if isinstance(message, m.BackupBegin):
+            connection.session.back_to_ready()
+        if not isinstance(message, _QUIET):
+            seq = message.seq if isinstance(message, (*_PUTS, m.PutCommit)) else 0
+            self._channel.post(connection.peer, m.Refused(code, reason[:500], seq))
+
+    def _post(self, connection: Connection, message: m.Message, payload: bytes = b"") -> None:
+        self._channel.post(connection.peer, message, payload)
+
+    def _single(self, connection: Connection, machine: AuthorisedMachine, message: m.AgentMessage) -> None:
+        """Everything that is not grouped."""
+        repository = self._repositories.get(connection.peer.machine)
+        match message:
+            case m.Hello():
+                self._post(connection, self._welcome(machine, repository.head))
+                intake.hello(message, machine, self._database())
+            case m.BackupBegin():
+                installation = self._installations.get(connection.peer.route, machine.installation)
+                active = sum(1 for c in list(self._connections.values()) if c.backup is not None)
+                self._post(connection, intake.begin(message, connection, machine, installation, repository, active))
+            case m.HeldQuery():
+                self._post(connection, intake.held(message, repository))
+            case m.HasVersions():
+                self._post(connection, intake.has_versions(message, repository))
+            case m.PutCommit():
+                self._post(connection, intake.commit(message, connection, machine, repository, self._database()))
+            case m.LogLine():
+                intake.log_line(message, machine, self._database())
+            case m.SnapshotsQuery():
+                self._post(connection, delivery.snapshots(message, repository))
+            case m.ChildrenQuery():
+                self._post(connection, delivery.children(message, repository))
+            case m.TreeQuery():
+                self._post(connection, delivery.tree(message, repository))
+            case m.SampleQuery():
+                for answer, payload in delivery.sample(message, machine, repository):
+                    self._post(connection, answer, payload)
+            case m.RestoreOpen():
+                self._post(connection, delivery.open_restore(message, connection, machine, self._database()))
+                connection.session.succeeded(message)
+            case m.ResyncOpen():
+                resynced = delivery.resync(message, machine, repository, self._database())
+                self._installations[connection.peer.route] = InstallationId(message.installation)
+                self._post(connection, resynced)
+            case m.ExtentsQuery():
+                self._post(connection, delivery.extents(message, connection, repository))
+            case m.FetchSegments():
+                delivery.want(message, connection)
+                for answer, payload in delivery.deliver(connection, repository):
+                    self._post(connection, answer, payload)
+            case _:
+                pass  # BackupEnd: the table has moved on already
+
+    def _welcome(self, machine: AuthorisedMachine, head: Any) -> m.Welcome:
+        return m.Welcome(
+            protocol=PROTOCOL_VERSION,
+            machine=machine.machine_id,
+            name=machine.name,
+            contract=machine.client_id,
+            vault=machine.vault,
+            paused=machine.paused,
+            over_quota=machine.over_quota,
+            retention_floor_days=90,
+            heartbeat_s=HEARTBEAT_S,
+            certificate=self._certificate,
+            head=head,
+        )
+

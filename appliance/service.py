@@ -1,0 +1,76 @@
+"""`pilulier serve`: puts the service together and runs it in the foreground until SIGTERM.
+
+Owns the order of starting (home lock, keys, database, channel, self-test, ready) and of stopping. Today one part runs,
+the exchange with agents; web and jobs join as further parts: each is started before `on_ready` and stopped after the
+exchange, and each is also a unit of its own under systemd.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from appliance import endpoints
+from appliance.control.database import Database
+from appliance.directory import Directory
+from appliance.endpoints import Overrides
+from appliance.enrolling import Enroller
+from appliance.exchange import Exchange
+from appliance.repositories import Repositories
+from appliance.settings import Home
+from transport.channel import ApplianceChannel, ChannelError
+
+log = logging.getLogger("pilulier.service")
+
+
+def serve(
+    home: Home,
+    *,
+    listen: str | None = None,
+    web: str | None = None,
+    on_ready: Callable[[dict[str, str]], None],
+) -> int:
+    """Run all services; returns 0 after SIGTERM or SIGINT, 1 after something that must not be survived.
+
+    `on_ready` is called once, with the addresses, when agents are served.
+    """
+    with home.serving():
+        prepared = endpoints.prepare_to_serve(home, Overrides(listen=listen, web=web))
+        for notice in prepared.notices:
+            log.warning("%s", notice)
+        identity = home.load_identity()
+        curve = home.load_curve_keys()
+        certificate = identity.certify(curve.public, int(time.time() * 1000))
+
+        def open_database() -> Database:
+            return Database.open(home.control_db)
+
+        database = open_database()
+        directory = Directory(database)
+        channel = ApplianceChannel(curve, directory.authorise)
+        try:
+            addresses = prepared.addresses
+            bound, _ = channel.bind(str(addresses.transport), str(addresses.enrolment))
+            if not channel.refuses_strangers(bound):
+                raise ChannelError("the start-up test failed: a stranger's key was not refused, so nobody is served")
+            enroller = Enroller(home, open_database, certificate, channel, lambda: directory.reload(channel.wake))
+            exchange = Exchange(
+                channel, directory, Repositories(home.repositories), enroller, certificate, open_database
+            )
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: exchange.stop())
+            on_ready({"transport": str(addresses.transport), "enrolment": str(addresses.enrolment)})
+            return exchange.run()
+        finally:
+            channel.close()
+            database.close()
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Send the service's log to stderr, one line a record, for journald or a terminal."""
+    logging.basicConfig(
+        stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )

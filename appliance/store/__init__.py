@@ -1,0 +1,11 @@
+"""The repository engine: one folder per machine, usable without a server or a control database.
+
+`repository.Repository` is the way in; FORMAT.md beside this file describes every byte on disk.
+"""
+
+from __future__ import annotations
+
+from appliance.store.check import CheckError, CheckReport
+from appliance.store.repository import Repository, RepositoryStats
+
+__all__ = ["CheckError", "CheckReport", "Repository", "RepositoryStats"]

@@ -1,0 +1,145 @@
+"""Accounts, their passwords and their one-time codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyotp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.control import accounts, passwords, two_factor
+from appliance.control.accounts import AccountState, Role
+from appliance.control.scope import EVERYTHING, OneContract, OneSpace
+from appliance.control.text import checked_email, one_line
+from appliance.control.two_factor import Accepted, Reason, Rejected
+from appliance.errors import ConflictError, NotFoundError
+from tests.support.control_house import NOW, PASSWORD, build
+from transport.errors import PilulierError, UsageError
+
+SECRET = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+"""RFC 6238's test secret, "12345678901234567890"."""
+
+
+def test_codes_are_those_of_the_rfc() -> None:
+    # Appendix B, SHA-1, the last six of eight digits.
+    for now, code in ((59, "287082"), (1111111109, "081804"), (1234567890, "005924"), (20000000000, "353130")):
+        assert two_factor.verify(SECRET, code, now, 0) == Accepted(now // 30)
+
+
+def test_a_step_is_accepted_once_and_never_goes_back() -> None:
+    totp = pyotp.TOTP(SECRET)
+    step = int(NOW // 30)
+    code = totp.at(int(NOW))
+    assert two_factor.verify(SECRET, code, NOW, step - 1) == Accepted(step)
+    assert two_factor.verify(SECRET, code, NOW, step) == Rejected(Reason.USED)
+    assert two_factor.verify(SECRET, totp.at(int(NOW) - 30), NOW, step) == Rejected(Reason.USED)
+    assert two_factor.verify(SECRET, totp.at(int(NOW) + 30), NOW, step) == Accepted(step + 1)
+
+
+def test_window_is_one_step_each_way() -> None:
+    totp = pyotp.TOTP(SECRET)
+    for offset, accepted in ((-60, False), (-30, True), (0, True), (30, True), (60, False)):
+        verdict = two_factor.verify(SECRET, totp.at(int(NOW) + offset), NOW, 0)
+        assert isinstance(verdict, Accepted) is accepted, offset
+
+
+@given(st.text(max_size=40))
+def test_no_text_is_more_than_a_wrong_code(text: str) -> None:
+    verdict = two_factor.verify(SECRET, text, NOW, int(NOW // 30) + 1)
+    assert isinstance(verdict, Rejected)
+
+
+def test_spaces_in_a_code_do_not_matter_and_foreign_digits_do() -> None:
+    code = pyotp.TOTP(SECRET).at(int(NOW))
+    assert isinstance(two_factor.verify(SECRET, f" {code[:3]} {code[3:]}\n", NOW, 0), Accepted)
+    assert two_factor.verify(SECRET, "١٢٣٤٥٦", NOW, 0) == Rejected(Reason.MALFORMED)
+
+
+def test_password_hashes_carry_their_parameters_and_a_salt() -> None:
+    one, two = passwords.hash_password("grüezi mitenand"), passwords.hash_password("grüezi mitenand")
+    assert one != two and one.startswith("scrypt$32768$8$3$")
+    assert passwords.verify_password("grüezi mitenand", one)
+    assert not passwords.verify_password("gruezi mitenand", one)
+
+
+@pytest.mark.parametrize("stored", ["", "plain", "scrypt$2$8$3$AA==$!!", "scrypt$1073741824$8$1$AA==$AA=="])
+def test_damaged_hash_is_an_error_and_costs_no_memory(stored: str) -> None:
+    with pytest.raises(PilulierError, match="damaged"):
+        passwords.verify_password("x", stored)
+
+
+def test_short_and_endless_passwords_are_refused() -> None:
+    with pytest.raises(UsageError, match="at least 8"):
+        passwords.checked_password("short")
+    with pytest.raises(UsageError, match="longer than 1024"):
+        passwords.checked_password("é" * 600)
+
+
+def test_addresses_are_normalised_and_unique(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = build(tmp_path, monkeypatch)
+    assert checked_email("  Anne.Dupont@Example.ORG ") == "anne.dupont@example.org"
+    for wrong in ("", "nobody", "a@b@c", "a b@c", "a@b\nBcc: x@y", "<a@b>"):
+        with pytest.raises(UsageError, match="is not an e-mail address"):
+            checked_email(wrong)
+    with pytest.raises(ConflictError, match="exists already"):
+        accounts.add(house.db, email="SUPER@example.org", role=Role.SUPER, password=PASSWORD, now=NOW)
+
+
+def test_role_and_belonging_must_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = build(tmp_path, monkeypatch)
+    space, contract = house.ours.space_id, house.ours.id
+    for role, space_id, contract_id in (
+        (Role.SUPER, space, None),
+        (Role.SUPER, None, contract),
+        (Role.ADMIN, None, None),
+        (Role.ADMIN, space, contract),
+        (Role.SUPPORT, None, contract),
+        (Role.CUSTOMER, None, None),
+        (Role.CUSTOMER, space, contract),
+    ):
+        with pytest.raises(UsageError):
+            accounts.add(
+                house.db,
+                email="x@example.org",
+                role=role,
+                password=PASSWORD,
+                now=NOW,
+                space_id=space_id,
+                contract_id=contract_id,
+            )
+    with pytest.raises(NotFoundError):
+        accounts.add(house.db, email="x@example.org", role=Role.ADMIN, password=PASSWORD, now=NOW, space_id="snothing")
+
+
+def test_scopes_follow_roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = build(tmp_path, monkeypatch)
+    scopes = {who: accounts.scope_of(account) for who, account in house.accounts.items()}
+    space = OneSpace(house.ours.space_id)
+    assert scopes == {"super": EVERYTHING, "admin": space, "support": space, "customer": OneContract(house.ours.id)}
+
+
+def test_secrets_show_in_no_repr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = build(tmp_path, monkeypatch)
+    new = accounts.add(house.db, email="n@example.org", role=Role.SUPER, password=PASSWORD, now=NOW)
+    assert new.totp.secret not in repr(new) and PASSWORD not in repr(new)
+    assert new.totp.secret in new.totp.uri
+
+
+def test_password_state_and_totp_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = build(tmp_path, monkeypatch)
+    boss = house.accounts["super"]
+    assert accounts.password_matches(house.db, boss, PASSWORD)
+    accounts.set_password(house.db, boss, "another one entirely")
+    assert not accounts.password_matches(house.db, boss, PASSWORD)
+    with pytest.raises(ConflictError, match="last active super"):
+        accounts.set_state(house.db, boss, AccountState.DISABLED)
+    accounts.set_state(house.db, house.accounts["admin"], AccountState.DISABLED)
+    assert accounts.find(house.db, "admin@example.org").state is AccountState.DISABLED
+    assert accounts.renew_totp(house.db, boss).secret != house.secrets["super"]
+
+
+def test_one_line_takes_out_what_could_deceive() -> None:
+    assert one_line("a\r\nERROR b\x1b[31m\x00 \u202ec\u2028d", 100) == "a ERROR b[31m c d"
+    assert one_line("x" * 50, 10) == "x" * 10
