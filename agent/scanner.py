@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import hmac
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -22,7 +23,7 @@ from typing import Final
 import msgspec
 
 from agent.selection import WINDOWS, Scope, Selection, Take, components, shown
-from transport.names import ROOT, PathId
+from transport.names import ID_BYTES, ROOT, PathId
 from transport.sealing import VaultKeys
 from transport.tree import FileType
 
@@ -125,6 +126,22 @@ class _Pending:
     included: bool
 
 
+def path_ids(keys: VaultKeys) -> Callable[[PathId, bytes], PathId]:
+    """`keys.path_id` with the two halves of HMAC (RFC 2104) prepared once: a third of the time per name."""
+    block = keys.path.ljust(64, b"\0")
+    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+    outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def path_id(parent: PathId, name: bytes) -> PathId:
+        within = inner.copy()
+        within.update(parent + name)
+        around = outer.copy()
+        around.update(within.digest())
+        return PathId(around.digest()[:ID_BYTES])
+
+    return path_id
+
+
 class Scanner:
     """One walk over a selection. `home` is the agent's own folder, never entered.
 
@@ -135,7 +152,8 @@ class Scanner:
         self, selection: Selection, keys: VaultKeys, *, home: bytes | None = None, allow_missing: bool = False
     ) -> None:
         self._selection = selection
-        self._keys = keys
+        self._path_key = keys.path
+        self._path_id = path_ids(keys)
         self._allow_missing = allow_missing
         self._home = _identity(home) if home is not None else None
 
@@ -143,7 +161,7 @@ class Scanner:
         """The id of a normalised absolute path."""
         path_id = ROOT
         for name in components(path):
-            path_id = self._keys.path_id(path_id, name)
+            path_id = self._path_id(path_id, name)
         return path_id
 
     def included_roots(self) -> list[IncludedRoot]:
@@ -194,11 +212,11 @@ class Scanner:
                 target = os.readlink(path) if stat.S_ISLNK(status.st_mode) else b""
             except (FileNotFoundError, NotADirectoryError):
                 if not self._allow_missing:
-                    unsure.add(self._keys.path_id(at.path_id, name))
+                    unsure.add(self._path_id(at.path_id, name))
                     missing += self._missing(at, name, "does not exist")
                 continue
             except OSError as error:
-                unsure.add(self._keys.path_id(at.path_id, name))
+                unsure.add(self._path_id(at.path_id, name))
                 missing += self._missing(at, name, _sentence(error), missing_root=False)
                 continue
             if self._is_home(status):
@@ -250,7 +268,7 @@ class Scanner:
                         warnings.append(ScanWarning(_joined(at.path, name), "vanished while its folder was listed"))
                         continue
                     except OSError as problem:
-                        unsure.add(self._keys.path_id(at.path_id, name))
+                        unsure.add(self._path_id(at.path_id, name))
                         warnings.append(ScanWarning(_joined(at.path, name), _sentence(problem)))
                         continue
                     found = make(at.path_id, name, status, target)
@@ -289,7 +307,7 @@ class Scanner:
         for name in named:
             child = present.get(name)
             if child is None:
-                path_id = self._keys.path_id(at.path_id, name)
+                path_id = self._path_id(at.path_id, name)
                 if path_id not in unsure and not self._allow_missing:
                     unsure.add(path_id)
                     missing += self._missing(at, name, "does not exist")
@@ -302,7 +320,7 @@ class Scanner:
     def _missing(self, at: _Pending, name: bytes, why: str, *, missing_root: bool = True) -> list[Listing]:
         """A listing with an error for each included path at or below child `name`, which is not there."""
         found: list[Listing] = []
-        path_id = self._keys.path_id(at.path_id, name)
+        path_id = self._path_id(at.path_id, name)
         stack = [(_joined(at.path, name), path_id, at.scope, name)]
         while stack:
             path, path_id, scope, last = stack.pop()
@@ -315,7 +333,7 @@ class Scanner:
                 )
             inner = scope.enter(last, scope.take(last))
             for below in inner.named:
-                stack.append((_joined(path, below), self._keys.path_id(path_id, below), inner, below))
+                stack.append((_joined(path, below), self._path_id(path_id, below), inner, below))
         return found
 
     def _is_home(self, status: os.stat_result) -> bool:
@@ -332,7 +350,7 @@ class Scanner:
             size = status.st_size
             if status.st_nlink > 1:
                 place = _PLACE.pack(status.st_dev & _NUMBER_LIMIT, status.st_ino & _NUMBER_LIMIT)
-                group = hmac.digest(self._keys.path, _LINK_LABEL + place, "sha256")[:_LINK_GROUP_BYTES]
+                group = hmac.digest(self._path_key, _LINK_LABEL + place, "sha256")[:_LINK_GROUP_BYTES]
         elif form == stat.S_IFDIR:
             kind = _FOLDER
         elif form == stat.S_IFLNK:
@@ -346,7 +364,7 @@ class Scanner:
         if ctime_ns > _NUMBER_LIMIT:
             ctime_ns = _NUMBER_LIMIT
         return Found(
-            name, self._keys.path_id(parent_id, name), parent_id, kind, size, mode & 0o7777, mtime_ns, ctime_ns,
+            name, self._path_id(parent_id, name), parent_id, kind, size, mode & 0o7777, mtime_ns, ctime_ns,
             status.st_uid, status.st_gid, status.st_dev, status.st_ino & _NUMBER_LIMIT, status.st_nlink,
             getattr(status, "st_blocks", 0), target, group,
         )  # fmt: skip

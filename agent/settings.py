@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,7 +253,7 @@ def exclusive(home: AgentHome, doing: str = "backup") -> Iterator[None]:
     descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
         try:
-            _lock(descriptor)
+            _lock_soon(descriptor)
         except OSError:
             holder = os.pread(descriptor, 200, 0) if hasattr(os, "pread") else os.read(descriptor, 200)
             pid, _, what = holder.decode("utf-8", "replace").strip().partition(" ")
@@ -266,6 +267,15 @@ def exclusive(home: AgentHome, doing: str = "backup") -> Iterator[None]:
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def _lock_soon(descriptor: int) -> None:
+    """Take the lock, waiting a tenth of a second at most: `status` holds it for an instant to see who runs."""
+    for _ in range(5):
+        with contextlib.suppress(OSError):
+            return _lock(descriptor)
+        time.sleep(0.02)
+    _lock(descriptor)
 
 
 def _lock(descriptor: int) -> None:

@@ -106,7 +106,7 @@ def init(invocation: Invocation) -> int:
 
 def serve(invocation: Invocation) -> int:
     """`serve`: returns when a signal ends it."""
-    from appliance import endpoints, service
+    from appliance import endpoints
 
     arguments = invocation.arguments
     home = invocation.home()
@@ -128,6 +128,8 @@ def serve(invocation: Invocation) -> int:
             public_host=arguments.public_host,
         ),
     )
+    from appliance import service
+
     service.log_to_stderr()
 
     def ready(where: dict[str, str]) -> None:

@@ -240,9 +240,11 @@ def used_bytes(db: Database, contract_id: str) -> int:
 
 def usage(db: Database, contract_id: str) -> Usage:
     """Machines and volume of one contract."""
+    # total(), not sum(): agents count their own bytes, and a sum past 2**63 would be an error for the whole contract.
     row = db.row(
         "SELECT coalesce(sum(machine.state = 'active'), 0) AS machines_active, count(*) AS machines_total, "
-        "coalesce(sum(latest.bytes_source), 0) AS used_bytes FROM machine LEFT JOIN snapshot_statistics AS latest "
+        "CAST(total(latest.bytes_source) AS INTEGER) AS used_bytes FROM machine "
+        "LEFT JOIN snapshot_statistics AS latest "
         f"ON latest.machine_id = machine.id AND latest.number = {LATEST} WHERE machine.contract_id = ?",
         [contract_id],
     )

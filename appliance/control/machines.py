@@ -213,7 +213,7 @@ def _free_name(db: Database, contract_id: str, name: str) -> str:
 def authorised(db: Database) -> dict[bytes, AuthorisedMachine]:
     """Active machines by their CURVE public key."""
     rows = db.rows(
-        f"WITH latest AS (SELECT machine.contract_id AS contract_id, sum(figures.bytes_source) AS used FROM machine "
+        f"WITH latest AS (SELECT machine.contract_id AS contract_id, total(figures.bytes_source) AS used FROM machine "
         f"JOIN snapshot_statistics AS figures ON figures.machine_id = machine.id AND figures.number = {LATEST} "
         "GROUP BY machine.contract_id) "
         "SELECT machine.curve_key, machine.id, machine.name, machine.contract_id, contract.client_id, "

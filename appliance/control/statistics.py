@@ -6,6 +6,7 @@ again replaces its row, so that a service that died between commit and row may s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,8 +37,13 @@ def record(db: Database, machine_id: bytes, number: int, *, complete: bool, figu
         db.execute(
             f"INSERT INTO snapshot_statistics ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
             f"ON CONFLICT (machine_id, number) DO UPDATE SET {updates}",
-            [machine_id, number, now, int(complete), *(getattr(figures, name) for name in _FIGURES)],
+            [machine_id, number, now, int(complete), *(_storable(getattr(figures, name)) for name in _FIGURES)],
         )
+
+
+def _storable(figure: int | float) -> int | float:
+    """The figure; 0 for what no honest agent sends (SQLite keeps NaN as NULL, and sums of infinity stay infinite)."""
+    return figure if math.isfinite(figure) and figure >= 0 else 0.0
 
 
 def _statistics(row: dict[str, Any]) -> SnapshotStatistics:

@@ -98,11 +98,11 @@ class RecordHead:
 
 
 def encode_head(kind: Kind, parts: Sequence[bytes | bytearray | memoryview]) -> bytes:
-    """The 44 bytes that stand before a payload made of `parts`; ValueError where its length is outside its bounds."""
+    """The 44 bytes that stand before a payload made of `parts`; DecodeError where its length is out of bounds."""
     length = sum(len(part) for part in parts)
     rule = KINDS[kind]
     if not rule.minimum <= length <= rule.limit:
-        raise ValueError(f"a {kind.name} payload of {length} bytes is outside {rule.minimum}..{rule.limit}")
+        raise DecodeError(f"a {kind.name} payload of {length} bytes is outside {rule.minimum}..{rule.limit}")
     head = _HEAD.pack(MAGIC, FORMAT, kind, CHECKSUM_SHA256, 0, length)
     digest = hashlib.sha256(head)
     for part in parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from appliance.control import contracts, machine_logs, machines, spaces, statistics
@@ -199,6 +200,15 @@ def test_statistics_are_recorded_once_per_snapshot(house: House) -> None:
     assert (row.received_at, row.complete, row.figures) == (NOW, False, figures(2))
     overview = machines.overviews(house.db, OneContract(house.ours.id))[0]
     assert (overview.last_snapshot, overview.last_snapshot_at, overview.bytes_source) == (1, NOW, 2)
+
+
+def test_figures_of_a_lying_agent_harm_nothing(house: House) -> None:
+    odd = msgspec.structs.replace(figures(2**53), seconds=float("nan"), transfer_seconds=float("inf"))
+    statistics.record(house.db, house.machine.id, 1, complete=True, figures=odd, now=NOW)
+    kept = statistics.latest(house.db, house.machine.id)
+    assert kept is not None and (kept.figures.seconds, kept.figures.transfer_seconds) == (0.0, 0.0)
+    assert contracts.used_bytes(house.db, house.ours.id) == 2**53
+    assert machines.authorised(house.db)[house.machine.curve_key].over_quota
 
 
 def test_log_lines_are_one_line_bounded_and_trimmed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

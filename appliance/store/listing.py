@@ -1,0 +1,114 @@
+"""Reading a snapshot: its entries by folder or whole, and the extents of versions, in bounded pages.
+
+Single short statements only, each read to its end at once: a reader's lock would hold up the writer's commit.
+An entry is true in snapshot n when born <= n < died, so no page changes while a writer goes on.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any, Final
+
+from appliance.store import staging
+from appliance.store.catalog import select_in
+from appliance.store.errors import UnknownItemError
+from appliance.store.pages import flat_extents
+from transport.errors import ProtocolError
+from transport.extents import ExtentPage
+from transport.names import NO_DIGEST, Digest, PathId, VersionId, checked_id
+from transport.tree import BatchHeader, EntryKind, EntryPage, EntryRecord, ListedEntry
+
+PAGE_LIMIT_BYTES: Final = 700_000
+_ROWS_PER_READ: Final = 1000
+_ENTRY_OVERHEAD_BYTES: Final = 3 * 18 + 34 + 40
+_HEADER_OVERHEAD_BYTES: Final = 80
+
+_COLUMNS: Final = (
+    "SELECT e.path, e.parent, e.kind, e.size, e.version, e.idx, e.sealed, e.batch, "
+    "(SELECT f.digest FROM folder f WHERE e.kind = 1 AND f.path = e.path AND f.died > :n AND f.born <= :n "
+    "ORDER BY f.died LIMIT 1) "
+    "FROM entry e "
+)
+_CHILDREN: Final = (
+    _COLUMNS + "WHERE e.parent = :folder AND e.path > :after AND e.born <= :n AND e.died > :n "
+    "ORDER BY e.path LIMIT :rows"
+)
+_TREE: Final = (
+    _COLUMNS + "WHERE e.path > :after AND e.born <= :n AND e.died > :n ORDER BY e.path LIMIT :rows"
+)
+
+
+def check_snapshot(connection: sqlite3.Connection, snapshot: int) -> None:
+    """UnknownItemError unless the snapshot exists and its tree is held."""
+    row = connection.execute("SELECT retired FROM snapshot WHERE number = ?", (snapshot,)).fetchone()
+    if row is None:
+        raise UnknownItemError(f"there is no snapshot {snapshot}: list the snapshots and choose one of them")
+    if row[0]:
+        raise UnknownItemError(f"snapshot {snapshot} is no longer held: choose a newer one")
+
+
+def children(
+    connection: sqlite3.Connection, snapshot: int, folder: PathId, after: PathId, limit_bytes: int
+) -> EntryPage:
+    """Entries of one folder with path ids above `after`, in their order, under `limit_bytes` once encoded."""
+    checked_id(folder, "a folder id")
+
+    def read(last: PathId, rows: int) -> list[Any]:
+        values = {"n": snapshot, "folder": folder, "after": last, "rows": rows}
+        return connection.execute(_CHILDREN, values).fetchall()
+
+    return _page(connection, read, after, limit_bytes)
+
+
+def tree(connection: sqlite3.Connection, snapshot: int, after: PathId, limit_bytes: int) -> EntryPage:
+    """Entries of the whole snapshot with path ids above `after`, in their order."""
+
+    def read(last: PathId, rows: int) -> list[Any]:
+        return connection.execute(_TREE, {"n": snapshot, "after": last, "rows": rows}).fetchall()
+
+    return _page(connection, read, after, limit_bytes)
+
+
+def _page(
+    connection: sqlite3.Connection, read: Callable[[PathId, int], list[Any]], after: PathId, limit_bytes: int
+) -> EntryPage:
+    last = PathId(checked_id(after, "a path id"))
+    batches: dict[int, int] = {}
+    entries: list[ListedEntry] = []
+    used, more, going = 0, False, True
+    while going:
+        rows = read(last, _ROWS_PER_READ)
+        for row in rows:
+            batch = row[7]
+            cost = len(row[6]) + _ENTRY_OVERHEAD_BYTES + (0 if batch in batches else _HEADER_OVERHEAD_BYTES)
+            if entries and used + cost > limit_bytes:
+                more, going = True, False
+                break
+            used += cost
+            index = batches.setdefault(batch, len(batches))
+            digest = row[8] if row[2] == EntryKind.FOLDER and row[8] is not None else NO_DIGEST
+            entries.append(ListedEntry(index, EntryRecord(*row[:7]), Digest(digest)))
+        if len(rows) < _ROWS_PER_READ:
+            break
+        last = rows[-1][0]
+    statement = "SELECT number, epoch, salt, commitment FROM batch WHERE number IN ({})"
+    headers = {row[0]: BatchHeader(*row[1:]) for row in select_in(connection, statement, batches)}
+    return EntryPage([headers[number] for number in batches], entries, more)
+
+
+def extents(connection: sqlite3.Connection, version: VersionId, start: int, limit: int) -> ExtentPage:
+    """At most `limit` merged extents of a version from byte `start`, where a former page ended."""
+    if limit < 1:
+        raise ProtocolError(f"{limit} extents were asked for")
+    layout = staging.version_layout(connection, version)
+    if layout is None:
+        raise UnknownItemError(f"version {version.hex()} is not held")
+    if not 0 <= start <= layout.size_bytes:
+        raise ProtocolError(f"extents from byte {start} of a version of {layout.size_bytes} bytes")
+
+    def load(numbers: list[int]) -> dict[int, bytes]:
+        return staging.load_pages(connection, numbers)
+
+    found, more = flat_extents(layout, load, start, limit)
+    return ExtentPage(version, layout.size_bytes, start, found, more)

@@ -1,0 +1,266 @@
+"""Pack files: groups of records appended in one write and one fsync, and the strict reading of them.
+
+A group lands whole in one pack; the pack that has reached PACK_BYTES is closed before the next group and never
+written again. Every pack begins with a HEADER record, so a pack alone says whose it is. The catalog, not the
+file's length, says how much of the open pack counts; what lies beyond is an unacknowledged tail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from appliance.store.durable import AppendFile, Buffer, Disk, disk_error
+from appliance.store.errors import DamagedRecordError
+from appliance.store.layout import Layout, pack_name
+from appliance.store.records import (
+    LABEL,
+    MAGIC,
+    OVERHEAD_BYTES,
+    SEGMENT_PREFIX_BYTES,
+    HeaderRecord,
+    Kind,
+    checksum_holds,
+    decode_head,
+    encode_head,
+    encode_payload,
+)
+from transport.errors import DecodeError
+from transport.names import RepositoryId, VaultId
+
+PACK_BYTES: Final = 256 << 20
+"""A pack of this size or more is closed before the next group."""
+_WINDOW_BYTES: Final = 8 << 20
+_SEARCH_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose packs these are."""
+
+    repository: RepositoryId
+    vault: VaultId
+    public_key: bytes
+
+    def header(self, pack: int) -> bytes:
+        """The HEADER payload of one pack."""
+        return encode_payload(HeaderRecord(LABEL, self.repository, self.vault, self.public_key, pack))
+
+
+class Group:
+    """Records on their way into one pack. Payloads are referenced, not copied, until they are written."""
+
+    def __init__(self, pack: int, start: int) -> None:
+        self.pack = pack
+        self.start = start
+        self.end = start
+        self.records = 0
+        self.buffers: list[Buffer] = []
+
+    def add(self, kind: Kind, *parts: Buffer) -> int:
+        """Put a record behind the others; its offset in the pack."""
+        offset = self.end
+        head = encode_head(kind, parts)
+        self.buffers.append(head)
+        self.buffers.extend(parts)
+        self.end += len(head) + sum(len(part) for part in parts)
+        self.records += 1
+        return offset
+
+
+class PackWriter:
+    """The open pack of a repository. One group at a time: begin, add, write, then accept or abandon."""
+
+    def __init__(self, disk: Disk, layout: Layout, identity: Identity, pack: int, size_bytes: int) -> None:
+        self._disk = disk
+        self._layout = layout
+        self._identity = identity
+        self._file: AppendFile | None = None
+        self.pack = pack
+        """The pack that the last accepted group went into."""
+        self.size_bytes = size_bytes
+
+    def begin(self, *, roll: bool = False) -> Group:
+        """An empty group at the end of the open pack, or at the start of a new one."""
+        if self.size_bytes < PACK_BYTES and not roll:
+            return Group(self.pack, self.size_bytes)
+        group = Group(self.pack + 1, 0)
+        group.add(Kind.HEADER, self._identity.header(group.pack))
+        return group
+
+    def write(self, group: Group) -> None:
+        """Append and fsync: afterwards the records survive power loss, though nothing refers to them yet."""
+        if group.pack != self.pack:
+            self.close()
+            self._file = AppendFile.create(self._disk, self._layout.pack(group.pack))
+        elif self._file is None:
+            self._file = AppendFile.resume(self._disk, self._layout.pack(self.pack), self.size_bytes)
+        self._file.append(group.buffers)
+        self._file.sync()
+        if group.start == 0:
+            try:
+                self._disk.sync_folder(self._layout.packs)
+            except OSError as error:
+                raise disk_error(error, f"cannot keep {self._layout.pack(group.pack)}") from error
+
+    def accept(self, group: Group) -> None:
+        """The catalog knows the group: it counts from now on."""
+        self.pack, self.size_bytes = group.pack, group.end
+
+    def abandon(self, group: Group) -> None:
+        """The group does not count: take away whatever of it reached the disk."""
+        if group.pack != self.pack:
+            self.close()
+            try:
+                self._disk.remove(self._layout.pack(group.pack))
+            except OSError as error:
+                raise disk_error(error, f"cannot remove {self._layout.pack(group.pack)}") from error
+        elif self._file is not None and self._file.size_bytes != self.size_bytes:
+            self._file.cut(self.size_bytes)
+
+    def close(self) -> None:
+        """Give the open file back."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def read_record(layout: Layout, pack: int, offset: int, kind: Kind, length_bytes: int) -> memoryview:
+    """The payload of one record whose place, kind and length the catalog knows; DamagedRecordError otherwise."""
+    name = pack_name(pack)
+    try:
+        with open(layout.pack(pack), "rb", buffering=0) as file:
+            file.seek(offset)
+            data = file.read(OVERHEAD_BYTES + length_bytes)
+    except OSError as error:
+        raise DamagedRecordError(name, offset, f"cannot be read ({error.strerror})") from error
+    try:
+        head = decode_head(data)
+    except DecodeError as error:
+        raise DamagedRecordError(name, offset, str(error)) from None
+    view = memoryview(data)
+    if head.kind != kind or head.length_bytes != length_bytes or len(data) != OVERHEAD_BYTES + length_bytes:
+        raise DamagedRecordError(
+            name,
+            offset,
+            f"{head.kind.name} of {head.length_bytes} bytes ({len(data) - OVERHEAD_BYTES} there) "
+            f"where {kind.name} of {length_bytes} was written",
+        )
+    if not checksum_holds(view[:OVERHEAD_BYTES], view[OVERHEAD_BYTES:]):
+        raise DamagedRecordError(name, offset, f"the checksum of this {kind.name} record does not hold")
+    return view[OVERHEAD_BYTES:]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A record met on a walk through a pack. `payload` is valid only until the walk goes on.
+
+    Of a SEGMENT on a walk that skips data, `payload` holds the first SEGMENT_PREFIX_BYTES and no checksum was read.
+    """
+
+    offset: int
+    kind: Kind
+    length_bytes: int
+    payload: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes of a pack that are no record, or one whose checksum does not hold."""
+
+    offset: int
+    end: int
+    kind: str
+    detail: str
+
+
+class PackWalk:
+    """A sequential walk over a pack's records up to byte `end`, in large blocks; damage is reported and passed over."""
+
+    def __init__(self, path: Path, end: int, *, read_data: bool) -> None:
+        self._path = path
+        self._end = end
+        self._read_data = read_data
+        self._buffer = bytearray(_WINDOW_BYTES)
+        self._at = 0
+        """File offset of the buffer's first byte."""
+        self._filled = 0
+        self.bytes_read = 0
+
+    def __iter__(self) -> Iterator[Found | Damage]:
+        with open(self._path, "rb", buffering=0) as file:
+            offset = 0
+            while offset < self._end:
+                step = self._record(file, offset)
+                yield step
+                offset = step.end if isinstance(step, Damage) else offset + OVERHEAD_BYTES + step.length_bytes
+
+    def _view(self, file: BinaryIO, offset: int, length: int, *, ahead: bool) -> memoryview:
+        """`length` bytes at `offset` (fewer at the end); with `ahead`, a whole window is read at once."""
+        if not (self._at <= offset and offset + length <= self._at + self._filled):
+            kept = b""
+            if self._at <= offset < self._at + self._filled:
+                kept = bytes(memoryview(self._buffer)[offset - self._at : self._filled])
+            self._buffer[: len(kept)] = kept
+            self._at, self._filled = offset, len(kept)
+            target = min(_WINDOW_BYTES if ahead else length, self._end - offset)
+            file.seek(self._at + self._filled)
+            while self._filled < target:
+                count = file.readinto(memoryview(self._buffer)[self._filled : target])  # type: ignore[attr-defined]
+                if not count:
+                    break
+                self._filled += count
+                self.bytes_read += count
+        start = offset - self._at
+        return memoryview(self._buffer)[start : min(start + length, self._filled)]
+
+    def _record(self, file: BinaryIO, offset: int) -> Found | Damage:
+        head_bytes = self._view(file, offset, OVERHEAD_BYTES, ahead=self._read_data)
+        try:
+            head = decode_head(head_bytes)
+        except DecodeError as error:
+            return self._pass_over(file, offset, "unreadable", str(error))
+        if offset + head.size_bytes > self._end:
+            detail = f"{head.kind.name} of {head.length_bytes} bytes ends beyond byte {self._end} of its pack"
+            return self._pass_over(file, offset, head.kind.name, detail)
+        if head.kind == Kind.SEGMENT and not self._read_data:
+            prefix = self._view(file, offset, OVERHEAD_BYTES + SEGMENT_PREFIX_BYTES, ahead=False)
+            if len(prefix) == OVERHEAD_BYTES + SEGMENT_PREFIX_BYTES:
+                return Found(offset, head.kind, head.length_bytes, prefix[OVERHEAD_BYTES:])
+        record = self._view(file, offset, head.size_bytes, ahead=self._read_data)
+        if len(record) < head.size_bytes:
+            return Damage(
+                offset, self._end, head.kind.name, f"the pack ends within this {head.kind.name} record"
+            )
+        if checksum_holds(record[:OVERHEAD_BYTES], record[OVERHEAD_BYTES:]):
+            return Found(offset, head.kind, head.length_bytes, record[OVERHEAD_BYTES:])
+        detail = f"the checksum of this {head.kind.name} record does not hold"
+        after = offset + head.size_bytes
+        if after == self._end or self._view(file, after, len(MAGIC), ahead=False) == MAGIC:
+            return Damage(offset, after, head.kind.name, detail)
+        return self._pass_over(file, offset, head.kind.name, detail)
+
+    def _pass_over(self, file: BinaryIO, offset: int, kind: str, detail: str) -> Damage:
+        """Look for the next whole record after `offset`; the damage ends there, or with the pack."""
+        at = offset + 1
+        while at < self._end:
+            window = bytes(self._view(file, at, min(_SEARCH_BYTES, self._end - at), ahead=False))
+            found = window.find(MAGIC)
+            if found < 0:
+                if len(window) < len(MAGIC):
+                    break
+                at += len(window) - len(MAGIC) + 1
+                continue
+            at += found
+            try:
+                head = decode_head(self._view(file, at, OVERHEAD_BYTES, ahead=False))
+            except DecodeError:
+                at += 1
+                continue
+            record = self._view(file, at, head.size_bytes, ahead=False)
+            if len(record) == head.size_bytes and checksum_holds(record[:OVERHEAD_BYTES], record[OVERHEAD_BYTES:]):
+                return Damage(offset, at, kind, detail)
+            at += 1
+        return Damage(offset, self._end, kind, detail)
