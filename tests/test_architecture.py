@@ -40,7 +40,7 @@ ROOMS = {
     "msgspec": ("transport/*.py", "appliance/*.py", "agent/*.py"),
     "pyotp": ("appliance/control/two_factor.py",),
     "sqlite_utils": ("appliance/control/*.py",),
-    "sqlite3": ("appliance/store/*.py", "appliance/control/*.py", "agent/ledger*.py"),
+    "sqlite3": ("appliance/store/*.py", "appliance/control/*.py", "agent/ledger.py", "agent/sqlite_files.py"),
     "rich": ("agent/cli*.py", "agent/progress.py", "appliance/cli*.py", "appliance/commands/*.py"),
     "huey": ("appliance/jobs.py",),
     "matplotlib": ("webui/charts.py",),
