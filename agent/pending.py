@@ -73,7 +73,7 @@ class PendingSegments:
 
     def add_many(self, segments: Iterable[tuple[SegmentId, bytes, int]]) -> None:
         """Remember acknowledged segments: (id, SHA-256 of the plaintext, its length in bytes), in one transaction."""
-        self._write(("INSERT OR REPLACE INTO segment VALUES (?, ?, ?)", segments))
+        self._write("INSERT OR REPLACE INTO segment VALUES (?, ?, ?)", segments)
 
     def find(self, digest: bytes, length: int) -> SegmentId | None:
         """A held segment with exactly this plaintext."""
@@ -88,16 +88,15 @@ class PendingSegments:
         held = frozenset(held)
         with self._lock, translated(self._path):
             mine = [row[0] for row in self._db.execute("SELECT segment_id FROM segment")]
-        self._write(
-            ("DELETE FROM segment WHERE segment_id = ?", [(segment,) for segment in mine if segment not in held])
-        )
+        gone = [(segment,) for segment in mine if segment not in held]
+        if gone:
+            self._write("DELETE FROM segment WHERE segment_id = ?", gone)
 
     def clear(self) -> None:
         """Forget all: a commit names them now."""
-        self._write(("DELETE FROM segment", [()]))
+        self._write("DELETE FROM segment", [()])
 
-    def _write(self, change: tuple[str, Iterable[tuple[object, ...]]]) -> None:
-        statement, rows = change
+    def _write(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
         with self._lock, translated(self._path):
             self._db.execute("BEGIN IMMEDIATE")
             try:

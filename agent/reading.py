@@ -215,6 +215,21 @@ def send_whole(
     return Content(chunks.size, mac, file.changed(), draft, signature, literal_bytes=chunks.size)
 
 
+def signature_of(data: bytes) -> bytes:
+    """The signature of a file held in memory."""
+    sums = _Sums()
+    librsync.library().signature(deltas.BytesSource(data), sums, deltas.block_bytes_for(len(data)))
+    return b"".join(sums.parts)
+
+
+def sign_file(file: SourceFile) -> bytes:
+    """The signature of a file, in a read of its own."""
+    sums = _Sums()
+    chunks = _Chunks(file, None, nothing)
+    librsync.library().signature(chunks, sums, deltas.block_bytes_for(file.size))
+    return b"".join(sums.parts)
+
+
 class _Assembly:
     """Operations of a delta as they come out of librsync, literals packed as they grow."""
 

@@ -93,6 +93,7 @@ class Staging:
         self._path = path
         self._db = database
         self._indexed = False
+        self._sealed = False
         self.count = 0
         """Rows staged."""
 
@@ -113,7 +114,7 @@ class Staging:
             staging = cls(path, database)
             try:
                 staging.count = database.execute("SELECT count(*) FROM staged").fetchone()[0]
-                staging.commit()
+                staging._sealed = staging.commit() is not None
                 if staging.count:
                     staging.index()
             except BaseException:
@@ -126,6 +127,8 @@ class Staging:
         self._db.close()
 
     def _begin(self) -> None:
+        if self._sealed:
+            raise ValueError("a prepared commit waits to be applied or discarded: nothing can be staged beside it")
         if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
 
@@ -199,6 +202,7 @@ class Staging:
                 ),
             )  # fmt: skip
             self._db.execute("COMMIT")
+        self._sealed = True
 
     def commit(self) -> SignedCommit | None:
         """The sealed commit."""
@@ -246,4 +250,5 @@ class Staging:
                 self._db.execute(f"DELETE FROM {table}")
             self._db.execute("COMMIT")
         self._indexed = False
+        self._sealed = False
         self.count = 0

@@ -8,6 +8,7 @@ pending list, so that a killed agent need not send them twice. Producers block w
 from __future__ import annotations
 
 import collections
+import contextlib
 import queue
 import threading
 import time
@@ -21,7 +22,7 @@ from agent.packing import Outgoing, SealedSegment
 from agent.pending import PendingSegments
 from transport import messages as m
 from transport.commits import SignedCommit
-from transport.errors import PilulierError, ProtocolError, UnreachableError
+from transport.errors import ProtocolError, UnreachableError
 from transport.extents import VersionRecord
 from transport.names import Digest, PathId, SegmentId, SessionId, VersionId
 from transport.tree import EntryBatch
@@ -87,22 +88,23 @@ class Uploader:
         self._asked: collections.deque[_Ask] = collections.deque()
         self._failure: BaseException | None = None
         self._pinged = 0.0
+        self._aborted = False
         self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
         self.reconnections = 0
         self.transfer_s = 0.0
 
-    def begin(self, head: Digest) -> set[SegmentId]:
-        """Open the session on the current connection; returns the uncommitted segments the appliance holds."""
+    def begin(self, head: Digest) -> None:
+        """Open the session on the current connection; pending keeps only what the appliance still holds."""
         self._head = head
         begun = self._client.ask(m.BackupBegin(self._session, head), m.BackupBegun)
         self._credit = max(begun.credit_bytes, 2 << 20)
         held: set[SegmentId] = set()
         after = SegmentId(bytes(16))
-        if begun.held_count:
+        if begun.held_count and len(self._pending):
             while page := self._client.ask(m.HeldQuery(after), m.Held).segments:
                 held.update(page)
                 after = page[-1]
-        return held
+        self._pending.restrict_to(held)
 
     def start(self) -> None:
         """Let the thread take the connection."""
@@ -150,28 +152,43 @@ class Uploader:
         if self._failure is not None:
             raise self._failure
 
+    def hint(self, item: m.Progress | m.LogLine) -> None:
+        """Queue something that may be lost: dropped where the queue is full or the upload has stopped."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(item)
+
+    def check(self) -> None:
+        """Raise what stopped the upload, if anything did."""
+        self._raise_failure()
+
     def close(self) -> None:
-        """End the session where it still stands, and the thread."""
+        """End the session once everything is acknowledged."""
+        self._enqueue(_Stop())
+        self._thread.join()
+        self._raise_failure()
+
+    def abort(self) -> None:
+        """End the thread at once; what was acknowledged stays with the appliance."""
+        self._aborted = True
         if self._thread.is_alive():
-            if self._failure is None:
-                try:
-                    self._enqueue(_Stop())
-                except PilulierError:
-                    pass
             self._thread.join(30)
 
     # the thread
 
     def _run(self) -> None:
         try:
-            while self._step():
+            while not self._aborted and self._step():
                 pass
+            if self._aborted:
+                return
             self._client.say(m.BackupEnd())
             self._client.session.succeeded(m.BackupEnd())
         except BaseException as error:  # the edge of a thread: whoever waits gets it
             self._failure = error
-            for waiter in (*self._waiting, *self._asked):
-                waiter.done.put(error)
+            for commit in self._waiting:
+                commit.done.put(error)
+            for question in self._asked:
+                question.done.put(error)
 
     def _step(self) -> bool:
         try:
@@ -301,7 +318,7 @@ class Uploader:
                 self._resume(welcome)
                 return
             except UnreachableError as error:
-                if time.monotonic() > deadline:
+                if self._aborted or time.monotonic() > deadline:
                     raise BackupInterrupted(
                         f"the connection to the appliance broke and did not come back: {error}. "
                         "What was sent is kept; the next backup goes on from there"

@@ -40,7 +40,11 @@ ROOMS = {
     "msgspec": ("transport/*.py", "appliance/*.py", "agent/*.py"),
     "pyotp": ("appliance/control/two_factor.py",),
     "sqlite_utils": ("appliance/control/*.py",),
-    "sqlite3": ("appliance/store/*.py", "appliance/control/*.py", "agent/ledger.py", "agent/sqlite_files.py"),
+    # The agent's local files; `sqlite_files` opens them, the others hold their tables.
+    "sqlite3": (
+        *("appliance/store/*.py", "appliance/control/*.py"),
+        *("agent/sqlite_files.py", "agent/ledger.py", "agent/pending.py", "agent/staging.py"),
+    ),
     "rich": ("agent/cli*.py", "agent/progress.py", "appliance/cli*.py", "appliance/commands/*.py"),
     "huey": ("appliance/jobs.py",),
     "matplotlib": ("webui/charts.py",),

@@ -1,0 +1,122 @@
+"""Reads what a sealed entry says beside its content: owner names, extended attributes, ACLs.
+
+Owns the caches of names and the bound on attributes. Reads by path and never through a symbolic link; what the
+system or file system does not have is simply absent. The content MAC is the caller's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from agent.scanner import Found, ScanWarning
+from transport.tree import Metadata
+
+if sys.platform != "win32":
+    import grp
+    import pwd
+
+XATTR_LIMIT_BYTES: Final = 64 * 1024
+"""Names and values of one entry together."""
+_HAS_XATTRS: Final = hasattr(os, "listxattr")
+_NOT_THERE: Final = frozenset((errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODATA, errno.ENOENT))
+
+
+class MetadataReader:
+    """Makes Metadata for one run; `warn` hears of attributes that were left out. Safe to use from several threads."""
+
+    def __init__(self, warn: Callable[[ScanWarning], None]) -> None:
+        self._warn = warn
+        self._users: dict[int, str] = {}
+        self._groups: dict[int, str] = {}
+        self._without_xattrs: set[int] = set()
+
+    def read(self, path: bytes, found: Found, mac: bytes = b"") -> Metadata:
+        """The metadata of an entry; `mac` is its content MAC, empty unless a file."""
+        return Metadata(
+            name=found.name,
+            type=int(found.type),
+            mode=found.mode,
+            mtime_ns=found.mtime_ns,
+            uid=found.uid,
+            gid=found.gid,
+            user=self._user(found.uid),
+            group=self._group(found.gid),
+            mac=mac,
+            target=found.target,
+            link_group=found.link_group,
+            xattrs=[] if not _HAS_XATTRS or found.dev in self._without_xattrs else self._xattrs(path, found.dev),
+        )
+
+    def _user(self, uid: int) -> str:
+        name = self._users.get(uid)
+        if name is None:
+            name = self._users[uid] = _user_name(uid)
+        return name
+
+    def _group(self, gid: int) -> str:
+        name = self._groups.get(gid)
+        if name is None:
+            name = self._groups[gid] = _group_name(gid)
+        return name
+
+    def _xattrs(self, path: bytes, dev: int) -> list[tuple[bytes, bytes]]:
+        if sys.platform != "linux":
+            return []
+        try:
+            names = os.listxattr(path, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+                self._without_xattrs.add(dev)
+            elif error.errno not in _NOT_THERE:
+                self._warn(ScanWarning(path, f"extended attributes not read: {(error.strerror or str(error)).lower()}"))
+            return []
+        if not names:
+            return []
+        attributes: list[tuple[bytes, bytes]] = []
+        left = XATTR_LIMIT_BYTES
+        for name in sorted(os.fsencode(name) for name in names):
+            try:
+                value = os.getxattr(path, name, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in _NOT_THERE:
+                    self._warn(ScanWarning(path, f"attribute {os.fsdecode(name)!r} not read: {error.strerror}"))
+                continue
+            if len(name) + len(value) > left:
+                self._warn(
+                    ScanWarning(
+                        path,
+                        f"attribute {os.fsdecode(name)!r} of {len(value)} bytes left out: "
+                        f"an entry keeps {XATTR_LIMIT_BYTES} bytes of attributes",
+                    )
+                )
+                continue
+            left -= len(name) + len(value)
+            attributes.append((name, value))
+        return attributes
+
+
+def _user_name(uid: int) -> str:
+    """The name, or nothing where the system has none. Names that are no UTF-8 cannot travel as text."""
+    if sys.platform == "win32":
+        return ""
+    try:
+        return _clean(pwd.getpwuid(uid).pw_name)
+    except (KeyError, OSError, OverflowError):
+        return ""
+
+
+def _group_name(gid: int) -> str:
+    if sys.platform == "win32":
+        return ""
+    try:
+        return _clean(grp.getgrgid(gid).gr_name)
+    except (KeyError, OSError, OverflowError):
+        return ""
+
+
+def _clean(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()

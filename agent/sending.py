@@ -1,0 +1,263 @@
+"""Sending contents: which of a file's bytes must travel, and as what.
+
+Owns the choice between nothing (same MAC, a twin elsewhere), a delta, and the whole file, once the planner has said
+that the file must be read. Small files are read by the calling thread; large ones by two readers, whose outcomes come
+back through a queue, since the ledger belongs to one thread. Nothing here knows folders, entries or commits.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from agent import reading
+from agent.ledger import Known, Ledger
+from agent.packing import Packer, Piece, VersionDraft
+from agent.reading import Content, SourceFile
+from agent.scanner import Found
+from agent.signatures import Signatures
+from agent.uploader import Uploader
+from transport import delta as deltas
+from transport.contents import CHUNK_BYTES, chunk_digest, file_mac
+from transport.errors import DeltaBudgetError, LibrsyncError
+from transport.extents import Operation, Zero
+from transport.names import VersionId, random_id
+from transport.tree import FileType
+
+LARGE_READERS: Final = 2
+LARGE_AHEAD: Final = 64
+"""Large files handed to the readers and not yet settled."""
+SETTLED_NS: Final = 50_000_000
+"""A file changed less than 50 ms before it was read may change again under the same timestamp: kernels stamp in
+jiffies of up to 10 ms. Such a file is read again at the next backup."""
+
+
+class How(Enum):
+    """What a file's content cost."""
+
+    SAME = "same"
+    MOVED = "moved"
+    DELTA = "delta"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file to be read: where it is, what the scan saw, what the ledger knows at its path and elsewhere."""
+
+    path: bytes
+    found: Found
+    known: Known | None
+    twins: tuple[Known, ...] = ()
+    """Files of the ledger with this inode, size and time: probably this one under its old name."""
+    probably_same: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The outcome for one file. `error` set: nothing was read, the previous version stays."""
+
+    wanted: Wanted
+    how: How
+    version: VersionId
+    mac: bytes
+    size: int
+    signed: bool
+    settled: bool
+    changed: bool
+    bytes_read: int
+    error: OSError | None = None
+
+
+class Sender:
+    """Reads and sends contents for one backup. `send` and `next_outcome` belong to one thread."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        signatures: Signatures,
+        packer: Packer,
+        uploader: Uploader,
+        content_key: bytes,
+        budget: deltas.Budget,
+        advance: Callable[[int], None],
+    ) -> None:
+        self._ledger = ledger
+        self._signatures = signatures
+        self._packer = packer
+        self._uploader = uploader
+        self._key = content_key
+        self._budget = budget
+        self._advance = advance
+        self._any_known = not ledger.verify_empty()
+        self._readers = ThreadPoolExecutor(LARGE_READERS, thread_name_prefix="reading")
+        self._outcomes: queue.SimpleQueue[Sent | BaseException] = queue.SimpleQueue()
+        self._fresh: dict[bytes, tuple[VersionId, bool]] = {}
+        self._lock = threading.Lock()
+        self.outstanding = 0
+        self.literal_bytes = 0
+        """Bytes handed to the packer since the caller last set it to zero."""
+
+    def close(self) -> None:
+        """Drop what has not begun."""
+        self._readers.shutdown(wait=True, cancel_futures=True)
+
+    def send(self, wanted: Wanted) -> Sent | None:
+        """The outcome where it is known at once, None where a reader will bring it."""
+        if wanted.found.size <= CHUNK_BYTES:
+            outcome = self._small(wanted)
+            if outcome is not None:
+                return outcome
+        self.outstanding += 1
+        self._readers.submit(self._large, wanted)
+        return None
+
+    def next_outcome(self, timeout_s: float) -> Sent | None:
+        """An outcome of the readers, None after `timeout_s` without one; raises what ended a reader."""
+        try:
+            outcome = self._outcomes.get(timeout=timeout_s) if timeout_s else self._outcomes.get_nowait()
+        except queue.Empty:
+            return None
+        self.outstanding -= 1
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def _small(self, wanted: Wanted) -> Sent | None:
+        """At most one chunk, read by the caller: two threads would only wait for each other's turn. None: a reader's."""
+        known = _file(wanted.known)
+        try:
+            with SourceFile(wanted.path) as file:
+                if file.size > CHUNK_BYTES:
+                    return None
+                chunk = file.chunk(0)
+                changed = len(chunk) != file.size or file.changed()
+                settled = not changed and file.status.st_ctime_ns < time.time_ns() - SETTLED_NS
+        except OSError as error:
+            return _failed(wanted, error, 0)
+        size = len(chunk)
+        digest = chunk_digest(chunk)
+        mac = file_mac(self._key, size, [digest] if size else [])
+
+        def sent(how: How, version: VersionId, signed: bool) -> Sent:
+            return Sent(wanted, how, version, mac, size, signed, settled, changed, size)
+
+        self._advance(size)
+        if known is not None and known.mac == mac and known.size == size:
+            return sent(How.SAME, known.version_id, known.has_signature)
+        fresh = self._fresh.get(mac)
+        if fresh is not None:
+            return sent(How.MOVED, *fresh)
+        twin = self._ledger.find_content(mac, size) if self._any_known else None
+        if twin is not None:
+            return sent(How.MOVED, twin.version_id, twin.has_signature)
+        if known is not None and known.has_signature and size >= deltas.MIN_DELTA_BYTES:
+            self._advance(-size)
+            return None
+        version = VersionId(random_id())
+        signed = False
+        if size >= deltas.MIN_DELTA_BYTES and not reading.looks_incompressible(chunk):
+            self._signatures.write(version, reading.signature_of(chunk))
+            signed = True
+        operations: list[Operation | Piece] = []
+        if size:
+            operations.append(Zero(size) if reading.is_zero(chunk) else self._packer.add(chunk, digest))
+        self._packer.finish(VersionDraft(version, size, operations))
+        self.literal_bytes += size
+        self._fresh[mac] = (version, signed)
+        return sent(How.FULL, version, signed)
+
+    # on the readers
+
+    def _large(self, wanted: Wanted) -> None:
+        try:
+            with SourceFile(wanted.path) as file:
+                settled = file.status.st_ctime_ns < time.time_ns() - SETTLED_NS
+                outcome: Sent | BaseException = self._read(file, wanted, settled)
+        except OSError as error:
+            outcome = _failed(wanted, error, 0)
+        except BaseException as error:  # the edge of a thread: the caller gets it
+            outcome = error
+        self._outcomes.put(outcome)
+
+    def _read(self, file: SourceFile, wanted: Wanted, settled: bool) -> Sent:
+        known = _file(wanted.known)
+        candidates = ((known,) if known is not None and wanted.probably_same else ()) + wanted.twins
+        candidates = tuple(c for c in candidates if c.size == file.size)
+        if candidates:
+            content = reading.hash_file(file, self._key)
+            for candidate in candidates:
+                if candidate.mac == content.mac:
+                    how = How.SAME if candidate is known else How.MOVED
+                    signed = candidate.has_signature or self._sign(file, candidate.version_id)
+                    self._advance(content.size)
+                    return self._sent(wanted, how, candidate.version_id, content, signed, settled, file)
+        version = VersionId(random_id())
+        how, content = self._new_version(file, known, version)
+        assert content.draft is not None
+        self._packer.finish(content.draft)
+        with self._lock:
+            self.literal_bytes += content.literal_bytes
+        if content.signature is not None:
+            self._signatures.write(version, content.signature)
+        return self._sent(wanted, how, version, content, content.signature is not None, settled, file)
+
+    def _new_version(self, file: SourceFile, known: Known | None, version: VersionId) -> tuple[How, Content]:
+        if known is not None and known.has_signature and file.size >= deltas.MIN_DELTA_BYTES:
+            with self._signatures.mapped(known.version_id) as base:
+                if base is not None and self._uploader.held_versions([known.version_id]):
+                    try:
+                        content = reading.send_delta(
+                            file,
+                            version,
+                            known.version_id,
+                            known.size,
+                            base,
+                            self._packer,
+                            self._key,
+                            self._budget,
+                            self._advance,
+                        )
+                        return (How.DELTA if content.copied_bytes else How.FULL), content
+                    except (DeltaBudgetError, LibrsyncError):
+                        pass  # the file goes whole
+        content = reading.send_whole(
+            file, version, self._packer, self._key, with_signature=True, progress=self._advance
+        )
+        return How.FULL, content
+
+    def _sign(self, file: SourceFile, version: VersionId) -> bool:
+        """A signature for a version that has none here (a rebuilt ledger), so that its next change is a delta again."""
+        if file.size < deltas.MIN_DELTA_BYTES:
+            return False
+        self._signatures.write(version, reading.sign_file(file))
+        return True
+
+    def _sent(
+        self,
+        wanted: Wanted,
+        how: How,
+        version: VersionId,
+        content: Content,
+        signed: bool,
+        settled: bool,
+        file: SourceFile,
+    ) -> Sent:
+        settled = settled and not content.changed
+        return Sent(
+            wanted, how, version, content.mac, content.size, signed, settled, content.changed, file.bytes_read
+        )
+
+
+def _file(known: Known | None) -> Known | None:
+    return known if known is not None and known.type == FileType.FILE else None
+
+
+def _failed(wanted: Wanted, error: OSError, bytes_read: int) -> Sent:
+    return Sent(wanted, How.SAME, VersionId(bytes(16)), b"", 0, False, False, False, bytes_read, error)
