@@ -39,8 +39,8 @@ CREATE TABLE entry (
     path_id BLOB NOT NULL, parent_id BLOB NOT NULL, name BLOB NOT NULL, kind INTEGER NOT NULL, type INTEGER NOT NULL,
     size INTEGER NOT NULL, mode INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
     uid INTEGER NOT NULL, gid INTEGER NOT NULL, ino INTEGER NOT NULL, target BLOB NOT NULL, link_group BLOB NOT NULL,
-    version_id BLOB NOT NULL, mac BLOB NOT NULL, token BLOB NOT NULL, has_signature INTEGER NOT NULL,
-    settled INTEGER NOT NULL, digest BLOB,
+    version_id BLOB NOT NULL, mac BLOB NOT NULL, token BLOB NOT NULL,
+    metadata_digest BLOB NOT NULL, has_signature INTEGER NOT NULL, settled INTEGER NOT NULL, digest BLOB,
     PRIMARY KEY (parent_id, path_id)
 ) WITHOUT ROWID;
 CREATE TABLE head (

@@ -7,13 +7,14 @@ system or file system does not have is simply absent. The content MAC is the cal
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import sys
 from collections.abc import Callable
 from typing import Final
 
 from agent.scanner import Found, ScanWarning
-from transport.tree import Metadata
+from transport.tree import FileType, Metadata, encode_metadata
 
 if sys.platform != "win32":
     import grp
@@ -23,6 +24,11 @@ XATTR_LIMIT_BYTES: Final = 64 * 1024
 """Names and values of one entry together."""
 _HAS_XATTRS: Final = hasattr(os, "listxattr")
 _NOT_THERE: Final = frozenset((errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODATA, errno.ENOENT))
+
+
+def metadata_digest(metadata: Metadata) -> bytes:
+    """16 bytes over all of an entry's metadata, for Known.metadata_digest: equal means the entry need not be sent."""
+    return hashlib.sha256(encode_metadata(metadata)).digest()[:16]
 
 
 class MetadataReader:
@@ -48,7 +54,7 @@ class MetadataReader:
             mac=mac,
             target=found.target,
             link_group=found.link_group,
-            xattrs=[] if not _HAS_XATTRS or found.dev in self._without_xattrs else self._xattrs(path, found.dev),
+            xattrs=[] if not _HAS_XATTRS or found.dev in self._without_xattrs else self._xattrs(path, found),
         )
 
     def _user(self, uid: int) -> str:
@@ -63,14 +69,15 @@ class MetadataReader:
             name = self._groups[gid] = _group_name(gid)
         return name
 
-    def _xattrs(self, path: bytes, dev: int) -> list[tuple[bytes, bytes]]:
+    def _xattrs(self, path: bytes, found: Found) -> list[tuple[bytes, bytes]]:
         if sys.platform != "linux":
             return []
         try:
             names = os.listxattr(path, follow_symlinks=False)
         except OSError as error:
             if error.errno in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
-                self._without_xattrs.add(dev)
+                if found.type is not FileType.SYMLINK:  # some systems have them on all but links
+                    self._without_xattrs.add(found.dev)
             elif error.errno not in _NOT_THERE:
                 self._warn(ScanWarning(path, f"extended attributes not read: {(error.strerror or str(error)).lower()}"))
             return []

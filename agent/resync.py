@@ -1,29 +1,31 @@
 """Ledger and history brought together: the normal start of a backup, a lost ledger, a PC restored from an image.
 
-Question: whose word counts when ledger and appliance disagree? **The signed history's.** A ledger that is behind its own
-signed head is filled again from the appliance's tree, whose every digest is checked up to the signature; local facts
-(inode, times of change, signatures) are left unknown, so the next backup reads each file, finds its MAC unchanged and sends
-nothing. An appliance that is behind the ledger is an alarm, never an excuse to start over. A head that neither knows is
+Question: whose word counts when ledger and appliance disagree? **The signed history's.** A lost ledger is filled again
+from the appliance's tree, whose every digest is checked up to the signature; local facts (inode, times of change,
+signatures) are left unknown, so the next backup reads each file, finds its MAC unchanged and sends nothing.
+An appliance that is behind the ledger is an alarm, never an excuse to start over. A head that neither knows is
 somebody else's backup (a clone, or this PC before it was set back): that takes a person with a TOTP code.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 
 from agent.client import Client
 from agent.enrolling import Enrolled, check_welcome
 from agent.errors import LedgerLost
-from agent.ledger import Ledger, Staged
+from agent.ledger import Ledger
+from agent.metadata import metadata_digest
 from agent.remote import RemoteSource
 from agent.settings import save_settings
+from agent.staging import Known
 from transport import messages as m
 from transport.commits import SignedCommit
 from transport.errors import IntegrityError, RefusedError
 from transport.keys import verify_commit
-from transport.names import InstallationId, random_id
-from transport.snapshot_reader import SnapshotReader, choose_snapshot, verify_history
+from transport.names import ROOT, InstallationId, random_id
+from transport.snapshot_reader import Node, SnapshotReader, choose_snapshot, verify_history
+from transport.tree import EntryKind, FileType, Metadata
 
 
 class HistoryElsewhere(RefusedError):
@@ -40,7 +42,7 @@ def open_ledger(machine: Enrolled, client: Client, welcome: m.Welcome) -> Ledger
     try:
         ledger = Ledger.open(machine.home)
     except LedgerLost:
-        Ledger.remove(machine.home)
+        remove_ledger(machine)
         ledger = Ledger.open(machine.home)
     try:
         _settle_pending(ledger, welcome.head)
@@ -63,7 +65,7 @@ def _settle_pending(ledger: Ledger, shown: SignedCommit | None) -> None:
 
 
 def _agree(machine: Enrolled, client: Client, ledger: Ledger, shown: SignedCommit | None) -> None:
-    head = ledger.head
+    head = ledger.head()
     if head is None and shown is None:
         return
     if head is None:
@@ -94,15 +96,61 @@ def rebuild(machine: Enrolled, client: Client, ledger: Ledger, head: SignedCommi
     """Fill the ledger from the verified tree of `head`; nothing local is assumed, nothing needs to be sent again."""
     source = RemoteSource(client)
     history = verify_history(source.commits(), machine.keys.signing.public, head, vault=machine.settings.vault)
-    reader = SnapshotReader(source, machine.sealer(), choose_snapshot(history, number=head.decoded().number, at_ms=None))
-    ledger.replace_all(Staged.from_node(node) for node in reader.whole_tree())
-    outcome = ledger.root_digest_after()
-    if outcome.root != head.decoded().root:
-        raise IntegrityError(
-            f"the ledger rebuilt from snapshot {head.decoded().number} does not have its root: nothing was changed"
-        )
-    ledger.prepare(head)
-    ledger.apply()
+    chosen = choose_snapshot(history, number=head.decoded().number, at_ms=None)
+    reader = SnapshotReader(source, machine.sealer(), chosen)
+    ledger.replace_all((_known(node) for node in reader.whole_tree()), head)
+
+
+def _known(node: Node) -> Known:
+    """A ledger row out of the appliance's tree: what only this PC could know is left unknown (zero)."""
+    kind = EntryKind.FILE if node.type == FileType.FILE else EntryKind.FOLDER if node.is_folder else EntryKind.OTHER
+    return Known(
+        path_id=node.path_id,
+        parent_id=node.parent.path_id if node.parent is not None else ROOT,
+        name=node.name,
+        kind=int(kind),
+        type=node.type,
+        size=node.size,
+        mode=node.mode,
+        mtime_ns=node.mtime_ns,
+        ctime_ns=0,
+        uid=node.uid,
+        gid=node.gid,
+        ino=0,
+        target=node.target,
+        link_group=node.link_group,
+        version_id=node.version_id,
+        mac=node.mac,
+        token=node.token,
+        metadata_digest=metadata_digest(_metadata(node)),
+        has_signature=False,
+        settled=False,
+    )
+
+
+def _metadata(node: Node) -> Metadata:
+    return Metadata(
+        name=node.name,
+        type=node.type,
+        mode=node.mode,
+        mtime_ns=node.mtime_ns,
+        uid=node.uid,
+        gid=node.gid,
+        user=node.user,
+        group=node.group,
+        mac=node.mac,
+        target=node.target,
+        link_group=node.link_group,
+        xattrs=list(node.xattrs),
+    )
+
+
+def remove_ledger(machine: Enrolled) -> None:
+    """Forget what was sent: a cache, made again from the appliance's head."""
+    home = machine.home
+    for database in (home.ledger, home.ledger.with_name("staging.db"), home.pending):
+        for name in (database.name, database.name + "-journal"):
+            database.with_name(name).unlink(missing_ok=True)
 
 
 def resync(machine: Enrolled, account: str, code: str) -> int:
@@ -113,10 +161,7 @@ def resync(machine: Enrolled, account: str, code: str) -> int:
         installation = InstallationId(random_id())
         resynced = client.ask(m.ResyncOpen(account, code, installation), m.Resynced)
         save_settings(machine.home, dataclasses.replace(machine.settings, installation=installation))
-        Ledger.remove(machine.home)
-        for leftover in (machine.home.pending,):
-            if leftover.exists():
-                os.unlink(leftover)
+        remove_ledger(machine)
         if resynced.head is None:
             return 0
         verify_commit(machine.keys.signing.public, resynced.head)

@@ -132,6 +132,12 @@ class Selection:
         rule = _normalised_exclude(rule)
         return Selection.of((path for path in self.include if path != rule), (*self.exclude, rule))
 
+    def without(self, *rules: bytes) -> Selection:
+        """This selection less these rules, included or excluded."""
+        return Selection.of(
+            (path for path in self.include if path not in rules), (rule for rule in self.exclude if rule not in rules)
+        )
+
     def digest(self) -> Digest:
         """SHA-256 over the rules, for the commit record: two snapshots under the same rules carry the same one."""
         digest = hashlib.sha256(_LABEL)
@@ -276,13 +282,16 @@ class _Test:
 class Scope:
     """The rules as they stand inside one folder. Immutable; folders without rules of their own share one."""
 
-    __slots__ = ("_node", "_patterns", "_state", "_test", "plain", "selected")
+    __slots__ = ("_node", "_patterns", "_same_below", "_state", "_test", "plain", "selected")
 
     def __init__(self, patterns: _Patterns, node: _Node | None, selected: bool, state: _State) -> None:
         self._patterns = patterns
         self._node = node
         self._state = state
         self._test = patterns.test(state) if state else None
+        # Patterns that begin anew in every folder and are one name long: nothing to carry along.
+        moves = self._test is not None and self._test.moves
+        self._same_below = selected and node is None and not moves and state <= patterns.anywhere
         self.selected = selected
         """Everything in the folder is taken that no rule leaves out; otherwise only `named` children matter."""
         self.plain = selected and node is None and not state
@@ -314,9 +323,9 @@ class Scope:
 
     def enter(self, name: bytes, take: Take) -> Scope:
         """The scope inside child folder `name`, for which `take` gave `take` (not SKIP)."""
-        node = self._node.children.get(name) if self._node is not None else None
-        if node is None and self._node is None and not (self._test is not None and self._test.moves):
+        if self._same_below:
             return self
+        node = self._node.children.get(name) if self._node is not None else None
         state = self._patterns.entered(self._state, name)
         if node is not None and node.rule is True:
             state = self._patterns.restarted(state)

@@ -130,7 +130,7 @@ class Sender:
         return outcome
 
     def _small(self, wanted: Wanted) -> Sent | None:
-        """At most one chunk, read by the caller: two threads would only wait for each other's turn. None: a reader's."""
+        """At most one chunk, read by the caller (threads would wait for each other's turn). None: a reader's."""
         known = _file(wanted.known)
         try:
             with SourceFile(wanted.path) as file:

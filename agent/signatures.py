@@ -1,7 +1,7 @@
 """librsync signatures of the last backed-up versions: one file a version, never sent.
 
-A cache with a purpose: a missing or damaged one means that the file goes whole once. Written under a temporary name, since
-a torn one must not pass for whole; not fsynced, since a lost one costs bytes and never truth.
+A cache: a missing or damaged one means that the file goes whole once. Written under a temporary name, since a torn one
+must not pass for whole; not fsynced, since a lost one costs bytes and never truth.
 """
 
 from __future__ import annotations

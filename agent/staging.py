@@ -51,6 +51,8 @@ class Known(msgspec.Struct, frozen=True, gc=False):
     """Content MAC, empty unless a file."""
     token: Digest
     """What the folder digest covers of this entry."""
+    metadata_digest: bytes
+    """agent.metadata.metadata_digest of what was sealed: tells changed attributes from a changed ctime."""
     has_signature: bool
     """signatures/ holds one for `version_id`: a change can go as a delta."""
     settled: bool

@@ -109,6 +109,7 @@ class Node(msgspec.Struct, gc=False):
     link_group: bytes
     xattrs: tuple[tuple[bytes, bytes], ...]
     folder_digest: Digest
+    token: Digest
 
     @property
     def is_folder(self) -> bool:
@@ -200,6 +201,7 @@ class _EntryReader:
             metadata.link_group,
             tuple(metadata.xattrs),
             claimed if kind == EntryKind.FOLDER else NO_DIGEST,
+            record.token(),
         )
 
 

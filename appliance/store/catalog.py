@@ -32,6 +32,9 @@ FOREVER: Final = 1 << 62
 """`died` of what is still alive."""
 _PARAMETERS: Final = 4096
 """Values in one IN (...), below SQLite's 32766."""
+_READ_FAILURES: Final = frozenset(
+    {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
+)
 _CACHE_KIB: Final = 16 * 1024
 
 SCHEMA: Final = """
@@ -126,6 +129,8 @@ def _sqlite_message(error: sqlite3.Error, path: Path) -> PilulierError:
         return DiskFullError(f"{path}: no space left on the appliance's disk; free some and try again")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return BusyRepositoryError(f"{path} stayed locked by another process: try again later")
+    if getattr(error, "sqlite_errorcode", 0) in _READ_FAILURES:
+        return DamagedRepositoryError(f"{path} cannot be read ({error}): check the disk, then 'pilulier repo rebuild'")
     if code == sqlite3.SQLITE_IOERR:
         return FatalDiskError(f"{path}: the disk failed ({error}); check it before starting again")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

@@ -17,11 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from appliance.store.errors import BusyRepositoryError, DiskFullError, FatalDiskError
+from appliance.store.errors import BusyRepositoryError, DiskFullError, FatalDiskError, StoreError
 
 Buffer = bytes | bytearray | memoryview
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NOT_ALLOWED: Final = frozenset(
+    {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY, errno.EMFILE}
+)
 _BUFFERS_PER_CALL: Final = 512
 """Below IOV_MAX (1024 on Linux) for one writev."""
 
@@ -82,10 +85,12 @@ class Disk:
         return shutil.disk_usage(folder).free
 
 
-def disk_error(error: OSError, what: str) -> DiskFullError | FatalDiskError:
-    """What a failed write means: refused for lack of room, or fatal."""
+def disk_error(error: OSError, what: str) -> DiskFullError | StoreError:
+    """What a failed operation means: refused for lack of room, not possible here (mount, owner), or fatal."""
     if error.errno in _NO_ROOM:
         return DiskFullError(f"{what}: no space left on the appliance's disk; free some and try again")
+    if error.errno in _NOT_ALLOWED:
+        return StoreError(f"{what} ({error.strerror}): check that its disk is mounted and who owns the folder")
     return FatalDiskError(f"{what}: the disk failed ({error.strerror}); check it before starting again")
 
 

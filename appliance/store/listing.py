@@ -1,18 +1,17 @@
 """Reading a snapshot: its entries by folder or whole, and the extents of versions, in bounded pages.
 
-Single short statements only, each read to its end at once: a reader's lock would hold up the writer's commit.
+Single short statements only, each stopped when its page is full: a reader's lock would hold up the writer's commit.
 An entry is true in snapshot n when born <= n < died, so no page changes while a writer goes on.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from appliance.store import staging
 from appliance.store.catalog import select_in
-from appliance.store.errors import UnknownItemError
+from appliance.store.errors import DamagedRepositoryError, UnknownItemError
 from appliance.store.pages import flat_extents
 from transport.errors import ProtocolError
 from transport.extents import ExtentPage
@@ -20,7 +19,6 @@ from transport.names import NO_DIGEST, Digest, PathId, VersionId, checked_id
 from transport.tree import BatchHeader, EntryKind, EntryPage, EntryRecord, ListedEntry
 
 PAGE_LIMIT_BYTES: Final = 700_000
-_ROWS_PER_READ: Final = 1000
 _ENTRY_OVERHEAD_BYTES: Final = 3 * 18 + 34 + 40
 _HEADER_OVERHEAD_BYTES: Final = 80
 
@@ -32,10 +30,10 @@ _COLUMNS: Final = (
 )
 _CHILDREN: Final = (
     _COLUMNS + "WHERE e.parent = :folder AND e.path > :after AND e.born <= :n AND e.died > :n "
-    "ORDER BY e.path LIMIT :rows"
+    "ORDER BY e.path"
 )
 _TREE: Final = (
-    _COLUMNS + "WHERE e.path > :after AND e.born <= :n AND e.died > :n ORDER BY e.path LIMIT :rows"
+    _COLUMNS + "WHERE e.path > :after AND e.born <= :n AND e.died > :n ORDER BY e.path"
 )
 
 
@@ -52,48 +50,42 @@ def children(
     connection: sqlite3.Connection, snapshot: int, folder: PathId, after: PathId, limit_bytes: int
 ) -> EntryPage:
     """Entries of one folder with path ids above `after`, in their order, under `limit_bytes` once encoded."""
-    checked_id(folder, "a folder id")
-
-    def read(last: PathId, rows: int) -> list[Any]:
-        values = {"n": snapshot, "folder": folder, "after": last, "rows": rows}
-        return connection.execute(_CHILDREN, values).fetchall()
-
-    return _page(connection, read, after, limit_bytes)
+    values: dict[str, int | bytes] = {
+        "n": snapshot,
+        "folder": checked_id(folder, "a folder id"),
+        "after": checked_id(after, "a path id"),
+    }
+    return _page(connection, _CHILDREN, values, limit_bytes)
 
 
 def tree(connection: sqlite3.Connection, snapshot: int, after: PathId, limit_bytes: int) -> EntryPage:
     """Entries of the whole snapshot with path ids above `after`, in their order."""
-
-    def read(last: PathId, rows: int) -> list[Any]:
-        return connection.execute(_TREE, {"n": snapshot, "after": last, "rows": rows}).fetchall()
-
-    return _page(connection, read, after, limit_bytes)
+    return _page(connection, _TREE, {"n": snapshot, "after": checked_id(after, "a path id")}, limit_bytes)
 
 
 def _page(
-    connection: sqlite3.Connection, read: Callable[[PathId, int], list[Any]], after: PathId, limit_bytes: int
+    connection: sqlite3.Connection, statement: str, values: dict[str, int | bytes], limit_bytes: int
 ) -> EntryPage:
-    last = PathId(checked_id(after, "a path id"))
+    """Entries until the page is full; always at least one, since ENTRY_SEALED_LIMIT keeps one small enough."""
     batches: dict[int, int] = {}
     entries: list[ListedEntry] = []
-    used, more, going = 0, False, True
-    while going:
-        rows = read(last, _ROWS_PER_READ)
-        for row in rows:
-            batch = row[7]
-            cost = len(row[6]) + _ENTRY_OVERHEAD_BYTES + (0 if batch in batches else _HEADER_OVERHEAD_BYTES)
-            if entries and used + cost > limit_bytes:
-                more, going = True, False
-                break
-            used += cost
-            index = batches.setdefault(batch, len(batches))
-            digest = row[8] if row[2] == EntryKind.FOLDER and row[8] is not None else NO_DIGEST
-            entries.append(ListedEntry(index, EntryRecord(*row[:7]), Digest(digest)))
-        if len(rows) < _ROWS_PER_READ:
+    used, more = 0, False
+    cursor = connection.execute(statement, values)
+    for row in cursor:
+        batch = row[7]
+        cost = len(row[6]) + _ENTRY_OVERHEAD_BYTES + (0 if batch in batches else _HEADER_OVERHEAD_BYTES)
+        if entries and used + cost > limit_bytes:
+            more = True
             break
-        last = rows[-1][0]
-    statement = "SELECT number, epoch, salt, commitment FROM batch WHERE number IN ({})"
-    headers = {row[0]: BatchHeader(*row[1:]) for row in select_in(connection, statement, batches)}
+        used += cost
+        index = batches.setdefault(batch, len(batches))
+        digest = row[8] if row[2] == EntryKind.FOLDER and row[8] is not None else NO_DIGEST
+        entries.append(ListedEntry(index, EntryRecord(*row[:7]), Digest(digest)))
+    cursor.close()
+    wanted = "SELECT number, epoch, salt, commitment FROM batch WHERE number IN ({})"
+    headers = {row[0]: BatchHeader(*row[1:]) for row in select_in(connection, wanted, batches)}
+    if len(headers) != len(batches):
+        raise DamagedRepositoryError("an entry's batch is not in the catalog: run 'pilulier repo rebuild'")
     return EntryPage([headers[number] for number in batches], entries, more)
 
 

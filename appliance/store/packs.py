@@ -179,8 +179,9 @@ class Damage:
 class PackWalk:
     """A sequential walk over a pack's records up to byte `end`, in large blocks; damage is reported and passed over."""
 
-    def __init__(self, path: Path, end: int, *, read_data: bool) -> None:
+    def __init__(self, path: Path, end: int, *, read_data: bool, start: int = 0) -> None:
         self._path = path
+        self._start = start
         self._end = end
         self._read_data = read_data
         self._buffer = bytearray(_WINDOW_BYTES)
@@ -191,7 +192,7 @@ class PackWalk:
 
     def __iter__(self) -> Iterator[Found | Damage]:
         with open(self._path, "rb", buffering=0) as file:
-            offset = 0
+            offset = self._start
             while offset < self._end:
                 step = self._record(file, offset)
                 yield step
@@ -238,7 +239,7 @@ class PackWalk:
             return Found(offset, head.kind, head.length_bytes, record[OVERHEAD_BYTES:])
         detail = f"the checksum of this {head.kind.name} record does not hold"
         after = offset + head.size_bytes
-        if after == self._end or self._view(file, after, len(MAGIC), ahead=False) == MAGIC:
+        if after == self._end or bytes(self._view(file, after, len(MAGIC), ahead=False)) == MAGIC:
             return Damage(offset, after, head.kind.name, detail)
         return self._pass_over(file, offset, head.kind.name, detail)
 

@@ -58,6 +58,8 @@ class Layout:
         """All page numbers in file order; empty when inline."""
         if not self.span_bytes:
             return []
+        if len(self.body) % _NUMBER.size:
+            raise DecodeError(f"a page list of {len(self.body)} bytes, no multiple of {_NUMBER.size}")
         return [number for (number,) in _NUMBER.iter_unpack(self.body)]
 
 

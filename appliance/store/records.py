@@ -67,7 +67,8 @@ class KindRule:
     """False for a kind whose number is reserved: no writer of this format makes it."""
 
 
-_SEALED_HEAD = struct.Struct(">4sBBBBII")  # transport.sealing: magic, format, kind, codec, aead, epoch, plaintext length
+# As transport.sealing writes it: magic, format, kind, codec, aead, epoch, plaintext length.
+_SEALED_HEAD = struct.Struct(">4sBBBBII")
 _SEALED_OVERHEAD: Final = _SEALED_HEAD.size + 32 + 32 + 16
 _TABLE_LIMIT: Final = 2 << 20
 

@@ -22,6 +22,8 @@ _STAGED_ENTRIES: Final = 0
 _STAGED_DEATHS: Final = 1
 _TOKEN_BYTES: Final = 32
 
+_EntryRow = tuple[PathId, PathId, int, int, int, int, VersionId, int, int, Digest, bytes]
+
 SegmentRow = tuple[SegmentId, int, int, int, int]
 """(id, pack, offset of the record, payload length, plaintext length), as executemany wants it."""
 
@@ -40,13 +42,13 @@ def add_segments(connection: sqlite3.Connection, rows: Sequence[SegmentRow]) -> 
 
 def held_segments(connection: sqlite3.Connection, ids: Collection[SegmentId]) -> dict[SegmentId, int]:
     """Plaintext length of those segments that are held."""
-    return dict(select_in(connection, "SELECT id, plain FROM segment WHERE id IN ({})", ids))  # type: ignore[arg-type]
+    return dict(select_in(connection, "SELECT id, plain FROM segment WHERE id IN ({})", ids))
 
 
 def load_pages(connection: sqlite3.Connection, numbers: Collection[int]) -> dict[int, bytes]:
     """Packed extents of pages; DamagedRepositoryError where one is missing."""
     found: dict[int, bytes] = dict(
-        select_in(connection, "SELECT number, extents FROM page WHERE number IN ({})", numbers)  # type: ignore[arg-type]
+        select_in(connection, "SELECT number, extents FROM page WHERE number IN ({})", numbers)
     )
     for number in numbers:
         if number not in found:
@@ -87,7 +89,7 @@ def stage_entries(connection: sqlite3.Connection, state: State, number: int, bat
     )
     tokens: list[Digest] = []
     last: dict[PathId, int] = {}
-    rows = []
+    rows: list[_EntryRow] = []
     touched: set[PathId] = set()
     for record in batch.entries:
         token = record.token()
@@ -121,7 +123,7 @@ def stage_entries(connection: sqlite3.Connection, state: State, number: int, bat
     _note(connection, _STAGED_ENTRIES, b"".join(tokens), touched)
 
 
-def _place(row: tuple[bytes, bytes, int, int, int, int, bytes, int, int, bytes, bytes]) -> tuple[bytes, bytes]:
+def _place(row: _EntryRow) -> tuple[bytes, bytes]:
     return row[0], row[1]
 
 
