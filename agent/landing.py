@@ -157,14 +157,15 @@ class Landing:
             above = above.parent
         handle = self._root_handle if above is None or above.parent is None else self._handles[above]
         for step in reversed(missing):
-            handle = os.open(step.name, _FOLDER_FLAGS, dir_fd=handle)
-            self._handles[step] = handle
-            status = os.fstat(handle)
+            opened = os.open(step.name, _FOLDER_FLAGS, dir_fd=handle)
+            status = os.fstat(opened)
             identity = (status.st_dev, status.st_ino)
             if step.identity is None:
                 step.identity = identity
             elif step.identity != identity:
+                os.close(opened)
                 raise LandingError("a folder on the way was replaced by another during the restore")
+            self._handles[step] = handle = opened
             while len(self._handles) > _OPEN_FOLDERS:
                 os.close(self._handles.popitem(last=False)[1])
         return handle
@@ -365,10 +366,11 @@ class Landing:
             self._open.move_to_end(unfinished)
             return handle
         handle = os.open(unfinished.name, _REOPEN_FLAGS, dir_fd=self._handle(unfinished.folder))
-        self._open[unfinished] = handle
         status = os.fstat(handle)
         if (status.st_dev, status.st_ino) != unfinished.identity:
+            os.close(handle)
             raise LandingError("the unfinished file was replaced by another during the restore")
+        self._open[unfinished] = handle
         if len(self._open) > _OPEN_FILES:
             os.close(self._open.popitem(last=False)[1])
         return handle

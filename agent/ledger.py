@@ -354,11 +354,6 @@ class Ledger:
 
     # Signatures
 
-    def signature_path(self, version: VersionId) -> Path:
-        """Where the librsync signature of a version is kept."""
-        text = version.hex()
-        return self._signatures / text[:2] / text
-
     def sweep_signatures(self) -> int:
         """Remove files in signatures/ that no live or staged entry needs; how many. Not while one is written."""
         with translated(self._path):

@@ -336,7 +336,7 @@ class _Job:
         try:
             plaintext = self._sealer.open_segment(plan.segments[position], sealed)
         except SealError as error:
-            return _Unusable(pieces, f"a part of it is damaged ({error})")
+            return _Unusable(pieces, f"a part of it is damaged (segment {plan.segments[position].hex()}: {error})")
         view = memoryview(plaintext)
         digests: list[bytes | None] = []
         for piece in pieces:

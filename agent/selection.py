@@ -20,6 +20,7 @@ child costs a set lookup and a suffix test, not a regular expression over its wh
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import os
@@ -136,6 +137,21 @@ class Selection:
         """This selection less these rules, included or excluded."""
         return Selection.of(
             (path for path in self.include if path not in rules), (rule for rule in self.exclude if rule not in rules)
+        )
+
+    def without(self, *rules: bytes) -> Selection:
+        """This selection without a rule, given in any of these spellings; SelectionError where none of them stands."""
+        spellings: set[bytes] = set()
+        for rule in rules:
+            with contextlib.suppress(SelectionError):
+                spellings.add(_normalised_exclude(rule))
+            with contextlib.suppress(SelectionError):
+                spellings.add(normalised_path(rule))
+        if not spellings & {*self.include, *self.exclude}:
+            raise SelectionError(f"{shown(rules[0])} is neither included nor excluded: see pilulier-agent select show")
+        return Selection.of(
+            (path for path in self.include if path not in spellings),
+            (rule for rule in self.exclude if rule not in spellings),
         )
 
     def digest(self) -> Digest:

@@ -87,3 +87,6 @@ def test_nonsense_is_refused_with_a_sentence(include: list[bytes], exclude: list
 def test_ticks_and_crosses() -> None:
     selection = Selection.of([b"/a"]).excluding(b"/a/b").including(b"/a/b").excluding(b"/a").excluding(b"*.tmp")
     assert selection == Selection.of([b"/a/b"], [b"/a", b"*.tmp"])
+    assert selection.without(b"*.tmp").without(b"a/b", b"/a/b") == Selection.of([], [b"/a"])
+    with pytest.raises(SelectionError, match="/x is neither included nor excluded"):
+        selection.without(b"/x")
