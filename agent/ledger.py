@@ -29,7 +29,7 @@ from agent.staging import ChildRow, Staging
 from agent.staging import Known as Known
 from transport.commits import SignedCommit
 from transport.errors import IntegrityError
-from transport.names import ROOT, Digest, PathId, VersionId
+from transport.names import ROOT, Digest, PathId
 from transport.tree import EMPTY_FOLDER, EntryKind
 
 LEDGER_FORMAT: Final = 1
@@ -289,8 +289,9 @@ class Ledger:
             if bulk:
                 for name in _INDEXES:
                     database.execute(f"DROP INDEX {name}")
-            database.executemany("DELETE FROM entry WHERE parent_id = ? AND path_id = ?", self._staging.dead_keys())
+            # Deaths after births: `rows` also gives what was staged and died later, `dead_keys` only what stays dead.
             database.executemany(_INSERT, self._staging.rows())
+            database.executemany("DELETE FROM entry WHERE parent_id = ? AND path_id = ?", self._staging.dead_keys())
             if bulk:
                 for name, what in _INDEXES.items():
                     database.execute(f"CREATE INDEX {name} {what}")

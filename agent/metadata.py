@@ -27,11 +27,6 @@ _NOT_THERE: Final = frozenset((errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, er
 
 
 def metadata_digest(metadata: Metadata) -> bytes:
-    """16 bytes over all of an entry's metadata, for Known.metadata_digest: equal means the entry need not be sent."""
-    return hashlib.sha256(encode_metadata(metadata)).digest()[:16]
-
-
-def metadata_digest(metadata: Metadata) -> bytes:
     """16 bytes over all of an entry's metadata, for Known.metadata_digest: equal means the entry need not be sent.
 
     Used by agent.entries and agent.resync; a changed ctime alone (or one that a rebuilt ledger does not know) then

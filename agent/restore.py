@@ -11,25 +11,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import stat
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import msgspec
 
+from agent.assembly import ALTERED, Assembler, FileRecords, Unusable, Writer
+from agent.assembly import RestoreError as RestoreError
 from agent.landing import Folder, Landing, LandingError, Note, Unfinished
 from agent.landing_rules import Keep
 from agent.verify import content_mac, read_chunks
 from transport.commits import SignedCommit
-from transport.contents import CHUNK_BYTES, ZERO_CHUNK, ZERO_CHUNK_DIGEST, chunk_digest, file_mac, same_mac
-from transport.errors import IntegrityError, SealError, UsageError
+from transport.contents import chunk_digest, file_mac, same_mac
+from transport.errors import IntegrityError, UsageError
 from transport.names import PathId, SegmentId
-from transport.restore_plan import Piece, RestorePlan, WantedFile, plan_restore, versions_to_ask
+from transport.restore_plan import RestorePlan, WantedFile, plan_restore, versions_to_ask
 from transport.sealing import Sealer
 from transport.snapshot_reader import (
     MissingSegment,
@@ -42,18 +42,7 @@ from transport.snapshot_reader import (
 )
 from transport.tree import FileType
 
-IN_FLIGHT: Final = 16
-"""Segments between fetching and writing; each holds up to 1 MiB sealed and 1 MiB open, so 32 MiB in all."""
 _OPENERS: Final = 2
-
-_ALTERED = "its content is not what was backed up (the whole-file check failed): it was not restored"
-
-
-class RestoreError(msgspec.Struct, frozen=True):
-    """A path that was not restored, or was kept as it stood, and why."""
-
-    path: bytes
-    reason: str
 
 
 class RestoreProgress(msgspec.Struct, frozen=True):
@@ -120,41 +109,15 @@ def restore(
         job.finish(tell)
         return RestoreReport(
             snapshot=chosen.number,
-            files=job.files,
+            files=job.records.files,
             files_same=job.same,
             folders=job.folder_count,
             symlinks=job.symlink_count,
-            bytes=job.bytes,
+            bytes=job.records.bytes,
             seconds=time.monotonic() - began,
-            errors=job.errors,
+            errors=job.records.errors,
             notes=list(landing.notes.values()),
         )
-
-
-class _Opened(msgspec.Struct, frozen=True):
-    """A segment's plaintext, its pieces, and for each the digest of the whole chunk it makes, if it makes one."""
-
-    plaintext: bytes
-    pieces: list[Piece]
-    digests: list[bytes | None]
-
-
-class _Unusable(msgspec.Struct, frozen=True):
-    """A segment that did not come or did not open."""
-
-    pieces: list[Piece]
-    reason: str
-
-
-class _Assembly:
-    """A file made of several pieces, under way."""
-
-    __slots__ = ("digests", "remaining", "unfinished")
-
-    def __init__(self, unfinished: Unfinished, size: int, pieces: int) -> None:
-        self.unfinished = unfinished
-        self.remaining = pieces
-        self.digests: list[bytes | None] = [None] * ((size + CHUNK_BYTES - 1) // CHUNK_BYTES)
 
 
 class _Links(msgspec.Struct):
@@ -173,26 +136,13 @@ class _Job:
         self._content_key = sealer.keys.content
         self._selection = selection
         self._folders: dict[PathId, Folder | str] = {}
-        self._nodes: list[Node] = []
-        self._where: list[Folder] = []
         self._symlinks: list[tuple[Node, Folder]] = []
         self._links: dict[tuple[bytes, bytes, bytes], _Links] = {}
-        self._landed: dict[int, tuple[int, int]] = {}
-        """Identity of what stands for the first name of each hard-linked file."""
-        self._linked: set[int] = set()
-        self._assemblies: dict[int, _Assembly] = {}
-        self._settled: dict[int, str] = {}
-        """Files that need no more work: why they failed, or nothing where the same content stands already."""
-        self.errors: list[RestoreError] = [
-            RestoreError(path, "this path is not in the snapshot") for path in selection.missing
-        ]
-        self.files = 0
+        self.records = FileRecords()
+        self.records.errors += [RestoreError(path, "this path is not in the snapshot") for path in selection.missing]
         self.same = 0
-        self.bytes = 0
         self.folder_count = 0
         self.symlink_count = 0
-        self._files_done = 0
-        self._bytes_done = 0
 
     # -- before: folders exist, what already stands is judged
 
@@ -203,7 +153,7 @@ class _Job:
             if isinstance(parent, str):
                 if node.is_folder:
                     self._folders[node.path_id] = parent
-                self._error(node, parent)
+                self.records.error(node, parent)
                 continue
             try:
                 if node.is_folder:
@@ -213,14 +163,14 @@ class _Job:
                 elif node.type == FileType.SYMLINK:
                     self._symlinks.append((node, parent))
                 else:
-                    self._error(node, f"it is of a kind ({node.type}) that this agent cannot restore: update it")
+                    self.records.error(node, f"it is of a kind ({node.type}) that this agent cannot restore: update it")
             except LandingError as error:
-                self._error(node, str(error))
+                self.records.error(node, str(error))
                 if node.is_folder:
                     self._folders[node.path_id] = f"its folder was not restored: {error}"
 
     def _consider(self, node: Node, folder: Folder) -> None:
-        index = len(self._nodes)
+        index = len(self.records.nodes)
         if node.link_group:
             # The group alone is the agent's word; version and MAC make it safe to link instead of writing.
             key = (node.link_group, node.version_id, node.mac)
@@ -229,9 +179,9 @@ class _Job:
                 links.others.append((node, folder))
                 return
             self._links[key] = _Links(index, folder, node, [])
-            self._linked.add(index)
-        self._nodes.append(node)
-        self._where.append(folder)
+            self.records.linked.add(index)
+        self.records.nodes.append(node)
+        self.records.folders.append(folder)
         if folder.created:
             return
         try:
@@ -239,11 +189,11 @@ class _Job:
             if status is None or self._already_same(index, node, folder, status):
                 return
         except LandingError as error:
-            self._fail(index, str(error))
+            self.records.fail(index, str(error))
             return
         verdict = self._landing.judge(folder, status, node.mtime_ns)
         if isinstance(verdict, Keep):
-            self._fail(index, verdict.reason)
+            self.records.fail(index, verdict.reason)
 
     def _already_same(self, index: int, node: Node, folder: Folder, status: os.stat_result) -> bool:
         if not stat.S_ISREG(status.st_mode) or status.st_size != node.size:
@@ -255,8 +205,8 @@ class _Job:
             if status.st_mtime_ns <= node.mtime_ns:
                 self._landing.touch_up(handle, folder, node)
         self.same += 1
-        self._landed[index] = (status.st_dev, status.st_ino)
-        self._settled[index] = ""
+        self.records.landed[index] = (status.st_dev, status.st_ino)
+        self.records.settled[index] = ""
         return True
 
     # -- the overlapped part
@@ -265,26 +215,27 @@ class _Job:
         """Plan, then fetch, open and write until every file stands or has its reason."""
         # What is already decided keeps its index but is planned as empty, so that it costs no extents.
         wanted = [
-            WantedFile(node.version_id, 0 if index in self._settled else node.size)
-            for index, node in enumerate(self._nodes)
+            WantedFile(node.version_id, 0 if index in self.records.settled else node.size)
+            for index, node in enumerate(self.records.nodes)
         ]
         versions = versions_to_ask(wanted)
         plan = plan_restore(wanted, source.extents(versions) if versions else (), strict=False)
         for refused in plan.refused:
-            self._fail(refused.file, refused.reason)
+            self.records.fail(refused.file, refused.reason)
         bytes_total = sum(file.size for file in wanted)
-        files_total = len(wanted) - len(self._settled)
-        self._files_done = 0
+        files_total = len(wanted) - len(self.records.settled)
+        self.records.files_done = 0
 
         def told(phase: str = "files") -> None:
-            tell(RestoreProgress(phase, self._files_done, files_total, self._bytes_done, bytes_total))
+            tell(RestoreProgress(phase, self.records.files_done, files_total, self.records.bytes_done, bytes_total))
 
         told()
-        writer = _Writer(self, plan)
+        assembler = Assembler(self._landing, self._sealer, plan, self.records)
+        writer = Writer(assembler)
         with ThreadPoolExecutor(_OPENERS, thread_name_prefix="restore-open") as openers:
             writer.start()
             try:
-                self._feed(source, plan, writer, openers, told)
+                self._feed(source, plan, writer, assembler, openers, told)
             except BaseException:
                 writer.stop = True
                 raise
@@ -299,7 +250,8 @@ class _Job:
         self,
         source: SnapshotSource,
         plan: RestorePlan,
-        writer: _Writer,
+        writer: Writer,
+        assembler: Assembler,
         openers: ThreadPoolExecutor,
         told: Callable[[], None],
     ) -> None:
@@ -323,150 +275,20 @@ class _Job:
                 return
             if isinstance(data, MissingSegment):
                 reason = f"a part of it is missing (segment {segment.hex()}: {data.reason})"
-                writer.tasks.put(_Unusable(plan.pieces(position), reason))
+                writer.tasks.put(Unusable(plan.pieces(position), reason))
             else:
-                writer.tasks.put(openers.submit(self._open, plan, position, data))
+                writer.tasks.put(openers.submit(assembler.open, position, data))
             del data
             told()
         if done != len(plan.segments):
             raise IntegrityError(f"the appliance sent {done} segments of {len(plan.segments)} and stopped")
 
-    def _open(self, plan: RestorePlan, position: int, sealed: bytes) -> _Opened | _Unusable:
-        pieces = plan.pieces(position)
-        try:
-            plaintext = self._sealer.open_segment(plan.segments[position], sealed)
-        except SealError as error:
-            return _Unusable(pieces, f"a part of it is damaged (segment {plan.segments[position].hex()}: {error})")
-        view = memoryview(plaintext)
-        digests: list[bytes | None] = []
-        for piece in pieces:
-            start, length = piece.file_offset, piece.length
-            whole = start % CHUNK_BYTES == 0 and (
-                length == CHUNK_BYTES or start + length == self._nodes[piece.file].size
-            )
-            at = piece.segment_offset
-            digests.append(chunk_digest(view[at : at + length]) if whole else None)
-        return _Opened(plaintext, pieces, digests)
-
-    # -- called by the writer only
-
-    def begin(self, plan: RestorePlan) -> None:
-        """Files that no segment is needed for: empty, or all hole."""
-        for index, node in enumerate(self._nodes):
-            if index in self._settled or plan.piece_counts[index]:
-                continue
-            try:
-                if node.size == 0:
-                    self._put_small(index, node, memoryview(b""), [])
-                else:
-                    assembly = _Assembly(self._landing.create(self._where[index], node.size), node.size, 0)
-                    self._assemblies[index] = assembly
-                    self._complete(plan, index, assembly)
-            except LandingError as error:
-                self._fail(index, str(error))
-
-    def write(self, plan: RestorePlan, opened: _Opened) -> None:
-        """Scatter one segment."""
-        view = memoryview(opened.plaintext)
-        nodes, settled = self._nodes, self._settled
-        for piece, digest in zip(opened.pieces, opened.digests, strict=True):
-            index = piece.file
-            if index in settled:
-                continue
-            start = piece.segment_offset
-            part = view[start : start + piece.length]
-            if len(part) != piece.length:
-                self._fail(index, f"an extent reaches beyond its segment ({start} + {piece.length} of {len(view)})")
-                continue
-            node = nodes[index]
-            try:
-                if digest is not None and piece.length == node.size:
-                    self._put_small(index, node, part, [digest])
-                    self._bytes_done += node.size
-                    continue
-                assembly = self._assemblies.get(index)
-                if assembly is None:
-                    unfinished = self._landing.create(self._where[index], node.size)
-                    assembly = _Assembly(unfinished, node.size, plan.piece_counts[index])
-                    self._assemblies[index] = assembly
-                self._landing.write(assembly.unfinished, part, piece.file_offset)
-                self._bytes_done += piece.length
-                if digest is not None:
-                    assembly.digests[piece.file_offset // CHUNK_BYTES] = digest
-                assembly.remaining -= 1
-                if assembly.remaining == 0:
-                    self._complete(plan, index, assembly)
-            except LandingError as error:
-                self._fail(index, str(error))
-
-    def give_up(self, unusable: _Unusable) -> None:
-        """Name the files that needed a segment which cannot be had."""
-        for piece in unusable.pieces:
-            if piece.file not in self._settled:
-                self._fail(piece.file, unusable.reason)
-
-    def _put_small(self, index: int, node: Node, data: memoryview, digests: list[bytes]) -> None:
-        if not same_mac(file_mac(self._content_key, node.size, digests), node.mac):
-            self._fail(index, _ALTERED)
-            return
-        put = self._landing.put(self._where[index], node, data)
-        if isinstance(put, Keep):
-            self._fail(index, put.reason)
-        else:
-            self._restored(index, node, put)
-
-    def _complete(self, plan: RestorePlan, index: int, assembly: _Assembly) -> None:
-        node, digests = self._nodes[index], assembly.digests
-        for hole in plan.holes(index):
-            first = -(-hole.offset // CHUNK_BYTES)
-            for chunk in range(first, (hole.offset + hole.length) // CHUNK_BYTES):
-                digests[chunk] = ZERO_CHUNK_DIGEST
-            tail = node.size % CHUNK_BYTES
-            if tail and hole.offset + hole.length == node.size and hole.length >= tail:
-                digests[-1] = chunk_digest(memoryview(ZERO_CHUNK)[:tail])
-        proved = []
-        for chunk, digest in enumerate(digests):
-            if digest is None:  # made of several pieces: read it back, as it stands on the disk
-                start = chunk * CHUNK_BYTES
-                length = min(CHUNK_BYTES, node.size - start)
-                digest = chunk_digest(self._landing.read(assembly.unfinished, start, length))
-            proved.append(digest)
-        if not same_mac(file_mac(self._content_key, node.size, proved), node.mac):
-            self._fail(index, _ALTERED)
-            return
-        kept = self._landing.place(assembly.unfinished, node)
-        if kept is not None:
-            self._fail(index, kept.reason)
-            return
-        del self._assemblies[index]
-        self._restored(index, node, assembly.unfinished)
-
-    def _restored(self, index: int, node: Node, unfinished: Unfinished) -> None:
-        self.files += 1
-        self.bytes += node.size
-        self._files_done += 1
-        if index in self._linked:
-            self._landed[index] = unfinished.identity
-
-    def _fail(self, index: int, reason: str) -> None:
-        if index in self._settled:
-            return
-        self._settled[index] = reason
-        self._error(self._nodes[index], reason)
-        self._files_done += 1
-        assembly = self._assemblies.pop(index, None)
-        if assembly is not None:
-            with contextlib.suppress(LandingError):
-                self._landing.discard(assembly.unfinished)
-
-    def _error(self, node: Node, reason: str) -> None:
-        self.errors.append(RestoreError(node.path(), reason))
-
     # -- after: hard links, symbolic links, folders from the leaves up
 
     def finish(self, tell: Callable[[RestoreProgress], None]) -> None:
         """Everything that must wait for the files."""
-        tell(RestoreProgress("finishing", self._files_done, self._files_done, self._bytes_done, self._bytes_done))
+        files, size = self.records.files_done, self.records.bytes_done
+        tell(RestoreProgress("finishing", files, files, size, size))
         for links in self._links.values():
             for node, folder in links.others:
                 self._link(links, node, folder)
@@ -474,12 +296,12 @@ class _Job:
             try:
                 kept = self._landing.symlink(folder, node)
             except LandingError as error:
-                self._error(node, str(error))
+                self.records.error(node, str(error))
                 continue
             if kept is None:
                 self.symlink_count += 1
             else:
-                self._error(node, kept.reason)
+                self.records.error(node, kept.reason)
         selected = self._selection.nodes
         for ancestor, nodes in ((False, reversed(selected)), (True, reversed(self._selection.ancestors))):
             for node in nodes:
@@ -491,15 +313,15 @@ class _Job:
                 try:
                     self._landing.finish_folder(made, node)
                 except LandingError as error:
-                    self._error(node, f"the folder's attributes were not put back: {error}")
+                    self.records.error(node, f"the folder's attributes were not put back: {error}")
                 else:
                     self.folder_count += 1
 
     def _link(self, links: _Links, node: Node, folder: Folder) -> None:
-        identity = self._landed.get(links.first)
+        identity = self.records.landed.get(links.first)
         if identity is None:
-            reason = self._settled.get(links.first, _ALTERED)
-            self._error(node, f"it is a hard link to a file that was not restored: {reason}")
+            reason = self.records.settled.get(links.first, ALTERED)
+            self.records.error(node, f"it is a hard link to a file that was not restored: {reason}")
             return
         try:
             status = self._landing.standing(folder, node.name)
@@ -510,9 +332,9 @@ class _Job:
         except LandingError:
             kept = self._copy(links, node, folder)  # no hard links on this disk
         if kept is None:
-            self.files += 1
+            self.records.files += 1
         else:
-            self._error(node, kept.reason)
+            self.records.error(node, kept.reason)
 
     def _copy(self, links: _Links, node: Node, folder: Folder) -> Keep | None:
         unfinished: Unfinished | None = None
@@ -527,7 +349,7 @@ class _Job:
             if offset == node.size and same_mac(file_mac(self._content_key, offset, digests), node.mac):
                 return self._landing.place(unfinished, node)
             self._landing.discard(unfinished)
-            return Keep(_ALTERED)
+            return Keep(ALTERED)
         except LandingError as error:
             if unfinished is not None:
                 with contextlib.suppress(LandingError):
@@ -535,33 +357,3 @@ class _Job:
             return Keep(str(error))
 
 
-class _Writer(threading.Thread):
-    """The one thread that lands files while segments are fetched; takes them in the order of the plan."""
-
-    def __init__(self, job: _Job, plan: RestorePlan) -> None:
-        super().__init__(name="restore-write", daemon=True)
-        self._job = job
-        self._plan = plan
-        self.tasks: queue.SimpleQueue[Future[_Opened | _Unusable] | _Unusable | None] = queue.SimpleQueue()
-        self.slots = threading.Semaphore(IN_FLIGHT)
-        self.stop = False
-        self.failure: BaseException | None = None
-
-    def run(self) -> None:
-        """Until the end mark. After a failure it only empties the queue, so that the feeder never hangs."""
-        try:
-            self._job.begin(self._plan)
-        except BaseException as error:
-            self.failure = error
-        while (task := self.tasks.get()) is not None:
-            try:
-                if not self.stop and self.failure is None:
-                    result = task.result() if isinstance(task, Future) else task
-                    if isinstance(result, _Opened):
-                        self._job.write(self._plan, result)
-                    else:
-                        self._job.give_up(result)
-            except BaseException as error:
-                self.failure = error
-            finally:
-                self.slots.release()

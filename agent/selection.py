@@ -134,12 +134,6 @@ class Selection:
         return Selection.of((path for path in self.include if path != rule), (*self.exclude, rule))
 
     def without(self, *rules: bytes) -> Selection:
-        """This selection less these rules, included or excluded."""
-        return Selection.of(
-            (path for path in self.include if path not in rules), (rule for rule in self.exclude if rule not in rules)
-        )
-
-    def without(self, *rules: bytes) -> Selection:
         """This selection without a rule, given in any of these spellings; SelectionError where none of them stands."""
         spellings: set[bytes] = set()
         for rule in rules:

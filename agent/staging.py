@@ -219,14 +219,15 @@ class Staging:
         return None if row is None else (row[0], row[1], row[2])
 
     def rows(self) -> Iterator[tuple[object, ...]]:
-        """Staged entries that live, as rows of Known's fields, ordered for the ledger's key: its pages fill once."""
+        """Staged entries as rows of Known's fields, ordered for the ledger's key, so that its pages fill once; where
+        a path was staged twice, the later row follows the earlier."""
         with translated(self._path):
             yield from self._db.execute(
-                f"SELECT {_COLUMNS} FROM staged WHERE dead = 0 AND {_LAST} ORDER BY parent_id, path_id"
+                f"SELECT {_COLUMNS} FROM staged WHERE dead = 0 ORDER BY parent_id, path_id, seq"
             )
 
     def dead_keys(self) -> Iterator[tuple[PathId, PathId]]:
-        """(parent, path) of what died."""
+        """(parent, path) of what died and was not staged again after that."""
         with translated(self._path):
             yield from self._db.execute(f"SELECT parent_id, path_id FROM staged WHERE dead = 1 AND {_LAST}")
 

@@ -55,8 +55,8 @@ def entry(path: str, kind: EntryKind = EntryKind.FILE, mark: str = "", **changes
         type=int(kind), size=seed[0] if kind is EntryKind.FILE else 0, mode=0o644, mtime_ns=seed[1], ctime_ns=seed[2],
         uid=0, gid=0, ino=seed[3], target=b"", link_group=b"",
         version_id=VersionId(seed[:16]) if kind is EntryKind.FILE else NO_VERSION,
-        mac=seed if kind is EntryKind.FILE else b"", token=Digest(seed), metadata_digest=seed[:16], has_signature=kind is EntryKind.FILE,
-        settled=True,
+        mac=seed if kind is EntryKind.FILE else b"", token=Digest(seed), metadata_digest=seed[:16],
+        has_signature=kind is EntryKind.FILE, settled=True,
     )  # fmt: skip
     return msgspec.structs.replace(base, **changes)
 

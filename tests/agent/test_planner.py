@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 import pytest
 
@@ -35,10 +37,10 @@ def known(of: Found, **changes: object) -> Known:
 
 
 def listing(*children: Found, **changes: object) -> Listing:
-    fields: dict[str, object] = dict(
+    made = Listing(
         path=b"/r", path_id=ROOT, folder=None, children=list(children), error=None, complete=True, included=True
     )
-    return Listing(**(fields | changes))  # type: ignore[arg-type]
+    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
 
 
 def plan_one(now: Found, before: Known) -> planner.Decision:

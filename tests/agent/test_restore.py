@@ -65,12 +65,14 @@ def house(items: list[Item] | None = None, **options: int) -> Repository:
     return repository
 
 
-def run(repository: Repository, target: Path, source: SnapshotSource | None = None, **options: object) -> RestoreReport:
+def run(
+    repository: Repository, target: Path | None, source: SnapshotSource | None = None, **options: object
+) -> RestoreReport:
     return restore(
         source or repository,
         repository.sealer,
         repository.signing.public,
-        **{"witness": repository.head, "target": os.fsencode(target), **options},  # type: ignore[arg-type]
+        **{"witness": repository.head, "target": None if target is None else os.fsencode(target), **options},  # type: ignore[arg-type]
     )
 
 
@@ -162,7 +164,7 @@ def test_in_place_writes_over_the_originals_and_leaves_ancestors_alone(tmp_path:
     (tmp_path / "d/f").write_bytes(b"damaged")
     os.utime(tmp_path / "d/f", ns=(T, T))
     repository = house([Item(base + b"/d/f", b"good", mtime_ns=T + 5), Item(base + b"/d/other", b"not asked for")])
-    report = run(repository, tmp_path, target=None, paths=[base + b"/d/f"])
+    report = run(repository, None, paths=[base + b"/d/f"])
     assert report.errors == [] and (tmp_path / "d/f").read_bytes() == b"good"
     assert os.listdir(tmp_path / "d") == ["f"]
     assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o711

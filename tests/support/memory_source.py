@@ -256,8 +256,10 @@ class Repository:
     def segments(self, ids: Iterable[SegmentId]) -> Iterator[tuple[SegmentId, bytes | MissingSegment]]:
         # Asks four ahead, as a network client does.
         waiting: list[SegmentId] = []
+        asked: set[SegmentId] = set()
         for segment in ids:
-            assert segment not in self.asked_segments[-1:] and segment != ZERO_SEGMENT
+            assert segment not in asked and segment != ZERO_SEGMENT
+            asked.add(segment)
             self.asked_segments.append(segment)
             waiting.append(segment)
             if len(waiting) > 4:
