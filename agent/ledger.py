@@ -62,7 +62,11 @@ _BULK_ROWS: Final = 5000
 
 _FILE: Final = int(EntryKind.FILE)
 _FOLDER: Final = int(EntryKind.FOLDER)
-_INSERT: Final = f"INSERT OR REPLACE INTO entry ({_COLUMNS}) VALUES ({', '.join('?' * len(Known.__struct_fields__))})"
+# Ordered for the key, so that pages fill once; where a path was staged twice, the later row replaces the earlier.
+_INSERT: Final = (
+    f"INSERT OR REPLACE INTO entry ({_COLUMNS}) SELECT {_COLUMNS} FROM staging.staged WHERE dead = 0"
+    " ORDER BY parent_id, path_id, seq"
+)
 
 
 def last_head(home: AgentHome) -> SignedCommit | None:
@@ -279,6 +283,14 @@ class Ledger:
         self._staging.clear()
 
     def _replace(self, after: TreeAfter, commit: SignedCommit, *, from_nothing: bool = False) -> None:
+        # The sealed staging file is only read here, so the transaction is still one of ledger.db alone.
+        self._db.execute("ATTACH DATABASE ? AS staging", (str(self._staging.path),))
+        try:
+            self._transact(after, commit, from_nothing)
+        finally:
+            self._db.execute("DETACH DATABASE staging")
+
+    def _transact(self, after: TreeAfter, commit: SignedCommit, from_nothing: bool) -> None:
         database = self._db
         database.execute("BEGIN IMMEDIATE")
         try:
@@ -289,15 +301,14 @@ class Ledger:
             if bulk:
                 for name in _INDEXES:
                     database.execute(f"DROP INDEX {name}")
-            # Deaths after births: `rows` also gives what was staged and died later, `dead_keys` only what stays dead.
-            database.executemany(_INSERT, self._staging.rows())
+            # Deaths after births: the former names only what was not staged again later.
+            database.execute(_INSERT)
             database.executemany("DELETE FROM entry WHERE parent_id = ? AND path_id = ?", self._staging.dead_keys())
             if bulk:
                 for name, what in _INDEXES.items():
                     database.execute(f"CREATE INDEX {name} {what}")
             database.executemany(
-                "UPDATE entry SET digest = ? WHERE parent_id = ? AND path_id = ?",
-                self._staging.folder_digests(),
+                "UPDATE entry SET digest = ? WHERE parent_id = ? AND path_id = ?", self._staging.folder_digests()
             )
             database.execute(
                 "UPDATE head SET record = ?, signature = ?, root = ?, entry_count = ?, bytes_source = ?",

@@ -1,10 +1,9 @@
 """Restoring: from a selection to files on disk, in segment order, proved before they get their names.
 
-Owns the job: history and tree are proved (transport), existing files judged, each segment fetched and opened
-once, its pieces scattered, each file's MAC checked against its sealed metadata, links and folders finished.
-Three things overlap: the calling thread fetches (the source never leaves it), two threads open and hash, one
-writes. At most IN_FLIGHT segments are between fetching and writing. One bad segment costs the files that need
-it and nothing else. Must not know the network; writing rules are `agent.landing`'s.
+Owns the job: history and tree are proved (transport), existing files judged, each segment fetched once and
+handed on, links and folders finished. Three things overlap: the calling thread fetches (the source never leaves
+it), two threads open and hash, one writes (agent.assembly). One bad segment costs the files that need it and
+nothing else. Must not know the network; what may be written is `agent.landing`'s to say.
 """
 
 from __future__ import annotations

@@ -92,7 +92,8 @@ class Staging:
     """An open staging file. A later row for the same path counts, whatever came before."""
 
     def __init__(self, path: Path, database: sqlite3.Connection) -> None:
-        self._path = path
+        self.path = path
+        """Of the file; once sealed it may be read by other connections."""
         self._db = database
         self._indexed = False
         self._sealed = False
@@ -136,14 +137,14 @@ class Staging:
 
     def add(self, entries: Iterable[Known]) -> None:
         """Stage entries."""
-        with translated(self._path):
+        with translated(self.path):
             self._begin()
             done = self._db.executemany(_INSERT, map(msgspec.structs.astuple, entries))
             self.count += max(done.rowcount, 0)
 
     def add_deaths(self, gone: Iterable[Known]) -> None:
         """Stage deaths."""
-        with translated(self._path):
+        with translated(self.path):
             self._begin()
             done = self._db.executemany(
                 "INSERT INTO staged (dead, path_id, parent_id, kind) VALUES (1, ?, ?, ?)",
@@ -154,18 +155,18 @@ class Staging:
     def index(self) -> None:
         """Make lookups by folder quick; called once the bulk is in."""
         if not self._indexed:
-            with translated(self._path):
+            with translated(self.path):
                 self._db.execute("CREATE INDEX IF NOT EXISTS staged_parent ON staged (parent_id, path_id)")
             self._indexed = True
 
     def touched(self) -> set[PathId]:
         """Folders of which a child is staged."""
-        with translated(self._path):
+        with translated(self.path):
             return {row[0] for row in self._db.execute("SELECT DISTINCT parent_id FROM staged")}
 
     def folders(self) -> dict[PathId, PathId]:
         """Staged folders that live, each with its parent."""
-        with translated(self._path):
+        with translated(self.path):
             rows = self._db.execute(f"SELECT path_id, parent_id FROM staged WHERE dead = 0 AND kind = 1 AND {_LAST}")
             return dict(rows.fetchall())
 
@@ -179,7 +180,7 @@ class Staging:
         return self._children("", (parent_id,))
 
     def _children(self, also: str, keys: tuple[PathId, ...]) -> list[ChildRow]:
-        with translated(self._path):
+        with translated(self.path):
             rows = self._db.execute(
                 f"SELECT path_id, token, kind, size, NULL, dead FROM staged WHERE parent_id = ? {also} ORDER BY seq",
                 keys,
@@ -188,7 +189,7 @@ class Staging:
 
     def seal(self, commit: SignedCommit | None, after: TreeAfter) -> None:
         """Make everything staged durable, with the tree it leads to and the commit that says so."""
-        with translated(self._path):
+        with translated(self.path):
             self._begin()
             self._db.execute("DELETE FROM folder")
             self._db.executemany(
@@ -208,43 +209,35 @@ class Staging:
 
     def commit(self) -> SignedCommit | None:
         """The sealed commit."""
-        with translated(self._path):
+        with translated(self.path):
             row = self._db.execute("SELECT record, signature FROM pending").fetchone()
         return SignedCommit(row[0], row[1]) if row is not None and row[0] is not None else None
 
     def sealed_totals(self) -> tuple[Digest, int, int] | None:
         """Root digest, entry count and bytes of files as sealed."""
-        with translated(self._path):
+        with translated(self.path):
             row = self._db.execute("SELECT root, entry_count, bytes_source FROM pending").fetchone()
         return None if row is None else (row[0], row[1], row[2])
 
-    def rows(self) -> Iterator[tuple[object, ...]]:
-        """Staged entries as rows of Known's fields, ordered for the ledger's key, so that its pages fill once; where
-        a path was staged twice, the later row follows the earlier."""
-        with translated(self._path):
-            yield from self._db.execute(
-                f"SELECT {_COLUMNS} FROM staged WHERE dead = 0 ORDER BY parent_id, path_id, seq"
-            )
-
     def dead_keys(self) -> Iterator[tuple[PathId, PathId]]:
         """(parent, path) of what died and was not staged again after that."""
-        with translated(self._path):
+        with translated(self.path):
             yield from self._db.execute(f"SELECT parent_id, path_id FROM staged WHERE dead = 1 AND {_LAST}")
 
     def folder_digests(self) -> Iterator[tuple[Digest, PathId, PathId]]:
         """(digest, parent, folder) of the folders that change."""
-        with translated(self._path):
+        with translated(self.path):
             yield from self._db.execute("SELECT digest, parent_id, path_id FROM folder")
 
     def signature_versions(self) -> list[VersionId]:
         """Versions of staged entries that have a signature."""
-        with translated(self._path):
+        with translated(self.path):
             rows = self._db.execute("SELECT version_id FROM staged WHERE dead = 0 AND has_signature = 1").fetchall()
         return [row[0] for row in rows]
 
     def clear(self) -> None:
         """Forget everything."""
-        with translated(self._path):
+        with translated(self.path):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             self._db.execute("BEGIN IMMEDIATE")

@@ -61,8 +61,7 @@ class RestorePlan:
 
     def __init__(self, columns: _Columns, segments: list[SegmentId], files: int, refused: list[Refused]) -> None:
         self.refused = refused
-        order = _by_segment(columns.ordinal, len(segments))
-        starts, permutation = order
+        starts, permutation = _by_segment(columns.ordinal, len(segments))
         # Segments that only refused versions named are not fetched.
         kept = [n for n in range(len(segments)) if starts[n + 1] > starts[n]]
         self.segments: list[SegmentId] = [segments[n] for n in kept]
@@ -149,7 +148,7 @@ def _by_segment(ordinal: array[int], segments: int) -> tuple[list[int], array[in
 
 def versions_to_ask(files: Sequence[WantedFile]) -> list[VersionId]:
     """The distinct versions whose extents a plan needs, in the order of the files; empty files need none."""
-    return list(dict.fromkeys(file.version_id for file in files if file.size))
+    return list(dict.fromkeys(file.version_id for file in files if file.size and file.version_id != NO_VERSION))
 
 
 def plan_restore(files: Sequence[WantedFile], pages: Iterable[ExtentPage], *, strict: bool = True) -> RestorePlan:
@@ -180,6 +179,7 @@ def plan_restore(files: Sequence[WantedFile], pages: Iterable[ExtentPage], *, st
     for version, indices in wanted.items():
         if version == NO_VERSION:
             refuse(indices, f"a file of {files[indices[0]].size} bytes names no version")
+            continue
         if answer is None or answer[0] != version:
             refuse(indices, f"the appliance gave no extents for version {version.hex()}")
             continue

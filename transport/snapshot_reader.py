@@ -362,7 +362,7 @@ class SnapshotReader:
         what = f"snapshot {number}"
         openers = self._reader
         below: dict[PathId, list[Node]] = {}
-        proofs: dict[PathId, list[Child]] = {}
+        tokens: dict[PathId, bytearray] = {}  # of `below`, end to end: 300,000 Child objects would cost 40 MB
         count = 0
         for raw in _entries(self._source.tree(number), what):
             count += 1
@@ -372,24 +372,25 @@ class SnapshotReader:
             siblings = below.get(record.parent_id)
             if siblings is None:
                 siblings = below[record.parent_id] = []
-                proofs[record.parent_id] = []
+                tokens[record.parent_id] = bytearray()
             siblings.append(openers.open(record, openers.opener(raw.header), raw.claimed))
-            proofs[record.parent_id].append(_child(raw))
+            tokens[record.parent_id] += record.token()
             if observe is not None and count % 1024 == 0:
                 observe(count)
         if count != expected:
             raise IntegrityError(f"{what} signed {expected} entries, the appliance shows {count}")
-        if folder_digest(proofs.pop(ROOT, ())) != self._snapshot.record.root:
+        pending = below.pop(ROOT, [])
+        if _digest_of(pending, tokens.pop(ROOT, b"")) != self._snapshot.record.root:
             raise IntegrityError(_MISMATCH.format(what="the root", number=number))
+        pending.sort(key=_by_name, reverse=True)
         nodes: list[Node] = []
-        pending = sorted(below.pop(ROOT, ()), key=_by_name, reverse=True)
         while pending:
             node = pending.pop()
             nodes.append(node)
             if node.is_folder:
-                if folder_digest(proofs.pop(node.path_id, ())) != node.folder_digest:
-                    raise IntegrityError(_MISMATCH.format(what=_show(node.path()), number=number))
                 children = below.pop(node.path_id, [])
+                if _digest_of(children, tokens.pop(node.path_id, b"")) != node.folder_digest:
+                    raise IntegrityError(_MISMATCH.format(what=_show(node.path()), number=number))
                 for child in children:
                     child.parent = node
                 children.sort(key=_by_name, reverse=True)
@@ -464,6 +465,18 @@ class SnapshotReader:
                 for ancestor in reversed(above):
                     ancestors.setdefault(ancestor.path_id, ancestor)
         return Selection(nodes, list(ancestors.values()), list(ids.values()))
+
+
+def _digest_of(nodes: list[Node], tokens: bytes | bytearray) -> Digest:
+    """The folder digest of opened children from their tokens, laid end to end in the same order."""
+    return folder_digest(
+        Child(
+            node.path_id,
+            Digest(bytes(tokens[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES])),
+            node.folder_digest if node.is_folder else None,
+        )
+        for at, node in enumerate(nodes)
+    )
 
 
 class _TooManyFolders(Exception):

@@ -164,7 +164,8 @@ def test_device_bits_in_a_mode_make_no_device(landing: Landing, target: Path) ->
 
 def test_attributes_of_files_folders_and_links(landing: Landing, target: Path) -> None:
     folder = landing.folder(landing.root, b"d")
-    landing.put(folder, Wanted(b"f", mode=0o400, mtime_ns=OLD, xattrs=((b"user.colour", b"gr\xfcn"),)), memoryview(b"x"))
+    wanted = Wanted(b"f", mode=0o400, mtime_ns=OLD, xattrs=((b"user.colour", b"gr\xfcn"),))
+    landing.put(folder, wanted, memoryview(b"x"))
     landing.symlink(folder, Wanted(b"l", target=b"/etc/passwd", mtime_ns=NEW))
     landing.finish_folder(folder, Wanted(b"d", mode=0o2750, mtime_ns=NEW))
     status = (target / "d" / "f").stat()

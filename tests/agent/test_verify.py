@@ -58,7 +58,8 @@ def test_each_original_is_judged(tmp_path: Path) -> None:
     assert report.damaged == [os.fsencode(tmp_path / "damaged")]
     assert (report.files_same, report.files_damaged) == (3, 1)
     # A link in place of a file is not followed: it could not be read as the file it was.
-    assert report.files_changed_since == 4 and [u.path for u in report.unreadable] == [os.fsencode(tmp_path / "link-now")]
+    assert report.files_changed_since == 4
+    assert [u.path for u in report.unreadable] == [os.fsencode(tmp_path / "link-now")]
     assert report.files_checked == 8 == told[-1]
 
 

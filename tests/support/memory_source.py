@@ -7,6 +7,7 @@ test replace any of its answers.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -56,8 +57,8 @@ class Item:
     type: int = FileType.FILE
     mode: int = 0o644
     mtime_ns: int = 1_700_000_000_123_456_789
-    uid: int = 0
-    gid: int = 0
+    uid: int = field(default_factory=os.geteuid)
+    gid: int = field(default_factory=os.getegid)
     user: str = ""
     group: str = ""
     target: bytes = b""
