@@ -35,6 +35,7 @@ _VERSIONS_BYTES = 256 * 1024
 _RECONNECT_S = 600.0
 _SILENCE_S = 90.0
 _PING_S = 15.0
+_REMEMBER_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,8 @@ class Uploader:
         self._failure: BaseException | None = None
         self._pinged = 0.0
         self._aborted = False
+        self._acknowledged: list[tuple[SegmentId, bytes, int]] = []
+        self._remembered = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
         self.reconnections = 0
         self.transfer_s = 0.0
@@ -180,10 +183,12 @@ class Uploader:
             while not self._aborted and self._step():
                 pass
             if self._aborted:
+                self.remember()
                 return
             self._client.say(m.BackupEnd())
             self._client.session.succeeded(m.BackupEnd())
         except BaseException as error:  # the edge of a thread: whoever waits gets it
+            self.remember()
             self._failure = error
             for commit in self._waiting:
                 commit.done.put(error)
@@ -305,8 +310,16 @@ class Uploader:
             self._inflight -= entry.size
             if entry.sent is not None:
                 done.append(entry.sent)
-        if done:
-            self._pending.add_many((s.segment_id, s.digest, s.length) for s in done)
+        self._acknowledged += [(s.segment_id, s.digest, s.length) for s in done]
+        if len(self._acknowledged) >= _REMEMBER_AT_ONCE or time.monotonic() - self._remembered > 1.0:
+            self.remember()
+
+    def remember(self) -> None:
+        """Write down what was acknowledged, so that a killed agent does not send it again."""
+        if self._acknowledged:
+            self._pending.add_many(self._acknowledged)
+            self._acknowledged = []
+        self._remembered = time.monotonic()
 
     def _reconnect(self) -> None:
         deadline = time.monotonic() + _RECONNECT_S

@@ -9,6 +9,7 @@ is acknowledged.
 from __future__ import annotations
 
 import collections
+import itertools
 import logging
 import threading
 import time
@@ -37,6 +38,9 @@ log = logging.getLogger("pilulier.exchange")
 WORKERS: Final = 4
 GROUP_BYTES: Final = 24 << 20
 """Numbered messages made durable together at most: large enough to make the fsync cheap, small enough to bound memory."""
+GATHER_BYTES: Final = 8 << 20
+GATHER_S: Final = 0.004
+GATHER_STEPS: Final = 6
 _QUIET: Final = (m.Progress, m.LogLine, m.Pong, m.BackupEnd)
 _PUTS: Final = (m.PutSegment, m.PutVersions, m.PutEntries, m.PutDeaths)
 
@@ -185,7 +189,8 @@ class Exchange:
         elif isinstance(message, m.BackupEnd):
             connection.backup = None
         size = arrival.size
-        connection.inflight_bytes += size
+        with self._lock:
+            connection.inflight_bytes += size
         numbered = isinstance(message, _PUTS)
         if numbered and connection.inflight_bytes > connection.credit_bytes + (4 << 20):
             self._refuse(connection, "credit", "more bytes were sent than the appliance gave credit for")
@@ -227,6 +232,7 @@ class Exchange:
 
     def _serve_lane(self, machine: str, lane: _Lane) -> None:
         while True:
+            self._gather(lane)
             with self._lock:
                 tasks = self._take_group(lane)
                 if not tasks or self._fatal is not None or self._stopping.is_set():
@@ -241,8 +247,22 @@ class Exchange:
                 log.exception("machine %s: unexpected %s", machine, type(error).__name__)
                 self._answer_failure(tasks, "failed", "the appliance met an unexpected error; its log has the details")
             finally:
-                for task in tasks:
-                    task.connection.inflight_bytes -= task.size
+                with self._lock:
+                    for task in tasks:
+                        task.connection.inflight_bytes -= task.size
+
+    def _gather(self, lane: _Lane) -> None:
+        """Give a small group a few milliseconds to grow: each group costs two fsyncs, a large one no more than that."""
+        for _ in range(GATHER_STEPS):
+            with self._lock:
+                waiting = list(itertools.islice(lane.tasks, 64))
+            if (
+                not waiting
+                or not all(isinstance(task.message, _PUTS) for task in waiting)
+                or sum(task.size for task in waiting) >= GATHER_BYTES
+            ):
+                return
+            time.sleep(GATHER_S)
 
     @staticmethod
     def _take_group(lane: _Lane) -> list[_Task]:

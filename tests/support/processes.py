@@ -305,10 +305,43 @@ class Agent:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.machine = ""
+        self.under: tuple[str, ...] = ()
+        """Put before each command: a program that starts another with fewer rights, say."""
         self._started: list[Running] = []
 
     def _argv(self, arguments: Sequence[str]) -> list[str]:
-        return [*program("pilulier-agent"), "--home", str(self.home), "--json", *arguments]
+        return [*self.under, *program("pilulier-agent"), "--home", str(self.home), "--json", *arguments]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its config.json; assign to write it."""
+        document: dict[str, Any] = json.loads((self.home / "config.json").read_text())
+        return document
+
+    @config.setter
+    def config(self, document: dict[str, Any]) -> None:
+        (self.home / "config.json").write_text(json.dumps(document))
+
+    def by_way_of(self, address: str) -> None:
+        """From now on look for the appliance at `address`."""
+        document = self.config
+        document["appliance"]["endpoints"] = [address]
+        self.config = document
+
+    def copy(self, home: Path) -> Agent:
+        """The same agent on a copy of its home, as a disk image of the PC has it."""
+        subprocess.run(["cp", "-a", str(self.home), str(home)], check=True, timeout=30)
+        other = Agent(home)
+        other.machine = self.machine
+        return other
+
+    def told(self, *arguments: str, code: int = 4, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
+        """The sentence with which a command ends that must fail with `code`; nothing else may be said."""
+        outcome = self.command(*arguments, expect=code, timeout_s=timeout_s)
+        lines = outcome.stderr.strip().splitlines()
+        if outcome.stdout or len(lines) != 1 or not lines[0].startswith("pilulier-agent: "):
+            raise ProcessError(f"one sentence was expected: {outcome.told()}")
+        return lines[0].removeprefix("pilulier-agent: ")
 
     def start(self, *arguments: str) -> Running:
         """Start a command without waiting for its end; `close` ends it if nobody did."""
@@ -397,6 +430,20 @@ class House:
         ).document
         self.admin = Account(email, made["totp_secret"])
         self.appliance.serve()
+
+    def log(self, agent: Agent) -> list[str]:
+        """The lines of a machine's log, oldest first."""
+        shown = self.appliance.command("machine", "show", agent.machine).document
+        return [line["text"] for line in shown["log"]]
+
+    def repository(self, agent: Agent) -> Path:
+        """The folder of a machine's repository."""
+        return self.appliance.home / "repositories" / agent.machine
+
+    def login(self, account: Account | None = None) -> list[str]:
+        """Options that open one restore or resync, with an account of their own where none is given."""
+        account = account or self.account()
+        return ["--account", account.email, "--otp", account.code()]
 
     def close(self) -> None:
         """End the agents' running commands, then stop the appliance, if it runs."""
