@@ -242,7 +242,7 @@ class Writer(threading.Thread):
         """Until the end mark. After a failure it only empties the queue, so that the feeder never hangs."""
         try:
             self._assembler.begin()
-        except BaseException as error:
+        except BaseException as error:  # the edge of a thread: the feeder raises it
             self.failure = error
         while (task := self.tasks.get()) is not None:
             try:
@@ -252,7 +252,7 @@ class Writer(threading.Thread):
                         self._assembler.write(result)
                     else:
                         self._assembler.give_up(result)
-            except BaseException as error:
+            except BaseException as error:  # the edge of a thread: the feeder raises it
                 self.failure = error
             finally:
                 self.slots.release()

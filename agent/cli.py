@@ -86,6 +86,9 @@ def build_parser() -> argparse.ArgumentParser:
     _which_snapshot(restore)
     restore.add_argument("--account", metavar="EMAIL", help="an account that may see this machine's contract")
     restore.add_argument("--otp", metavar="CODE", help="its current TOTP code (each works once)")
+    restore.add_argument(
+        "--keep-privileges", action="store_true", help="put set-uid, set-gid and capabilities back as well"
+    )
     restore.add_argument("--overwrite", action="store_true", help="replace files that are newer than the snapshot's")
     restore.add_argument("paths", metavar="PATH", nargs="*", help="files and folders (default: everything)")
 

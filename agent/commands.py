@@ -100,7 +100,7 @@ def _select(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     for given in options.paths:
         raw = os.fsencode(given)
         if options.selecting == "include":
-            selection = selection.including(os.path.abspath(raw))
+            selection = selection.including(_real(raw))
         elif options.selecting == "exclude":
             is_path = b"/" in raw and not any(c in raw for c in b"*?[") and not raw.startswith(b"**")
             selection = selection.excluding(os.path.abspath(raw) if is_path else raw)
@@ -110,6 +110,12 @@ def _select(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
 
     save_settings(home, dataclasses.replace(settings, selection=selection))
     return _select(argparse.Namespace(selecting="show"), home, as_json)
+
+
+def _real(path: bytes) -> bytes:
+    """The absolute path through real folders: the last name may be a link and is then saved as one."""
+    folder, name = os.path.split(os.path.abspath(path))
+    return os.path.join(os.path.realpath(folder), name) if name else folder
 
 
 def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
@@ -233,6 +239,7 @@ def _restore(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int
                     snapshot=options.snapshot,
                     at_ms=at_ms,
                     overwrite=options.overwrite,
+                    keep_privileges=options.keep_privileges,
                     progress=progress,
                 )
             received = client.channel.bytes_received
@@ -257,6 +264,9 @@ def _restore(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int
     if not as_json:
         for error in errors[:50]:
             print(f"not restored: {error['path']}: {error['reason']}", file=sys.stderr)
+        for note in report.notes:
+            others = f" (and {note.count - 1} more)" if note.count > 1 else ""
+            print(f"note: {shown_path(note.example)}{others}: {note.reason}", file=sys.stderr)
     return 3 if errors else 0
 
 

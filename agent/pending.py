@@ -1,10 +1,10 @@
 """Segments that the appliance has acknowledged but no snapshot names yet, so that a killed agent need not resend.
 
 Owns pending.db. It is a cache: a damaged file is made anew and costs only bytes sent twice, so it is written without
-fsync (which held the sending thread for half of a first backup, measured); a killed process loses nothing by that. Entries are found by
-the digest of their whole plaintext and its length, never trusted without the appliance: `restrict_to` keeps what
-it says it still holds. Digests fingerprint plaintext, so the file stays on this machine. Safe to use from
-several threads.
+fsync (which held the sending thread for half of a first backup, measured); a killed process loses nothing by that.
+Entries are found by the digest of their whole plaintext and its length, never trusted without the appliance:
+`restrict_to` keeps what it says it still holds. Digests fingerprint plaintext, so the file stays on this machine.
+Safe to use from several threads.
 """
 
 from __future__ import annotations

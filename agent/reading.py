@@ -11,10 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from agent.packing import Packer, Piece, VersionDraft
 from transport import delta as deltas
@@ -23,10 +21,6 @@ from transport.contents import CHUNK_BYTES, ZERO_CHUNK, ZERO_CHUNK_DIGEST, chunk
 from transport.errors import DeltaBudgetError
 from transport.extents import Copy, Fragment, Operation, Zero
 from transport.names import VersionId
-
-SIGN_ANYWAY_BYTES: Final = 4 << 20
-"""Incompressible files below this (photos, scans) get no signature: they are replaced, not edited, and signing
-all scans of a pharmacy costs 2 s of its first backup (measured)."""
 
 
 @dataclass(slots=True)
@@ -142,11 +136,6 @@ class _Chunks:
         self._at += len(piece)
         return piece
 
-    def peek(self) -> bytes:
-        """The first chunk, which `read` will give again."""
-        self._chunk = self.next()
-        return self._chunk
-
     def drain(self) -> None:
         """Walk to the end."""
         while self.next():
@@ -182,13 +171,6 @@ def _place(operations: list[Operation | Piece], packer: Packer, chunk: bytes, di
         operations.append(packer.add(chunk, digest))
 
 
-def looks_incompressible(data: bytes) -> bool:
-    """Whether a sample from the middle of `data` does not deflate."""
-    middle = len(data) // 2
-    sample = data[middle : middle + 8192]
-    return len(zlib.compress(sample, 1)) > 0.97 * len(sample)
-
-
 def send_whole(
     file: SourceFile,
     version: VersionId,
@@ -203,8 +185,6 @@ def send_whole(
     chunks = _Chunks(file, lambda chunk, digest: _place(operations, packer, chunk, digest), progress)
     signature: bytes | None = None
     sign = with_signature and file.size >= deltas.MIN_DELTA_BYTES
-    if sign and file.size < SIGN_ANYWAY_BYTES:
-        sign = not looks_incompressible(chunks.peek())
     if sign:
         sums = _Sums()
         librsync.library().signature(chunks, sums, deltas.block_bytes_for(file.size))

@@ -162,7 +162,7 @@ class Sender:
             return None
         version = VersionId(random_id())
         signed = False
-        if size >= deltas.MIN_DELTA_BYTES and not reading.looks_incompressible(chunk):
+        if size >= deltas.MIN_DELTA_BYTES:
             self._signatures.write(version, reading.signature_of(chunk))
             signed = True
         operations: list[Operation | Piece] = []

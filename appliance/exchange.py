@@ -37,7 +37,7 @@ log = logging.getLogger("pilulier.exchange")
 
 WORKERS: Final = 4
 GROUP_BYTES: Final = 24 << 20
-"""Numbered messages made durable together at most: large enough to make the fsync cheap, small enough to bound memory."""
+"""Numbered messages made durable together at most: enough to make an fsync cheap, few enough to bound memory."""
 GATHER_BYTES: Final = 8 << 20
 GATHER_S: Final = 0.004
 GATHER_STEPS: Final = 6
@@ -132,9 +132,9 @@ class Exchange:
         """Forget connections that fell silent; close repositories that nobody uses."""
         now = time.monotonic()
         for connection in list(self._connections.values()):
-            if now - connection.heard > IDLE_S and connection.inflight_bytes == 0:
-                self._gone(connection.peer)
-            elif now - connection.heard > HEARTBEAT_S and not self._channel.send(connection.peer, m.Ping()):
+            silent_s = now - connection.heard
+            dead = silent_s > IDLE_S and connection.inflight_bytes == 0
+            if dead or (silent_s > HEARTBEAT_S and not self._channel.send(connection.peer, m.Ping())):
                 self._gone(connection.peer)
         busy = {c.peer.machine for c in self._connections.values()}
         busy.update(machine for machine, lane in self._lanes.items() if lane.busy)
