@@ -12,10 +12,13 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def watched(title: str) -> Iterator[Callable[[Any], None]]:
-    """A callback for progress objects that have files_done and bytes_done, and maybe totals and a phase."""
+def watched(title: str) -> Iterator[Callable[[Any], None] | None]:
+    """A callback for progress objects that have files_done and bytes_done, and maybe totals. Fits 80 columns.
+
+    None where nobody watches.
+    """
     if not sys.stderr.isatty():
-        yield lambda _: None
+        yield None
         return
     from rich.console import Console
     from rich.progress import (
@@ -29,7 +32,7 @@ def watched(title: str) -> Iterator[Callable[[Any], None]]:
 
     with Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=16),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
@@ -42,10 +45,8 @@ def watched(title: str) -> Iterator[Callable[[Any], None]]:
         def tell(progress: Any) -> None:
             files_total = getattr(progress, "files_total", 0)
             files = f"{progress.files_done}/{files_total} files" if files_total else f"{progress.files_done} files"
-            phase = getattr(progress, "phase", "")
             bar.update(
                 task,
-                description=f"{title} ({phase})" if phase else title,
                 completed=progress.bytes_done,
                 total=getattr(progress, "bytes_total", 0) or None,
                 files=files,

@@ -45,7 +45,7 @@ class BackupReport:
 
 @dataclass(frozen=True, slots=True)
 class BackupProgress:
-    """Where a backup stands; `bytes_total` is what the last snapshot held, or what is done if that is more."""
+    """Where a backup stands; totals are 0 while unknown, else what was counted or what the last snapshot held."""
 
     phase: str
     files_done: int
@@ -68,7 +68,9 @@ class Figures:
         self._client = client
         self._uploader = uploader
         self._over_quota = over_quota
-        self._expected_bytes = expected_bytes
+        self.expected_bytes = expected_bytes
+        """What the run will come to, as far as known; a counting thread may correct it."""
+        self.expected_files = 0
         self._tell = tell
         self._began = time.monotonic()
         self._files = dict.fromkeys(How, 0)
@@ -98,11 +100,13 @@ class Figures:
                 return
             self._told = now
         done = sum(self._files.values())
-        progress = BackupProgress("sending", done, 0, self._bytes_done, max(self._expected_bytes, self._bytes_done))
+        files = max(self.expected_files, done) if self.expected_files else 0
+        total = max(self.expected_bytes, self._bytes_done) if self.expected_bytes else 0
+        progress = BackupProgress("sending", done, files, self._bytes_done, total)
         if self._tell is not None:
             self._tell(progress)
         self._uploader.hint(
-            m.Progress(progress.phase, done, done, progress.bytes_done, progress.bytes_total)
+            m.Progress(progress.phase, done, progress.files_total, progress.bytes_done, progress.bytes_total)
         )
 
     def message(self) -> m.BackupFigures:

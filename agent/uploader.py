@@ -16,13 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from agent.client import Client, refusal
+from agent.client import ApplianceRefused, Client, refusal
 from agent.errors import BackupInterrupted
 from agent.packing import Outgoing, SealedSegment
 from agent.pending import PendingSegments
 from transport import messages as m
 from transport.commits import SignedCommit
-from transport.errors import ProtocolError, UnreachableError
+from transport.errors import ProtocolError, RefusedError, UnreachableError
 from transport.extents import VersionRecord
 from transport.names import Digest, PathId, SegmentId, SessionId, VersionId
 from transport.tree import EntryBatch
@@ -35,7 +35,11 @@ _VERSIONS_BYTES = 256 * 1024
 _RECONNECT_S = 600.0
 _SILENCE_S = 90.0
 _PING_S = 15.0
-_REMEMBER_AT_ONCE = 64
+_REMEMBER_AT_ONCE = 4
+"""Acknowledged segments written down together: what a killed agent sends twice, beside what was under way."""
+_HANDSHAKE_PATIENCE_S = 15.0
+"""A connection that breaks in its handshake (a proxy before an appliance that restarts) looks like a wrong key. The
+key was right a moment ago, so it is tried for so long; a revoked machine is told a little later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +326,8 @@ class Uploader:
         self._remembered = time.monotonic()
 
     def _reconnect(self) -> None:
-        deadline = time.monotonic() + _RECONNECT_S
+        began = time.monotonic()
+        deadline = began + _RECONNECT_S
         pause_s = 0.2
         while True:
             self.reconnections += 1
@@ -330,6 +335,11 @@ class Uploader:
                 welcome = self._client.connect()
                 self._resume(welcome)
                 return
+            except RefusedError as error:
+                patient = not isinstance(error, ApplianceRefused) and not self._aborted
+                if not patient or time.monotonic() - began > _HANDSHAKE_PATIENCE_S:
+                    raise
+                time.sleep(1.0)
             except UnreachableError as error:
                 if self._aborted or time.monotonic() > deadline:
                     raise BackupInterrupted(

@@ -65,6 +65,7 @@ class Intake:
         self._group = group
         self._segments: list[staging.SegmentRow] = []
         self._fresh: dict[SegmentId, int] = {}
+        self._partial = connection.execute("SELECT 1 FROM partial LIMIT 1").fetchone() is not None
 
     def take(self, message: StageMessage, payload: bytes | memoryview) -> None:
         """One message, whose number was checked."""
@@ -117,35 +118,36 @@ class Intake:
     def _versions(self, message: PutVersions) -> None:
         if not message.versions:
             raise ProtocolError("a message of versions holds none")
-        whole: list[tuple[VersionRecord, list[list[Operation]]]] = []
+        whole: list[tuple[VersionRecord, list[Operation]]] = []
         for record in message.versions:
-            parts = self._parts(record)
-            if parts is not None:
-                whole.append((record, parts))
+            operations = self._operations(record)
+            if operations is not None:
+                whole.append((record, operations))
         if whole:
             self._write_versions(*self._resolve_all(whole))
 
-    def _parts(self, record: VersionRecord) -> list[list[Operation]] | None:
-        """The operations of a version that is now complete, part by part; None while more is to come."""
+    def _operations(self, record: VersionRecord) -> list[Operation] | None:
+        """The operations of a version that is now complete, all parts of it; None while more is to come."""
         version = VersionId(checked_id(record.version_id, "a version id"))
         checked_id(record.base_id, "a base version id")
         if version == NO_VERSION:
             raise ProtocolError("a version cannot have the reserved id")
+        base_size = None if record.base_id == NO_VERSION else record.base_size
+        if not self._partial and not record.more:
+            return decode_operations(record.operations, size=record.size, base_size=base_size)
         earlier = self._connection.execute(
             "SELECT version, size, base, base_size, operations, total FROM partial ORDER BY number"
         ).fetchall()
         done = earlier[-1][5] if earlier else 0
         if earlier and earlier[0][:4] != (version, record.size, record.base_id, record.base_size):
             raise ProtocolError(f"version {earlier[0][0].hex()} is not complete, and {version.hex()} came in between")
-        base_size = None if record.base_id == NO_VERSION else record.base_size
-        if not earlier and not record.more:
-            return [decode_operations(record.operations, size=record.size, base_size=base_size)]
         if len(earlier) >= PARTS_PER_VERSION:
             raise ProtocolError(f"version {version.hex()} comes in more than {PARTS_PER_VERSION} parts")
         operations = decode_operations(record.operations, size=record.size, base_size=base_size, partial=True)
         done += sum(operation.length for operation in operations)
         if done > record.size:
             raise DecodeError(f"operations make {done} bytes or more of a version of {record.size}")
+        self._partial = record.more
         if record.more:
             self._connection.execute(
                 "INSERT INTO partial (version, size, base, base_size, operations, total) VALUES (?, ?, ?, ?, ?, ?)",
@@ -153,13 +155,13 @@ class Intake:
             )
             return None
         self._connection.execute("DELETE FROM partial")
-        decoded = [
-            decode_operations(row[4], size=record.size, base_size=base_size, partial=True) for row in earlier
-        ]
-        return [*decoded, operations]
+        decoded: list[Operation] = []
+        for row in earlier:
+            decoded += decode_operations(row[4], size=record.size, base_size=base_size, partial=True)
+        return decoded + operations
 
     def _resolve_all(
-        self, whole: list[tuple[VersionRecord, list[list[Operation]]]]
+        self, whole: list[tuple[VersionRecord, list[Operation]]]
     ) -> tuple[list[PageRow], list[VersionRow]]:
         plain = self._plain_lengths(whole)
         pages: list[PageRow] = []
@@ -172,13 +174,11 @@ class Intake:
             absent = [number for number in numbers if number not in made]
             return made | staging.load_pages(self._connection, absent) if absent else made
 
-        for record, parts in whole:
+        for record, operations in whole:
             if record.version_id in layouts:
                 raise ProtocolError(f"version {record.version_id.hex()} stands twice in one message")
             base = self._base(record, layouts)
-            resolved = resolve(
-                record.size, _chain(parts), base, load, plain, self._state.next_page, budget
-            )
+            resolved = resolve(record.size, operations, base, load, plain, self._state.next_page, budget)
             budget -= resolved.cells
             self._state.next_page += len(resolved.pages)
             for page in resolved.pages:
@@ -191,12 +191,11 @@ class Intake:
         ]
         return pages, versions
 
-    def _plain_lengths(self, whole: list[tuple[VersionRecord, list[list[Operation]]]]) -> dict[SegmentId, int]:
+    def _plain_lengths(self, whole: list[tuple[VersionRecord, list[Operation]]]) -> dict[SegmentId, int]:
         named = {
             operation.segment
-            for _, parts in whole
-            for part in parts
-            for operation in part
+            for _, operations in whole
+            for operation in operations
             if isinstance(operation, Fragment)
         }
         plain = {segment: self._fresh[segment] for segment in named if segment in self._fresh}
@@ -222,11 +221,6 @@ class Intake:
         for rows in _portions(versions, _version_size):
             self._group.add(Kind.VERSIONS, encode_payload(VersionsRecord(rows)))
         staging.add_versions(self._connection, versions)
-
-
-def _chain(parts: list[list[Operation]]) -> Iterator[Operation]:
-    for part in parts:
-        yield from part
 
 
 def _page_size(row: PageRow) -> int:

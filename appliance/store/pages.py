@@ -10,7 +10,7 @@ agent may make us build stands here.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -229,7 +229,7 @@ class _Filler:
 
 def resolve(
     size_bytes: int,
-    operations: Iterable[Operation],
+    operations: Sequence[Operation],
     base: Layout | None,
     load: LoadPages,
     plain_bytes: Mapping[SegmentId, int],
@@ -242,16 +242,12 @@ def resolve(
     fragment or copy out of bounds, or operations that do not make exactly `size_bytes` raise DecodeError.
     """
     filler = _Filler(size_bytes, first_number, budget)
+    if len(operations) == 1 and size_bytes <= INLINE_BYTES and isinstance(only := operations[0], Fragment):
+        return _single(only, size_bytes, plain_bytes, filler)
     reader = None if base is None else BaseReader(base, load)
     for operation in _joined(operations):
         if isinstance(operation, Fragment):
-            plain = plain_bytes.get(operation.segment)
-            if plain is None:
-                raise DecodeError(f"a fragment names segment {operation.segment.hex()}, which is not held")
-            if operation.length < 1 or operation.offset < 0 or operation.offset + operation.length > plain:
-                raise DecodeError(
-                    f"fragment out of bounds (offset={operation.offset}, length={operation.length}, segment={plain})"
-                )
+            _check_fragment(operation, plain_bytes)
             filler.put(operation.segment, operation.offset, operation.length)
         elif isinstance(operation, Copy):
             if reader is None:
@@ -262,6 +258,26 @@ def resolve(
     if filler.at != size_bytes:
         raise DecodeError(f"operations make {filler.at} bytes of a version of {size_bytes}")
     return _finished(filler, reader)
+
+
+def _check_fragment(fragment: Fragment, plain_bytes: Mapping[SegmentId, int]) -> None:
+    plain = plain_bytes.get(fragment.segment)
+    if plain is None:
+        raise DecodeError(f"a fragment names segment {fragment.segment.hex()}, which is not held")
+    if fragment.length < 1 or fragment.offset < 0 or fragment.offset + fragment.length > plain:
+        raise DecodeError(
+            f"fragment out of bounds (offset={fragment.offset}, length={fragment.length}, segment={plain})"
+        )
+
+
+def _single(fragment: Fragment, size_bytes: int, plain_bytes: Mapping[SegmentId, int], filler: _Filler) -> Resolved:
+    """A small file in one piece, as most files are: no pages to think about."""
+    _check_fragment(fragment, plain_bytes)
+    if fragment.length != size_bytes:
+        raise DecodeError(f"operations make {fragment.length} bytes of a version of {size_bytes}")
+    filler.spend(1)
+    body = EXTENT.pack(fragment.segment, fragment.offset, size_bytes)
+    return Resolved(Layout(size_bytes, 0, body), [], filler.cells)
 
 
 def _joined(operations: Iterable[Operation]) -> Iterator[Operation]:

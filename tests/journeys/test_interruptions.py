@@ -98,6 +98,7 @@ def test_killed_between_snapshots_the_earlier_ones_stand(house: House, tmp_path:
         proxy.bytes_s = 0
         assert [row["snapshot"] for row in agent.command("snapshots").document] == [1]
         report = agent.backup()
+    agent.by_way_of(house.appliance.address)
     assert report["snapshot"] == 2
     target = tmp_path / "target"
     agent.restore(target, house.admin)
