@@ -305,7 +305,9 @@ class _Run:
 
     def _maybe_checkpoint(self) -> None:
         due = time.monotonic() > self._checkpoint_at or self._sender.literal_bytes > CHECKPOINT_BYTES
-        if due and self._sender.literal_bytes and not self._sender.outstanding:
+        if due and self._sender.literal_bytes:
+            while self._sender.outstanding:  # where large files follow each other there is no moment without one
+                self._take_outcomes(0.5)
             self._commit(complete=False)
             self._sender.literal_bytes = 0
             self._checkpoint_at = time.monotonic() + self._checkpoint_s

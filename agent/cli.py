@@ -7,6 +7,7 @@ else on stderr. Commands themselves are in `agent.commands`; only this module pr
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -125,7 +126,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="pilulier-agent: %(message)s")
     try:
         from agent import commands
+        from transport.allocator import keep_large_buffers
 
+        if options.command in ("backup", "restore", "verify"):
+            keep_large_buffers()
         return commands.run(options, home, as_json=getattr(options, "json", False))
     except PilulierError as error:
         print(f"pilulier-agent: {error}", file=sys.stderr)
@@ -136,9 +140,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:  # the edge of the program: a person gets a sentence, the file the details
-        print(f"pilulier-agent: unexpected {type(error).__name__}: {error}{_kept_details(home)}", file=sys.stderr)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            print(f"pilulier-agent: no room is left on the disk of {home.path}: free some, try again", file=sys.stderr)
+        else:
+            print(_unexpected(error, home), file=sys.stderr)
         return 1
+    except Exception as error:  # the edge of the program: a person gets a sentence, the file the details
+        print(_unexpected(error, home), file=sys.stderr)
+        return 1
+
+
+def _unexpected(error: Exception, home: AgentHome) -> str:
+    return f"pilulier-agent: unexpected {type(error).__name__}: {error}{_kept_details(home)}"
 
 
 def _kept_details(home: AgentHome) -> str:

@@ -47,6 +47,8 @@ class ApplianceFailed(PilulierError):
 
 def refusal(answer: m.Refused) -> PilulierError:
     """The error that a Refused stands for on this side."""
+    if answer.code == "reconnect":
+        return UnreachableError(answer.reason)
     if answer.code in _FAILURES:
         return ApplianceFailed(answer.code, answer.reason)
     return ApplianceRefused(answer.code, answer.reason)

@@ -102,7 +102,8 @@ class EntryWriter:
 
     def death(self, known: Known) -> None:
         """An entry that is gone; those below it are the caller's to name as well."""
-        self._send_records()  # deaths and entries count in the order in which they are sent
+        if self._records:  # deaths and entries count in the order in which they are sent
+            self._send_records()
         self._deaths.append(known)
         self._added.death(known.path_id)
         if len(self._deaths) >= m.IDS_PER_MESSAGE:

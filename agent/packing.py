@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
@@ -59,7 +59,15 @@ class SealedSegment:
     sealed: Future[bytes]
 
 
-Outgoing = SealedSegment | VersionRecord
+@dataclass(frozen=True, slots=True)
+class VersionBatch:
+    """Versions whose segments are on their way. One item for all that rest on a segment: handing 7,000 small versions
+    over one by one made the sending queue a quarter of a backup of documents (measured)."""
+
+    records: tuple[VersionRecord, ...]
+
+
+Outgoing = SealedSegment | VersionBatch
 
 
 class Packer:
@@ -106,7 +114,7 @@ class Packer:
             if any(isinstance(op, Piece) and op.segment is self._open for op in draft.operations):
                 self._open.waiting.append(draft)
             else:
-                self._emit_version(draft)
+                self._emit(VersionBatch(tuple(_records(draft))))
 
     def flush(self) -> None:
         """Close the open segment."""
@@ -130,20 +138,19 @@ class Packer:
             closing.segment_id = SegmentId(random_id())
             self._emit(self._sealing(closing.segment_id, digest, b"".join(closing.parts)))
         closing.parts = []
-        for draft in closing.waiting:
-            self._emit_version(draft)
+        if closing.waiting:
+            self._emit(VersionBatch(tuple(record for draft in closing.waiting for record in _records(draft))))
         closing.waiting = []
 
-    def _emit_version(self, draft: VersionDraft) -> None:
-        operations = settled(draft.operations)
-        for at in range(0, max(1, len(operations)), OPS_PER_RECORD):
-            part = operations[at : at + OPS_PER_RECORD]
-            more = at + OPS_PER_RECORD < len(operations)
-            self._emit(
-                VersionRecord(
-                    draft.version_id, draft.size, draft.base_id, draft.base_size, encode_operations(part), more
-                )
-            )
+
+def _records(draft: VersionDraft) -> Iterator[VersionRecord]:
+    operations = settled(draft.operations)
+    for at in range(0, max(1, len(operations)), OPS_PER_RECORD):
+        part = operations[at : at + OPS_PER_RECORD]
+        more = at + OPS_PER_RECORD < len(operations)
+        yield VersionRecord(
+            draft.version_id, draft.size, draft.base_id, draft.base_size, encode_operations(part), more
+        )
 
 
 def settled(operations: Sequence[Operation | Piece]) -> list[Operation]:

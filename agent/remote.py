@@ -49,7 +49,10 @@ class RemoteSource:
                 return
             if not page.commits:
                 raise ProtocolError("the appliance announced more snapshots and sent none")
-            after = page.commits[-1].signed.decoded().number
+            last = page.commits[-1].signed.decoded().number
+            if last <= after:
+                raise ProtocolError("the appliance lists snapshots that do not go forward")
+            after = last
 
     def children(self, snapshot: int, folder: PathId) -> Iterator[EntryPage]:
         """The entries of one folder."""
@@ -80,7 +83,7 @@ class RemoteSource:
             if not pages:
                 raise ProtocolError("the appliance sent no extents")
             for page in pages:
-                if page.version_id != waiting[0] or page.start != start:
+                if not waiting or page.version_id != waiting[0] or page.start != start:
                     raise ProtocolError("the appliance sent extents that were not asked for")
                 yield page
                 if page.more:

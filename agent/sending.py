@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from agent import reading
+from agent import differing, reading
 from agent.ledger import Known, Ledger
 from agent.packing import Packer, Piece, VersionDraft
 from agent.reading import Content, SourceFile
@@ -94,11 +94,13 @@ class Sender:
         self._uploader = uploader
         self._key = content_key
         self._budget = budget
-        self._advance = advance
+        self._count = advance
         self._any_known = not ledger.verify_empty()
         self._readers = ThreadPoolExecutor(LARGE_READERS, thread_name_prefix="reading")
         self._outcomes: queue.SimpleQueue[Sent | BaseException] = queue.SimpleQueue()
         self._fresh: dict[bytes, tuple[VersionId, bool]] = {}
+        self._fresh_large: dict[int, dict[bytes, tuple[VersionId, bool]]] = {}
+        """Large contents sent in this run, by size and MAC: a new file of such a size is hashed before it is sent."""
         self._lock = threading.Lock()
         self.outstanding = 0
         self.literal_bytes = 0
@@ -128,6 +130,14 @@ class Sender:
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
+
+    def _advance(self, size: int) -> None:
+        """Progress, and the place where a long read notices that the upload has ended."""
+        self._uploader.check()
+        self._count(size)
+
+    def _check(self, _: int) -> None:
+        self._uploader.check()
 
     def _small(self, wanted: Wanted) -> Sent | None:
         """At most one chunk, read by the caller (threads would wait for each other's turn). None: a reader's."""
@@ -163,7 +173,7 @@ class Sender:
         version = VersionId(random_id())
         signed = False
         if size >= deltas.MIN_DELTA_BYTES:
-            self._signatures.write(version, reading.signature_of(chunk))
+            self._signatures.write(version, reading.sums_of(chunk))
             signed = True
         operations: list[Operation | Piece] = []
         if size:
@@ -188,36 +198,51 @@ class Sender:
 
     def _read(self, file: SourceFile, wanted: Wanted, settled: bool) -> Sent:
         known = _file(wanted.known)
-        candidates = ((known,) if known is not None and wanted.probably_same else ()) + wanted.twins
+        candidates = wanted.twins
+        if known is not None and wanted.probably_same and not known.has_signature:
+            candidates = (known, *candidates)  # with its sums at hand, the delta finds out by itself
         candidates = tuple(c for c in candidates if c.size == file.size)
         if candidates:
-            content = reading.hash_file(file, self._key)
+            unsigned = file.size >= deltas.MIN_DELTA_BYTES and not all(c.has_signature for c in candidates)
+            content = (reading.sign_file if unsigned else reading.hash_file)(file, self._key, self._check)
             for candidate in candidates:
                 if candidate.mac == content.mac:
                     how = How.SAME if candidate is known else How.MOVED
-                    signed = candidate.has_signature or self._sign(file, candidate.version_id)
+                    if content.sums is not None:  # a rebuilt ledger: the next change is a delta again
+                        self._signatures.write(candidate.version_id, content.sums)
+                    signed = candidate.has_signature or content.sums is not None
                     self._advance(content.size)
                     return self._sent(wanted, how, candidate.version_id, content, signed, settled, file)
+        with self._lock:
+            twins = dict(self._fresh_large.get(file.size, {})) if known is None else {}
+        if twins:
+            content = reading.hash_file(file, self._key)
+            twin = twins.get(content.mac) if content.size == file.size else None
+            if twin is not None:
+                self._advance(content.size)
+                return self._sent(wanted, How.MOVED, twin[0], content, twin[1], settled, file)
         version = VersionId(random_id())
         how, content = self._new_version(file, known, version)
         assert content.draft is not None
+        if known is not None and content.mac == known.mac and not content.literal_bytes:
+            return self._sent(wanted, How.SAME, known.version_id, content, known.has_signature, settled, file)
         self._packer.finish(content.draft)
         with self._lock:
             self.literal_bytes += content.literal_bytes
-        if content.signature is not None:
-            self._signatures.write(version, content.signature)
-        return self._sent(wanted, how, version, content, content.signature is not None, settled, file)
+            self._fresh_large.setdefault(content.size, {})[content.mac] = (version, content.sums is not None)
+        if content.sums is not None:
+            self._signatures.write(version, content.sums)
+        return self._sent(wanted, how, version, content, content.sums is not None, settled, file)
 
     def _new_version(self, file: SourceFile, known: Known | None, version: VersionId) -> tuple[How, Content]:
         if known is not None and known.has_signature and file.size >= deltas.MIN_DELTA_BYTES:
             with self._signatures.mapped(known.version_id) as base:
-                if base is not None and self._uploader.held_versions([known.version_id]):
+                if base is not None and base.size == known.size and self._held(known):
                     try:
-                        content = reading.send_delta(
+                        content = differing.send_delta(
                             file,
                             version,
                             known.version_id,
-                            known.size,
                             base,
                             self._packer,
                             self._key,
@@ -232,12 +257,8 @@ class Sender:
         )
         return How.FULL, content
 
-    def _sign(self, file: SourceFile, version: VersionId) -> bool:
-        """A signature for a version that has none here (a rebuilt ledger), so that its next change is a delta again."""
-        if file.size < deltas.MIN_DELTA_BYTES:
-            return False
-        self._signatures.write(version, reading.sign_file(file))
-        return True
+    def _held(self, known: Known) -> bool:
+        return bool(self._uploader.held_versions([known.version_id]))
 
     def _sent(
         self,

@@ -18,11 +18,11 @@ from typing import TypeVar
 
 from agent.client import ApplianceRefused, Client, refusal
 from agent.errors import BackupInterrupted
-from agent.packing import Outgoing, SealedSegment
+from agent.packing import Outgoing, SealedSegment, VersionBatch
 from agent.pending import PendingSegments
 from transport import messages as m
 from transport.commits import SignedCommit
-from transport.errors import ProtocolError, RefusedError, UnreachableError
+from transport.errors import PilulierError, ProtocolError, RefusedError, UnreachableError
 from transport.extents import VersionRecord
 from transport.names import Digest, PathId, SegmentId, SessionId, VersionId
 from transport.tree import EntryBatch
@@ -31,6 +31,8 @@ _T = TypeVar("_T")
 
 QUEUE_ITEMS = 24
 """Outgoing items that may wait, about as many MiB: bounds memory while sealing runs ahead of the network."""
+_MESSAGE_BYTES = 600
+"""Charged for each message beside payload and long headers: no less than the appliance charges."""
 _VERSIONS_BYTES = 256 * 1024
 _RECONNECT_S = 600.0
 _SILENCE_S = 90.0
@@ -59,7 +61,7 @@ class _Stop:
     pass
 
 
-_Item = SealedSegment | VersionRecord | EntryBatch | list[PathId] | _Commit | _Ask | m.Progress | m.LogLine | _Stop
+_Item = SealedSegment | VersionBatch | EntryBatch | list[PathId] | _Commit | _Ask | m.Progress | m.LogLine | _Stop
 
 
 @dataclass(slots=True)
@@ -68,10 +70,8 @@ class _Unacknowledged:
     message: m.Message
     payload: bytes
     sent: SealedSegment | None
-
-    @property
-    def size(self) -> int:
-        return len(self.payload) + 512
+    size: int
+    """What it takes of the credit, as the appliance counts it."""
 
 
 class Uploader:
@@ -93,7 +93,7 @@ class Uploader:
         self._asked: collections.deque[_Ask] = collections.deque()
         self._failure: BaseException | None = None
         self._pinged = 0.0
-        self._aborted = False
+        self._aborted = threading.Event()
         self._acknowledged: list[tuple[SegmentId, bytes, int]] = []
         self._remembered = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
@@ -158,6 +158,8 @@ class Uploader:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+        if self._aborted.is_set():  # readers that wait for room must not wait for ever
+            raise BackupInterrupted("the backup was stopped; what was sent is kept")
 
     def hint(self, item: m.Progress | m.LogLine) -> None:
         """Queue something that may be lost: dropped where the queue is full or the upload has stopped."""
@@ -176,7 +178,7 @@ class Uploader:
 
     def abort(self) -> None:
         """End the thread at once; what was acknowledged stays with the appliance."""
-        self._aborted = True
+        self._aborted.set()
         if self._thread.is_alive():
             self._thread.join(30)
 
@@ -184,16 +186,18 @@ class Uploader:
 
     def _run(self) -> None:
         try:
-            while not self._aborted and self._step():
+            while not self._aborted.is_set() and self._step():
                 pass
-            if self._aborted:
-                self.remember()
-                return
-            self._client.say(m.BackupEnd())
-            self._client.session.succeeded(m.BackupEnd())
-        except BaseException as error:  # the edge of a thread: whoever waits gets it
             self.remember()
+            if self._aborted.is_set():
+                return
+            with contextlib.suppress(UnreachableError):  # the snapshot stands; the end of the session may get lost
+                self._client.say(m.BackupEnd())
+                self._client.session.succeeded(m.BackupEnd())
+        except BaseException as error:  # the edge of a thread: whoever waits gets it
             self._failure = error
+            with contextlib.suppress(PilulierError):  # a cache; whoever waits is told what ended the upload
+                self.remember()
             for commit in self._waiting:
                 commit.done.put(error)
             for question in self._asked:
@@ -210,11 +214,12 @@ class Uploader:
             return True
         if isinstance(item, _Stop):
             while self._unacked:
+                self._raise_failure()
                 self._listen(1.0)
             return False
-        if isinstance(item, VersionRecord):
-            self._versions.append(item)
-            self._versions_bytes += len(item.operations) + 64
+        if isinstance(item, VersionBatch):
+            self._versions += item.records
+            self._versions_bytes += sum(len(record.operations) + 64 for record in item.records)
             if self._versions_bytes > _VERSIONS_BYTES or len(self._versions) >= 1000:
                 self._send_versions()
             return True
@@ -261,8 +266,11 @@ class Uploader:
         self, build: Callable[[int], m.Message], payload: bytes = b"", segment: SealedSegment | None = None
     ) -> None:
         self._seq += 1
-        entry = _Unacknowledged(self._seq, build(self._seq), payload, segment)
+        message = build(self._seq)
+        size = len(payload) + (0 if segment is not None else len(m.encode(message))) + _MESSAGE_BYTES
+        entry = _Unacknowledged(self._seq, message, payload, segment, size)
         while self._unacked and self._inflight + entry.size > self._credit:
+            self._raise_failure()
             self._listen(0.5)
         self._unacked.append(entry)
         self._inflight += entry.size
@@ -294,9 +302,9 @@ class Uploader:
         if isinstance(answer, m.Acknowledged):
             self._acknowledge(answer.upto)
         elif isinstance(answer, m.Committed):
-            self._acknowledge(answer.seq)
-            if not self._waiting:
+            if not self._waiting or answer.hash != self._waiting[0].signed.hash():
                 raise ProtocolError("the appliance confirmed a commit that was not sent")
+            self._acknowledge(answer.seq)
             self._waiting.popleft().done.put(answer)
         elif isinstance(answer, m.Versions):
             if not self._asked:
@@ -336,17 +344,17 @@ class Uploader:
                 self._resume(welcome)
                 return
             except RefusedError as error:
-                patient = not isinstance(error, ApplianceRefused) and not self._aborted
+                patient = not isinstance(error, ApplianceRefused) and not self._aborted.is_set()
                 if not patient or time.monotonic() - began > _HANDSHAKE_PATIENCE_S:
                     raise
-                time.sleep(1.0)
+                self._aborted.wait(1.0)
             except UnreachableError as error:
-                if self._aborted or time.monotonic() > deadline:
+                if self._aborted.is_set() or time.monotonic() > deadline:
                     raise BackupInterrupted(
                         f"the connection to the appliance broke and did not come back: {error}. "
                         "What was sent is kept; the next backup goes on from there"
                     ) from error
-                time.sleep(pause_s)
+                self._aborted.wait(pause_s)
                 pause_s = min(pause_s * 2, 15.0)
 
     def _resume(self, welcome: m.Welcome) -> None:
@@ -360,8 +368,17 @@ class Uploader:
         begun = self._client.ask(m.BackupBegin(self._session, self._head), m.BackupBegun)
         self._credit = max(begun.credit_bytes, 2 << 20)
         self._acknowledge(begun.received_upto)
-        for entry in self._unacked:
+        waiting = self._inflight
+        resent = 0
+        for entry in list(self._unacked):
+            # The new credit may be smaller than what was under way under the old one.
+            while (open_bytes := resent - (waiting - self._inflight)) > 0 and open_bytes + entry.size > self._credit:
+                got = self._client.hear()
+                if got is None:
+                    raise UnreachableError("the appliance does not acknowledge what is sent again")
+                self._take(got[0])
             self._client.say(entry.message, entry.payload)
+            resent += entry.size
         for question in self._asked:
             self._client.say(m.HasVersions(question.versions))
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from transport import messages as m
 from transport.channel import Peer
-from transport.names import SegmentId, SessionId
+from transport.names import InstallationId, SegmentId, SessionId
 from transport.session import Session
 
 CREDIT_BYTES: Final = 32 << 20
@@ -40,7 +40,10 @@ class Connection:
     """Its messages are dropped unread: it sent beyond its credit or broke the protocol."""
     put_failed: bool = False
     """A numbered message was refused; those behind it are dropped until BackupBegin."""
+    installation: InstallationId | None = None
+    """What Hello named, or a resync made."""
     backup: SessionId | None = None
+    """The upload session that this connection begins or is in."""
     wire_bytes: int = 0
     """Bytes that arrived since the last commit (worker)."""
     restore_until: float = 0.0

@@ -6,19 +6,23 @@ belongs to one connection; what flows back is bounded by a window that the agent
 
 from __future__ import annotations
 
+import collections
 import time
 from collections.abc import Iterator
 from typing import Final
 
 from appliance.connections import WINDOW_BYTES, Connection
 from appliance.control import machine_logs, machines, restores
+from appliance.control.accounts import Account
 from appliance.control.database import Database
 from appliance.control.machines import AuthorisedMachine
 from appliance.control.restores import Purpose
+from appliance.errors import ThrottledError
 from appliance.store.repository import Repository
 from transport import messages as m
+from transport.commits import StoredCommit
 from transport.errors import PilulierError, ProtocolError, RefusedError
-from transport.names import MESSAGE_LIMIT, PathId, SegmentId
+from transport.names import MESSAGE_LIMIT, PathId, SegmentId, checked_id
 
 RESTORE_S: Final = 15 * 60
 """One code on the command line opens one restore; the session is renewed as long as data flows."""
@@ -31,6 +35,9 @@ _SAMPLES_PER_DAY: Final = 96
 """Segments a machine may see without a code in a day: enough to prove a backup alive, too few to carry one off."""
 
 _samples: dict[bytes, tuple[int, int]] = {}
+_ATTEMPTS_PER_WINDOW: Final = 30
+_ATTEMPTS_WINDOW_S: Final = 15 * 60.0
+_attempts: dict[bytes, collections.deque[float]] = {}
 
 
 class CodeNeededError(RefusedError):
@@ -42,7 +49,14 @@ class CodeNeededError(RefusedError):
 def snapshots(message: m.SnapshotsQuery, repository: Repository) -> m.Snapshots:
     """A page of the commit chain."""
     commits = repository.commits(message.after, _COMMITS_PER_MESSAGE + 1)
-    return m.Snapshots(commits[:_COMMITS_PER_MESSAGE], len(commits) > _COMMITS_PER_MESSAGE)
+    room = _PAGE_BYTES
+    page: list[StoredCommit] = []
+    for commit in commits[:_COMMITS_PER_MESSAGE]:
+        room -= len(commit.signed.record) + len(commit.signed.signature) + 40
+        if page and room < 0:
+            break
+        page.append(commit)
+    return m.Snapshots(page, len(commits) > len(page))
 
 
 def children(message: m.ChildrenQuery, repository: Repository) -> m.Entries:
@@ -61,9 +75,8 @@ def open_restore(
     message: m.RestoreOpen, connection: Connection, machine: AuthorisedMachine, database: Database
 ) -> m.RestoreOpened:
     """Check account, right and code (which works once), and open the window."""
-    account = restores.verify_restore_code(
-        database, message.account, message.code, machine.machine_id, time.time(), Purpose.RESTORE
-    )
+    _slow_down(machine.machine_id)
+    account = _verified(message, machine, database, Purpose.RESTORE)
     machine_logs.add(
         database,
         machine.machine_id,
@@ -79,13 +92,27 @@ def open_restore(
     return m.RestoreOpened(RESTORE_S, WINDOW_BYTES)
 
 
+def _verified(
+    message: m.RestoreOpen | m.ResyncOpen, machine: AuthorisedMachine, database: Database, purpose: Purpose
+) -> Account:
+    """The account whose code it was; a refusal stands in the machine's log too, where its people look."""
+    now = time.time()
+    try:
+        return restores.verify_restore_code(
+            database, message.account, message.code, machine.machine_id, now, purpose
+        )
+    except RefusedError as error:
+        text = f"{purpose.capitalize()} refused for {message.account[:254]} ({error.code})"
+        machine_logs.add(database, machine.machine_id, level="warning", module=str(purpose), text=text, now=now)
+        raise
+
+
 def resync(
     message: m.ResyncOpen, machine: AuthorisedMachine, repository: Repository, database: Database
 ) -> m.Resynced:
     """Let an installation that fell behind (a PC restored from an image) continue, after a code."""
-    account = restores.verify_restore_code(
-        database, message.account, message.code, machine.machine_id, time.time(), Purpose.RESYNC
-    )
+    _slow_down(machine.machine_id)
+    account = _verified(message, machine, database, Purpose.RESYNC)
     machines.set_installation(database, machine.machine_id, message.installation)
     machine_logs.add(
         database,
@@ -96,6 +123,15 @@ def resync(
         now=time.time(),
     )
     return m.Resynced(repository.head)
+
+
+def _slow_down(machine_id: bytes) -> None:
+    """ThrottledError where a machine tries codes faster than any person: each try is a row and an fsync."""
+    now = time.monotonic()
+    tries = _attempts.setdefault(machine_id, collections.deque(maxlen=_ATTEMPTS_PER_WINDOW))
+    if len(tries) == _ATTEMPTS_PER_WINDOW and now - tries[0] < _ATTEMPTS_WINDOW_S:
+        raise ThrottledError("too many codes were tried from this machine: try again in some minutes")
+    tries.append(now)
 
 
 def _check_open(connection: Connection) -> None:
@@ -128,6 +164,8 @@ def want(message: m.FetchSegments, connection: Connection) -> None:
         )
     if len(connection.wanted) + len(message.segments) > _WANTED_LIMIT:
         raise ProtocolError(f"more than {_WANTED_LIMIT} segments asked for at once")
+    for segment in message.segments:
+        checked_id(segment, "a segment id")
     connection.confirmed_bytes = message.received_bytes
     connection.wanted.extend(message.segments)
 
@@ -140,8 +178,8 @@ def deliver(
         segment = connection.wanted.popleft()
         answer = _segment(segment, repository)
         connection.delivered_bytes += len(answer[1])
+        connection.restore_until = time.monotonic() + RESTORE_S
         yield answer
-    connection.restore_until = time.monotonic() + RESTORE_S
 
 
 def _segment(segment: SegmentId, repository: Repository) -> tuple[m.SegmentData | m.SegmentMissing, bytes]:
@@ -159,8 +197,10 @@ def sample(
     day, used = _samples.get(machine.machine_id, (today, 0))
     if day != today:
         day, used = today, 0
-    live = repository.stats().segments
-    count = min(_SAMPLE_LIMIT, _SAMPLES_PER_DAY - used, -(-int(live * message.percent) // 100))
-    chosen = repository.sample(count) if count > 0 else []
-    _samples[machine.machine_id] = (day, used + len(chosen))
+    chosen: list[SegmentId] = []
+    if used < _SAMPLES_PER_DAY:  # counting reads the whole catalog: a question that gets nothing costs one as well
+        live = repository.stats().segments
+        count = min(_SAMPLE_LIMIT, _SAMPLES_PER_DAY - used, -(-int(live * message.percent) // 100))
+        chosen = repository.sample(count) if count > 0 else []
+        _samples[machine.machine_id] = (day, used + max(1, len(chosen)))
     return [(m.Sample(len(chosen)), b""), *(_segment(segment, repository) for segment in chosen)]

@@ -31,7 +31,8 @@ from transport import messages as m
 from transport.channel import ApplianceChannel, Arrival, Peer
 from transport.errors import DecodeError, PilulierError, ProtocolError
 from transport.keys import Certificate
-from transport.names import InstallationId
+from transport.names import InstallationId, SessionId
+from transport.session import State
 
 log = logging.getLogger("pilulier.exchange")
 
@@ -43,6 +44,10 @@ GATHER_S: Final = 0.004
 GATHER_STEPS: Final = 6
 _QUIET: Final = (m.Progress, m.LogLine, m.Pong, m.BackupEnd)
 _PUTS: Final = (m.PutSegment, m.PutVersions, m.PutEntries, m.PutDeaths)
+TASK_BYTES: Final = 512
+"""Charged for each waiting message beside its own bytes, so that a flood of tiny ones ends too."""
+ENTRY_BYTES: Final = 60
+"""An entry cannot be shorter (three ids and a tag): what claims to is made to grow in memory when decoded."""
 
 
 @dataclass(slots=True)
@@ -83,7 +88,6 @@ class Exchange:
         self._local = threading.local()
         self._databases: list[Database] = []
         self._connections: dict[bytes, Connection] = {}
-        self._installations: dict[bytes, InstallationId] = {}
         self._lanes: dict[str, _Lane] = collections.defaultdict(_Lane)
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="worker")
@@ -125,8 +129,9 @@ class Exchange:
     # the polling thread
 
     def _gone(self, peer: Peer) -> None:
-        self._connections.pop(peer.route, None)
-        self._installations.pop(peer.route, None)
+        connection = self._connections.pop(peer.route, None)
+        if connection is not None:
+            connection.overdrawn = True  # what it still has queued is not carried out: nobody would hear the answer
 
     def _sweep(self) -> None:
         """Forget connections that fell silent; close repositories that nobody uses."""
@@ -158,10 +163,14 @@ class Exchange:
             message = m.decode_agent(arrival.header)
             if arrival.payload and not isinstance(message, m.PutSegment):
                 raise DecodeError(f"{type(message).__name__} carries {len(arrival.payload)} bytes of payload")
+            if isinstance(message, m.PutEntries) and len(message.batch.entries) * ENTRY_BYTES > len(arrival.header):
+                raise DecodeError(f"{len(message.batch.entries)} entries in {len(arrival.header)} bytes")
             connection.session.allowed(message)
         except ProtocolError as error:
             log.warning("machine %s: %s", peer.machine, error)
-            self._refuse(connection, error.code, str(error))
+            # A connection that fell silent was forgotten: its agent says hello again and goes on where it was.
+            forgotten = connection.session.state is State.NEW and not isinstance(error, DecodeError)
+            self._refuse(connection, "reconnect" if forgotten else error.code, str(error))
             connection.overdrawn = True
             return
         self._dispatch(connection, message, arrival)
@@ -182,30 +191,34 @@ class Exchange:
                     connection, "protocol", f"this appliance speaks protocol {PROTOCOL_VERSION}: update the agent"
                 )
                 return
-            self._installations[connection.peer.route] = InstallationId(message.installation)
-        elif isinstance(message, m.BackupBegin) and self._elsewhere(connection, message):
-            self._refuse(connection, "busy", "a backup of this machine is running already, from another connection")
-            return
+            connection.installation = InstallationId(message.installation)
+        elif isinstance(message, m.BackupBegin):
+            if self._elsewhere(connection, message):
+                self._refuse(connection, "busy", "a backup of this machine is running already, from another connection")
+                return
+            connection.backup = SessionId(message.session)  # from now on, so that of two at the same moment one waits
         elif isinstance(message, m.BackupEnd):
             connection.backup = None
-        size = arrival.size
-        with self._lock:
-            connection.inflight_bytes += size
-        numbered = isinstance(message, _PUTS)
-        if numbered and connection.inflight_bytes > connection.credit_bytes + (4 << 20):
+        size = arrival.size + TASK_BYTES
+        if connection.inflight_bytes + size > connection.credit_bytes + (4 << 20):
+            log.warning("machine %s: sent beyond its credit", connection.peer.machine)
             self._refuse(connection, "credit", "more bytes were sent than the appliance gave credit for")
             connection.overdrawn = True
             return
+        with self._lock:
+            connection.inflight_bytes += size
         # The table moves on when the message is accepted; a worker that refuses it moves it back.
         if not isinstance(message, m.RestoreOpen):
             connection.session.succeeded(message)
-        self._queue(_Task(connection, message, arrival.payload, size, size))
+        self._queue(_Task(connection, message, arrival.payload, size, arrival.size))
 
     def _elsewhere(self, connection: Connection, message: m.BackupBegin) -> bool:
         """Whether another live connection of this machine is in a backup; dead and resumed ones give way."""
         for other in list(self._connections.values()):
             if other is connection or other.peer.machine != connection.peer.machine or other.backup is None:
                 continue
+            if other.overdrawn or other.put_failed:
+                continue  # nothing of it is taken any more
             if other.backup == message.session or not self._channel.send(other.peer, m.Ping()):
                 other.overdrawn = True
                 other.backup = None
@@ -309,6 +322,8 @@ class Exchange:
             connection.put_failed = True
         if isinstance(message, m.BackupBegin):
             connection.session.back_to_ready()
+            connection.backup = None
+            connection.put_failed = True  # numbered messages sent on the heels of it would land in the former session
         if not isinstance(message, _QUIET):
             seq = message.seq if isinstance(message, (*_PUTS, m.PutCommit)) else 0
             self._channel.post(connection.peer, m.Refused(code, reason[:500], seq))
@@ -324,7 +339,7 @@ class Exchange:
                 self._post(connection, self._welcome(machine, repository.head))
                 intake.hello(message, machine, self._database())
             case m.BackupBegin():
-                installation = self._installations.get(connection.peer.route, machine.installation)
+                installation = connection.installation or machine.installation
                 active = sum(1 for c in list(self._connections.values()) if c.backup is not None)
                 self._post(connection, intake.begin(message, connection, machine, installation, repository, active))
             case m.HeldQuery():
@@ -349,7 +364,7 @@ class Exchange:
                 connection.session.succeeded(message)
             case m.ResyncOpen():
                 resynced = delivery.resync(message, machine, repository, self._database())
-                self._installations[connection.peer.route] = InstallationId(message.installation)
+                connection.installation = InstallationId(message.installation)
                 self._post(connection, resynced)
             case m.ExtentsQuery():
                 self._post(connection, delivery.extents(message, connection, repository))

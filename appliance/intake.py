@@ -48,7 +48,6 @@ def begin(
             "if this PC is the right one, run pilulier-agent resync here; if it is a copy, enrol it as a new machine"
         )
     received_upto = repository.begin(SessionId(message.session), Digest(message.head))
-    connection.backup = SessionId(message.session)
     connection.put_failed = False
     connection.credit_bytes = credit_for(active_backups)
     return m.BackupBegun(received_upto, connection.credit_bytes, repository.held_count())

@@ -31,11 +31,15 @@ class Repositories:
     def close_idle(self, busy: frozenset[str], now: float | None = None) -> None:
         """Close what nobody used for IDLE_S; `busy` machines have a worker or a connection."""
         limit = (time.monotonic() if now is None else now) - IDLE_S
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            return  # a worker is opening one, which may take long: the polling thread must not wait for it
+        try:
             for machine, (repository, used) in list(self._open.items()):
                 if used < limit and machine not in busy:
                     del self._open[machine]
                     repository.close()
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """Close all."""

@@ -21,6 +21,7 @@ from appliance.enrolling import Enroller
 from appliance.exchange import Exchange
 from appliance.repositories import Repositories
 from appliance.settings import Home
+from transport.allocator import keep_large_buffers
 from transport.channel import ApplianceChannel, ChannelError
 
 log = logging.getLogger("pilulier.service")
@@ -37,6 +38,7 @@ def serve(
 
     `on_ready` is called once, with the addresses, when agents are served.
     """
+    keep_large_buffers()
     with home.serving():
         prepared = endpoints.prepare_to_serve(home, Overrides(listen=listen, web=web))
         for notice in prepared.notices:

@@ -152,7 +152,7 @@ class ApplianceChannel:
         _secure_server(self._agents, keys, _AGENTS, FRAME_LIMIT)
         self._enrolment: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         _secure_server(self._enrolment, keys, _ENROLMENT, ENROLMENT_LIMIT)
-        self._posted: collections.deque[tuple[Peer, m.Message, bytes, bool]] = collections.deque()
+        self._posted: collections.deque[tuple[Peer, bytes, bytes, bool]] = collections.deque()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
@@ -188,8 +188,11 @@ class ApplianceChannel:
         return False
 
     def post(self, peer: Peer, message: m.Message, payload: bytes = b"", *, enrolment: bool = False) -> None:
-        """Queue an answer from any thread; it is sent by the polling thread in order."""
-        self._posted.append((peer, message, payload, enrolment))
+        """Queue an answer from any thread; it is sent by the polling thread in order.
+
+        Encoded here: ValueError for a message that is too long is the caller's, never the polling thread's.
+        """
+        self._posted.append((peer, m.encode(message), payload, enrolment))
         self.wake()
 
     def wake(self) -> None:
@@ -199,9 +202,12 @@ class ApplianceChannel:
 
     def send(self, peer: Peer, message: m.Message, payload: bytes = b"", *, enrolment: bool = False) -> bool:
         """Send now (polling thread only); False where the peer is gone or does not read."""
+        return self._send(peer, m.encode(message), payload, enrolment)
+
+    def _send(self, peer: Peer, header: bytes, payload: bytes, enrolment: bool) -> bool:
         sock = self._enrolment if enrolment else self._agents
         try:
-            sock.send_multipart([peer.route, m.encode(message), payload], zmq.NOBLOCK, copy=len(payload) < 65536)
+            sock.send_multipart([peer.route, header, payload], zmq.NOBLOCK, copy=len(payload) < 65536)
         except zmq.ZMQError as error:
             if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 return False
@@ -235,8 +241,8 @@ class ApplianceChannel:
     def flush(self, gone: Callable[[Peer], None]) -> None:
         """Send everything posted so far."""
         while self._posted:
-            peer, message, payload, enrolment = self._posted.popleft()
-            if not self.send(peer, message, payload, enrolment=enrolment):
+            peer, header, payload, enrolment = self._posted.popleft()
+            if not self._send(peer, header, payload, enrolment):
                 gone(peer)
 
     def _arrival(self, frames: list[Any], enrolment: bool) -> Arrival | None:

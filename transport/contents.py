@@ -1,8 +1,10 @@
 """The keyed MAC of a whole file, made from the same 1 MiB chunks that are read, packed and restored.
 
-MAC = HMAC-SHA256(key, label || size || SHA-256(chunk 0) || SHA-256(chunk 1) ...). Why a list of chunk digests
-and not one running hash: chunks can be hashed in any order and on two cores, a restore that writes in segment
-order need not read the file back, and an interrupted upload recognises a chunk it already sent.
+MAC = HMAC-SHA256(key, label || size || digest(chunk 0) || digest(chunk 1) ...), where the digest of a chunk is SHA-256
+over the SHA-256 digests of its 128 KiB leaves (of a single leaf: that leaf's own). Why not one running hash: chunks
+can be hashed in any order and on two cores, a restore that writes in segment order need not read the file back, an
+interrupted upload recognises a chunk it already sent, and a leaf that did not change needs no librsync: for a
+1 GiB database with 655 edits the delta then looks at 8 % of it.
 """
 
 from __future__ import annotations
@@ -13,18 +15,38 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from transport.names import SEGMENT_LIMIT, Digest
+from transport.names import DIGEST_BYTES, SEGMENT_LIMIT, Digest
 
 CHUNK_BYTES: Final = SEGMENT_LIMIT
+LEAF_BYTES: Final = 128 * 1024
 _LABEL = b"pilulier/content/1\0"
 _SIZE = struct.Struct(">Q")
-ZERO_CHUNK: Final = bytes(CHUNK_BYTES)
-ZERO_CHUNK_DIGEST: Final = Digest(hashlib.sha256(ZERO_CHUNK).digest())
+
+
+def leaf_digests(chunk: bytes | bytearray | memoryview) -> bytes:
+    """The 32-byte SHA-256 digests of a chunk's leaves, one after the other (of no bytes: one digest)."""
+    if len(chunk) <= LEAF_BYTES:
+        return hashlib.sha256(chunk).digest()
+    view = memoryview(chunk)
+    return b"".join(hashlib.sha256(view[at : at + LEAF_BYTES]).digest() for at in range(0, len(view), LEAF_BYTES))
+
+
+def digest_of_leaves(leaves: bytes) -> Digest:
+    """The digest of a chunk whose leaves have these digests."""
+    return Digest(leaves if len(leaves) == DIGEST_BYTES else hashlib.sha256(leaves).digest())
 
 
 def chunk_digest(chunk: bytes | bytearray | memoryview) -> Digest:
-    """SHA-256 of one chunk (at most CHUNK_BYTES; only the last of a file may be shorter)."""
-    return Digest(hashlib.sha256(chunk).digest())
+    """The digest of one chunk (at most CHUNK_BYTES; only the last of a file may be shorter).
+
+    Chunks of different lengths may be made to share one; whoever compares digests compares lengths as well.
+    """
+    return digest_of_leaves(leaf_digests(chunk))
+
+
+ZERO_CHUNK: Final = bytes(CHUNK_BYTES)
+ZERO_LEAVES: Final = leaf_digests(ZERO_CHUNK)
+ZERO_CHUNK_DIGEST: Final = digest_of_leaves(ZERO_LEAVES)
 
 
 def file_mac(key: bytes, size: int, digests: Sequence[bytes]) -> bytes:

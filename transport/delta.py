@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from transport import librsync
-from transport.contents import CHUNK_BYTES, chunk_digest
+from transport.contents import CHUNK_BYTES
 from transport.errors import DeltaBudgetError, LibrsyncError
 from transport.extents import Copy
 
@@ -178,7 +178,7 @@ class PlacedCopies:
 class SignatureBytes:
     """A signature in librsync's format, as bytes or a memory map; strict about its header and length."""
 
-    def __init__(self, data: bytes | memoryview) -> None:
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
         if len(data) < librsync.SIGNATURE_HEADER_BYTES:
             raise LibrsyncError(f"a signature of {len(data)} bytes")
         magic, block, strong = struct.unpack_from(">III", data)
@@ -197,16 +197,17 @@ def carried_signature(
     base_size: int,
     placed: PlacedCopies,
     size: int,
-    digests: Sequence[bytes],
-    read_chunk: Callable[[int], bytes],
+    unit_bytes: int,
+    unchanged_since: Callable[[int, bytes], bool],
+    read_unit: Callable[[int], bytes],
 ) -> bytearray:
     """The signature of the new version out of the base's, hashing only what no copy carries over.
 
     A block inside a copy that moved by a multiple of the block length keeps its sums. The others are read again
-    through `read_chunk(index)` (1 MiB chunks) and counted only where the chunk's digest equals the one of the first
-    read: a file that changed meanwhile must not leave sums of bytes that were never sent. Blocks that cannot be
-    proved get random sums, which match nothing, so their bytes simply travel again next time. For a 1 GiB database
-    with 655 edits this costs 0.4 s where signing it again costs 2.1 s (measured).
+    through `read_unit(index)` (units of `unit_bytes`, a multiple of the block length) and counted only where
+    `unchanged_since(index, data)` says that these are the bytes of the first read: a file that changed meanwhile must
+    not leave sums of bytes that were never sent. Blocks that cannot be proved get random sums, which match nothing, so
+    their bytes simply travel again next time.
     """
     block = base.block_bytes
     entry = librsync.BLOCK_SUM_BYTES
@@ -231,35 +232,29 @@ def carried_signature(
             header + source * entry : header + (source + last - first) * entry
         ]
         have[first:last] = b"\1" * (last - first)
-    per_chunk = CHUNK_BYTES // block
-    if not per_chunk or CHUNK_BYTES % block:
-        raise LibrsyncError(f"blocks of {block} bytes do not tile a chunk")
-    missing = bytes(per_chunk)
-    for chunk in range((size + CHUNK_BYTES - 1) // CHUNK_BYTES):
-        start, stop = chunk * per_chunk, min((chunk + 1) * per_chunk, count)
-        if have.find(0, start, stop) < 0:
-            continue
-        data = read_chunk(chunk)
-        if len(data) and chunk_digest(data) == digests[chunk]:
-            if have[start:stop] == missing[: stop - start]:
-                sums = sign(data, block)
-                out[header + start * entry : header + stop * entry] = sums
-                continue
-            wanted = [i for i in range(start, stop) if not have[i]]
-            joined = b"".join(data[(i - start) * block : (i - start + 1) * block] for i in wanted)
-            sums = sign(joined, block)
+    per_unit, rest = divmod(unit_bytes, block)
+    if not per_unit or rest:
+        raise LibrsyncError(f"blocks of {block} bytes do not tile {unit_bytes}")
+    missing = have.find(0)
+    while missing >= 0:
+        unit = missing // per_unit
+        start, stop = unit * per_unit, min((unit + 1) * per_unit, count)
+        wanted = [i for i in range(missing, stop) if not have[i]]
+        data = read_unit(unit)
+        if data and unchanged_since(unit, data):
+            sums = sign(b"".join(data[(i - start) * block : (i - start + 1) * block] for i in wanted), block)
         else:
-            wanted = [i for i in range(start, stop) if not have[i]]
             sums = os.urandom(entry * len(wanted))
         for position, i in enumerate(wanted):
             out[header + i * entry : header + (i + 1) * entry] = sums[position * entry : (position + 1) * entry]
+        missing = have.find(0, stop)
     return out
 
 
 class BytesSource:
     """Bytes as a source."""
 
-    def __init__(self, data: bytes | memoryview) -> None:
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
         self._data, self._at = memoryview(data), 0
 
     def read(self, limit: int, /) -> bytes:

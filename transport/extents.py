@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -60,13 +60,16 @@ Extent = tuple[SegmentId, int, int]
 have hundreds of thousands: they cross borders only inside ExtentPage or as documented lists."""
 
 
+FileSize = Annotated[int, msgspec.Meta(ge=0, le=FILE_LIMIT)]
+
+
 class VersionRecord(msgspec.Struct, frozen=True, array_like=True):
     """A version, or the first part of one, as it travels. `base` is NO_VERSION when the file went whole."""
 
     version_id: VersionId
-    size: int
+    size: FileSize
     base_id: VersionId
-    base_size: int
+    base_size: FileSize
     operations: bytes
     more: bool = False
     """Another record with the same id follows and its operations continue these."""

@@ -8,7 +8,7 @@ binding of values.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from appliance.store import staging
@@ -47,6 +47,9 @@ _R = TypeVar("_R", PageRow, VersionRow)
 
 StageMessage = PutSegment | PutVersions | PutEntries | PutDeaths
 
+Item = tuple[StageMessage, bytes | memoryview]
+"""A message with its payload frame, empty but for PutSegment."""
+
 ENTRIES_PER_BATCH: Final = 4096
 ENTRY_SEALED_LIMIT: Final = 512 << 10
 """Largest sealed metadata of one entry, bytes: a page of a listing must always hold at least one."""
@@ -54,6 +57,22 @@ _SEAL_TAG_BYTES: Final = 16
 PARTS_PER_VERSION: Final = 64
 _ROWS_PER_RECORD_BYTES: Final = 512 << 10
 _EPOCH_LIMIT: Final = 1 << 32
+
+
+def fresh_items(state: State, items: Sequence[Item]) -> Sequence[Item]:
+    """Those that are not durable yet; ProtocolError for a gap or numbers that do not ascend."""
+    if not state.intake:
+        raise ProtocolError("data came before an upload session was begun")
+    last: int | None = None
+    for message, _ in items:
+        if last is not None and message.seq <= last:
+            raise ProtocolError(f"message {message.seq} came after message {last}")
+        last = message.seq
+    fresh = [item for item in items if item[0].seq > state.received_upto]
+    for expected, (message, _) in enumerate(fresh, state.received_upto + 1):
+        if message.seq != expected:
+            raise ProtocolError(f"message {message.seq} came where {expected} was expected")
+    return fresh
 
 
 class Intake:

@@ -37,16 +37,6 @@ class Layout:
         return self.folder / "catalog.sqlite-journal"
 
     @property
-    def rebuilt_catalog(self) -> Path:
-        """A catalog being rebuilt, not yet in its place."""
-        return self.folder / "catalog.rebuilt"
-
-    @property
-    def rebuilt_journal(self) -> Path:
-        """The rebuilt catalog's journal."""
-        return self.folder / "catalog.rebuilt-journal"
-
-    @property
     def packs(self) -> Path:
         """The folder of packs."""
         return self.folder / "packs"

@@ -23,15 +23,14 @@ from appliance.store.errors import (
     DamagedRecordError,
     DiskFullError,
     FatalDiskError,
-    StaleHeadError,
     StoreError,
     UnknownItemError,
 )
-from appliance.store.intake import Intake, StageMessage
+from appliance.store.intake import Intake, Item, fresh_items
 from appliance.store.layout import Layout, pack_name
 from appliance.store.packs import Group, Identity, PackWriter, read_record
 from appliance.store.records import CommitRecordOnDisk, Kind, StagedBy, encode_payload, segment_id_of
-from transport.commits import FIRST_PREVIOUS, SignedCommit, StoredCommit
+from transport.commits import SignedCommit, StoredCommit
 from transport.errors import DecodeError, IntegrityError, ProtocolError
 from transport.extents import ExtentPage
 from transport.keys import verify_commit
@@ -225,32 +224,16 @@ class Repository:
         checked_id(session, "a session id")
         with self._writing():
             state = self._catalog.state()
-            current = snapshots.head_hash(self._catalog.connection, state.head)
-            if state.session == session and state.intake:
-                if head != current and not self._of_session(state, head):
-                    raise self._stale(state)
+            resumed = state.session == session and state.intake > 0
+            snapshots.check_head(self._catalog.connection, state, head, resumed=resumed)
+            if resumed:
                 return state.received_upto
-            if head != current:
-                raise self._stale(state)
             with self._catalog.transaction() as connection:
                 staging.drop_staged(connection, state)
                 state.session, state.session_start, state.received_upto = session, state.head, 0
                 state.intake += 1
                 self._catalog.save(state)
             return 0
-
-    def _of_session(self, state: State, head: Digest) -> bool:
-        if head == FIRST_PREVIOUS:
-            return state.session_start == 0
-        row = self._catalog.connection.execute("SELECT number FROM snapshot WHERE hash = ?", (head,)).fetchone()
-        return row is not None and row[0] >= state.session_start
-
-    @staticmethod
-    def _stale(state: State) -> StaleHeadError:
-        return StaleHeadError(
-            f"the newest snapshot of this repository is number {state.head}, and the agent stands on another one: "
-            "if this PC was restored from an image, resync it; if two PCs share this machine's keys, enrol one anew"
-        )
 
     def held_after(self, after: SegmentId, limit: int) -> list[SegmentId]:
         """Segments that no snapshot covers yet, ids above `after`, ascending."""
@@ -279,7 +262,7 @@ class Repository:
             held = {row[0] for row in rows}
         return [version for version in ids if version in held]
 
-    def stage(self, items: Sequence[tuple[StageMessage, bytes | memoryview]]) -> int:
+    def stage(self, items: Sequence[Item]) -> int:
         """Make a group of numbered messages durable, whole or not at all: one append, one fsync, one transaction.
 
         Returns the highest durable number. Numbers that are durable already are skipped; a gap, or numbers that do
@@ -288,7 +271,7 @@ class Repository:
         """
         with self._writing() as writer:
             state = self._catalog.state()
-            fresh = self._fresh(state, items)
+            fresh = fresh_items(state, items)
             if not fresh:
                 return state.received_upto
             self._check_room(sum(len(payload) for _, payload in fresh))
@@ -299,25 +282,6 @@ class Repository:
                 intake.finish()
                 state.received_upto = fresh[-1][0].seq
             return state.received_upto
-
-    @staticmethod
-    def _fresh(
-        state: State, items: Sequence[tuple[StageMessage, bytes | memoryview]]
-    ) -> Sequence[tuple[StageMessage, bytes | memoryview]]:
-        if not state.intake:
-            raise ProtocolError("data came before an upload session was begun")
-        last = None
-        for message, _ in items:
-            if last is not None and message.seq <= last:
-                raise ProtocolError(f"message {message.seq} came after message {last}")
-            last = message.seq
-        fresh = [item for item in items if item[0].seq > state.received_upto]
-        expected = state.received_upto
-        for message, _ in fresh:
-            expected += 1
-            if message.seq != expected:
-                raise ProtocolError(f"message {message.seq} came where {expected} was expected")
-        return fresh
 
     def _check_room(self, incoming_bytes: int) -> None:
         free = self._disk.free_bytes(self._layout.folder)

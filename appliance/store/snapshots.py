@@ -27,6 +27,21 @@ def head_hash(connection: sqlite3.Connection, head: int) -> Digest:
     return Digest(row[0]) if row else FIRST_PREVIOUS
 
 
+def check_head(connection: sqlite3.Connection, state: State, head: Digest, *, resumed: bool) -> None:
+    """StaleHeadError unless `head` is the newest snapshot's hash, or in a resumed session one that it stood on."""
+    if head == head_hash(connection, state.head):
+        return
+    if resumed:
+        row = connection.execute("SELECT number FROM snapshot WHERE hash = ?", (head,)).fetchone()
+        number = 0 if head == FIRST_PREVIOUS else row[0] if row else -1
+        if number >= state.session_start:
+            return
+    raise StaleHeadError(
+        f"the newest snapshot of this repository is number {state.head}, and the agent stands on another one: "
+        "if this PC was restored from an image, resync it; if two PCs share this machine's keys, enrol one anew"
+    )
+
+
 def signed_commit(connection: sqlite3.Connection, number: int) -> SignedCommit | None:
     """One commit as it was signed."""
     row = connection.execute("SELECT record, signature FROM snapshot WHERE number = ?", (number,)).fetchone()

@@ -6,7 +6,7 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from agent.packing import Outgoing, Packer, Piece, SealedSegment, VersionDraft, settled
+from agent.packing import Outgoing, Packer, Piece, SealedSegment, VersionBatch, VersionDraft, settled
 from transport.extents import OPS_PER_RECORD, Copy, Fragment, VersionRecord, Zero, decode_operations
 from transport.names import SEGMENT_LIMIT, SegmentId, VaultId, VersionId
 from transport.sealing import Sealer, vault_keys
@@ -16,10 +16,13 @@ SEALER = Sealer(vault_keys(bytes(32), VaultId(b"v" * 16)))
 
 class Out:
     def __init__(self) -> None:
-        self.items: list[Outgoing] = []
+        self.items: list[SealedSegment | VersionRecord] = []
         self.sent: dict[tuple[bytes, int], SegmentId] = {}
         self.pool = ThreadPoolExecutor(1)
-        self.packer = Packer(SEALER, self.pool, self.items.append, lambda d, n: self.sent.get((d, n)))
+        self.packer = Packer(SEALER, self.pool, self._take, lambda d, n: self.sent.get((d, n)))
+
+    def _take(self, item: Outgoing) -> None:
+        self.items.extend(item.records if isinstance(item, VersionBatch) else [item])
 
     def kinds(self) -> list[str]:
         return ["segment" if isinstance(item, SealedSegment) else "version" for item in self.items]

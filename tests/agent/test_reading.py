@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from agent import reading
-from agent.packing import Outgoing, Packer, SealedSegment, VersionDraft
+from agent import differing, reading
+from agent.packing import Outgoing, Packer, SealedSegment, VersionBatch, VersionDraft
 from agent.reading import Content, SourceFile
+from agent.signatures import FileSums, Signatures
 from transport import delta as deltas
-from transport.contents import CHUNK_BYTES, chunk_digest, file_mac
+from transport.contents import CHUNK_BYTES, LEAF_BYTES, chunk_digest, file_mac, leaf_digests
 from transport.extents import Copy, Fragment, VersionRecord, Zero, decode_operations
 from transport.names import NO_VERSION, VaultId, VersionId
 from transport.sealing import Sealer, vault_keys
@@ -27,8 +28,11 @@ class Wire:
     """Takes what a packer emits and plays the appliance: gives back the bytes of a version."""
 
     def __init__(self) -> None:
-        self.items: list[Outgoing] = []
-        self.packer = Packer(SEALER, ThreadPoolExecutor(2), self.items.append, lambda digest, length: None)
+        self.items: list[SealedSegment | VersionRecord] = []
+        self.packer = Packer(SEALER, ThreadPoolExecutor(2), self._take, lambda digest, length: None)
+
+    def _take(self, item: Outgoing) -> None:
+        self.items.extend(item.records if isinstance(item, VersionBatch) else [item])
 
     def bytes_of(self, draft: VersionDraft | None, base: bytes = b"") -> bytes:
         assert draft is not None
@@ -68,8 +72,12 @@ def whole(path: Path, wire: Wire) -> Content:
 
 def changed(path: Path, wire: Wire, base: bytes, budget: deltas.Budget = deltas.Budget()) -> Content:  # noqa: B008
     with SourceFile(os.fsencode(path)) as file:
-        signature = reading.signature_of(base)
-        return reading.send_delta(file, VERSION, BASE, len(base), signature, wire.packer, KEY, budget)
+        return differing.send_delta(file, VERSION, BASE, sums_of(base), wire.packer, KEY, budget)
+
+
+def sums_of(data: bytes) -> FileSums:
+    leaves = b"".join(leaf_digests(data[at : at + CHUNK_BYTES]) for at in range(0, len(data), CHUNK_BYTES))
+    return FileSums(len(data), leaves, reading.signature_of(data))
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_536, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 777])
@@ -80,7 +88,7 @@ def test_whole_files_come_back_with_mac_and_signature(tmp_path: Path, size: int)
     content = whole(tmp_path / "f", wire)
     assert (content.size, content.mac, content.changed) == (size, mac_of(data), False)
     assert wire.bytes_of(content.draft) == data
-    assert content.signature == (reading.signature_of(data) if size >= deltas.MIN_DELTA_BYTES else None)
+    assert content.sums == (sums_of(data) if size >= deltas.MIN_DELTA_BYTES else None)
 
 
 def test_holes_are_neither_read_nor_sent(tmp_path: Path) -> None:
@@ -111,7 +119,7 @@ def test_a_scattered_edit_sends_blocks_and_keeps_an_exact_signature(tmp_path: Pa
     content = changed(tmp_path / "f", wire, base)
     assert wire.bytes_of(content.draft, base) == new and content.mac == mac_of(bytes(new))
     assert wire.sent() < 30_000 and content.literal_bytes < 30_000
-    assert bytes(content.signature or b"") == reading.signature_of(bytes(new))
+    assert content.sums == sums_of(bytes(new))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +142,7 @@ def test_beyond_the_budget_the_rest_goes_whole_and_nothing_twice(
     content = changed(tmp_path / "f", wire, base, budget)
     assert wire.bytes_of(content.draft, base) == new and content.mac == mac_of(new)
     assert wire.sent() <= len(new) + 10_000
-    assert bytes(content.signature or b"") == reading.signature_of(new)[:12] + bytes(content.signature or b"")[12:]
+    assert content.sums == sums_of(new)
 
 
 def test_a_growing_file_gives_a_clean_prefix_and_is_reported(tmp_path: Path) -> None:
@@ -171,3 +179,55 @@ def test_zero_chunks_are_known() -> None:
     assert not reading.is_zero(b"\0\1\0") and not reading.is_zero(b"")
     assert decode_operations(b"", size=0, base_size=None) == []
     assert Zero(1).length == 1
+
+
+@pytest.mark.parametrize("edit", ["none", "middle", "ends", "insert", "cut", "grow", "zeros", "swap"])
+def test_every_kind_of_edit_over_leaf_borders(tmp_path: Path, edit: str) -> None:
+    rng = random.Random(edit)
+    base = rng.randbytes(11 * LEAF_BYTES + 4321)
+    match edit:
+        case "none":
+            new = base
+        case "middle":
+            new = base[: 3 * LEAF_BYTES - 7] + b"y" * 14 + base[3 * LEAF_BYTES + 7 :]
+        case "ends":
+            new = b"a" + base[1:-1] + b"z"
+        case "insert":
+            new = base[:400_000] + b"some more" + base[400_000:]
+        case "cut":
+            new = base[:200_000] + base[900_000:]
+        case "grow":
+            new = base + rng.randbytes(2 * CHUNK_BYTES)
+        case "zeros":
+            new = base[: 2 * LEAF_BYTES] + bytes(3 * LEAF_BYTES) + base[5 * LEAF_BYTES :]
+        case _:
+            new = base[5 * LEAF_BYTES : 7 * LEAF_BYTES] + base[2 * LEAF_BYTES :]
+    (tmp_path / "f").write_bytes(new)
+    wire = Wire()
+    content = changed(tmp_path / "f", wire, base)
+    assert content.mac == mac_of(new) and content.sums == sums_of(new)
+    assert wire.bytes_of(content.draft, base) == new
+    limit = {"grow": 2 * CHUNK_BYTES + 20_000, "zeros": 6 * LEAF_BYTES}.get(edit, 20_000)
+    assert wire.sent() < limit
+    if edit == "none":
+        assert content.literal_bytes == 0 and content.copied_bytes == len(base)
+
+
+def test_kept_sums_come_back_and_damaged_ones_do_not(tmp_path: Path) -> None:
+    signatures = Signatures(tmp_path)
+    sums = sums_of(random.Random(1).randbytes(300_000))
+    signatures.write(VERSION, sums)
+    with signatures.mapped(VERSION) as found:
+        assert found is not None and (found.size, bytes(found.leaves), bytes(found.signature)) == (
+            sums.size,
+            sums.leaves,
+            sums.signature,
+        )
+        del found
+    good = signatures.path(VERSION).read_bytes()
+    for bad in (b"", good[:10], good[:-1], b"X" + good[1:], good[:-36]):
+        signatures.path(VERSION).write_bytes(bad)
+        with signatures.mapped(VERSION) as found:
+            assert found is None
+    with signatures.mapped(BASE) as found:
+        assert found is None

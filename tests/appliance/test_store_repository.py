@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -325,3 +326,21 @@ def test_twenty_thousand_entries_in_many_folders(client: Client) -> None:
     report = client.repository.check()
     assert report.ok, report.errors
     assert isinstance(PathId(client.path(b"f7")), bytes)
+
+
+def test_a_catalog_with_a_crashed_transaction_needs_a_writer_first(client: Client, tmp_path: Path) -> None:
+    history(client)
+    connection = client.repository._catalog.connection
+    connection.execute("PRAGMA cache_size = 5")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("UPDATE state SET head = 9")
+    rows = [(number,) for number in range(1000, 4000)]
+    connection.executemany("INSERT INTO page VALUES (?, 1, zeroblob(500))", rows)
+    shutil.copytree(tmp_path / "r", tmp_path / "crashed")
+    connection.execute("ROLLBACK")
+    with pytest.raises(StoreError, match="start the appliance once"):
+        Repository.open(tmp_path / "crashed", read_only=True)
+    with Repository.open(tmp_path / "crashed") as recovered:
+        assert_snapshots(recovered, client)
+    with Repository.open(tmp_path / "crashed", read_only=True) as reader:
+        assert_snapshots(reader, client)

@@ -46,6 +46,7 @@ def test_a_killed_agent_goes_on_from_what_was_acknowledged(house: House, tmp_pat
         assert report["snapshot"] == 1
         sent = proxy.sent_bytes
     total = sum(path.stat().st_size for path in source.iterdir())
+    agent.by_way_of(house.appliance.address)
     assert report["bytes_sent"] < 0.4 * total
     assert sent < total + kills * _SLACK, f"{sent / total:.2f} times the source over {kills + 1} runs"
     target = tmp_path / "target"

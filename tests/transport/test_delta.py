@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from transport import delta as deltas
 from transport import librsync
-from transport.contents import CHUNK_BYTES, chunk_digest
+from transport.contents import CHUNK_BYTES, LEAF_BYTES
 from transport.errors import DeltaBudgetError, LibrsyncError
 
 BACKENDS = [librsync.WheelLibrary, librsync.SystemLibrary]
@@ -100,14 +100,14 @@ def test_carried_signature_equals_signing_again(pair: tuple[bytes, bytes], block
     base, new = pair
     old = signature_of(base, block)
     _, placed = applied(base, delta_stream(new, old))
-    digests = [chunk_digest(new[at : at + CHUNK_BYTES]) for at in range(0, len(new), CHUNK_BYTES)]
     carried = deltas.carried_signature(
         deltas.SignatureBytes(old),
         len(base),
         placed,
         len(new),
-        digests,
-        lambda index: new[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES],
+        LEAF_BYTES,
+        lambda index, data: data == new[index * LEAF_BYTES : (index + 1) * LEAF_BYTES],
+        lambda index: new[index * LEAF_BYTES : (index + 1) * LEAF_BYTES],
     )
     assert bytes(carried) == signature_of(new, block)
 
@@ -120,7 +120,7 @@ def test_blocks_that_changed_under_us_match_nothing() -> None:
     changed = b"y" * len(new)
     carried = bytes(
         deltas.carried_signature(
-            deltas.SignatureBytes(old), len(base), placed, len(new), [chunk_digest(new)], lambda _: changed
+            deltas.SignatureBytes(old), len(base), placed, len(new), CHUNK_BYTES, lambda *_: False, lambda _: changed
         )
     )
     truth = signature_of(new, 1024)
