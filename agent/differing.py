@@ -1,8 +1,8 @@
 """Changed files: what differs from the last version, as copies, literals and holes.
 
-Owns the path of a delta: leaves that did not change are passed over by their digests, the changed ones go through librsync
-as one stream, what comes out is put back to its place in the file. A delta that outruns its budget stops where it is and
-what is left of the changed runs goes whole; nothing is sent twice.
+Owns the path of a delta: leaves that did not change are passed over by their digests, the changed ones go through
+librsync as one stream, what comes out is put back to its place in the file. A delta that outruns its budget stops
+where it is and what is left of the changed runs goes whole; nothing is sent twice.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Reading files for a backup: one read feeds the MAC, the delta or signature, and the packer.
 
 Owns how a file's bytes become a version draft. Rules: at most the size seen at opening is read, so that a growing log
-gives a clean prefix; the signature comes from the same bytes as the MAC. Changed files are `agent.differing`'s. A file that
-changed while it was read is kept and reported rather than skipped: for a database that never rests a torn copy with a
-warning beats no copy.
+gives a clean prefix; the signature comes from the same bytes as the MAC. Changed files are `agent.differing`'s. A
+file that changed while it was read is kept and reported rather than skipped: for a database that never rests a torn
+copy with a warning beats no copy.
 """
 
 from __future__ import annotations
