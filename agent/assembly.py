@@ -3,21 +3,23 @@
 Owns what happens between a sealed segment and a restored file, and the record of what became of each file.
 Rules kept: a file gets its name only after its MAC was checked; a file that failed once gets no further byte;
 chunks that arrive whole are hashed where they are opened, others are read back as they stand on the disk.
-`Writer` is the one thread that writes; opening may run in any thread. Must not know the source or the tree.
+`Writer` is the one thread that decides and names; opening may run in any thread, large pieces are copied by a second. Must not know the source or the tree.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import queue
 import threading
-from concurrent.futures import Future
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import msgspec
 
 from agent.landing import Folder, Landing, LandingError, Unfinished
-from agent.landing_rules import Keep
+from agent.landing_rules import DiskFullError, Keep
 from transport.contents import CHUNK_BYTES, ZERO_CHUNK, ZERO_CHUNK_DIGEST, chunk_digest, file_mac, same_mac
 from transport.errors import SealError
 from transport.restore_plan import Piece, RestorePlan
@@ -26,6 +28,9 @@ from transport.snapshot_reader import Node
 
 IN_FLIGHT: Final = 16
 """Segments between fetching and writing; each holds up to 1 MiB sealed and 1 MiB open, so 32 MiB in all."""
+BESIDE_BYTES: Final = 256 * 1024
+BESIDE_AHEAD: Final = 4
+"""Large pieces that may wait for the second writing thread."""
 ALTERED: Final = "its content is not what was backed up (the whole-file check failed): it was not restored"
 
 
@@ -54,11 +59,12 @@ class Unusable(msgspec.Struct, frozen=True):
 class _Assembly:
     """A file made of several pieces, under way."""
 
-    __slots__ = ("digests", "remaining", "unfinished")
+    __slots__ = ("digests", "remaining", "unfinished", "writes")
 
     def __init__(self, unfinished: Unfinished, size: int, pieces: int) -> None:
         self.unfinished = unfinished
         self.remaining = pieces
+        self.writes: list[Future[None]] = []
         self.digests: list[bytes | None] = [None] * ((size + CHUNK_BYTES - 1) // CHUNK_BYTES)
 
 
@@ -101,6 +107,12 @@ class Assembler:
         self._plan = plan
         self._records = records
         self._assemblies: dict[int, _Assembly] = {}
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="restore-scatter")
+        self._writing: deque[Future[None]] = deque()
+
+    def close(self) -> None:
+        """Wait for what is still being written."""
+        self._beside.shutdown(wait=True, cancel_futures=True)
 
     def open(self, position: int, sealed: bytes) -> Opened | Unusable:
         """Open and hash one segment; runs in any thread."""
@@ -160,7 +172,10 @@ class Assembler:
                     unfinished = self._landing.create(self._records.folders[index], node.size)
                     assembly = _Assembly(unfinished, node.size, self._plan.piece_counts[index])
                     self._assemblies[index] = assembly
-                self._landing.write(assembly.unfinished, part, piece.file_offset)
+                if piece.length >= BESIDE_BYTES:
+                    self._write_beside(assembly, part, piece.file_offset)
+                else:
+                    self._landing.write(assembly.unfinished, part, piece.file_offset)
                 self._records.bytes_done += piece.length
                 if digest is not None:
                     assembly.digests[piece.file_offset // CHUNK_BYTES] = digest
@@ -169,6 +184,18 @@ class Assembler:
                     self._complete(index, assembly)
             except LandingError as error:
                 self._fail(index, str(error))
+
+    def _write_beside(self, assembly: _Assembly, part: memoryview, offset: int) -> None:
+        """Large pieces are copied by a second thread, while this one creates the next small files."""
+        while len(self._writing) >= BESIDE_AHEAD:
+            error = self._writing.popleft().exception()
+            if isinstance(error, DiskFullError):
+                raise error
+        write = self._landing.write_beside(self._beside, assembly.unfinished, part, offset)
+        if len(assembly.writes) > 16 * BESIDE_AHEAD:
+            assembly.writes = [w for w in assembly.writes if not w.done() or w.exception() is not None]
+        assembly.writes.append(write)
+        self._writing.append(write)
 
     def give_up(self, unusable: Unusable) -> None:
         """Name the files that needed a segment which cannot be had."""
@@ -188,6 +215,8 @@ class Assembler:
 
     def _complete(self, index: int, assembly: _Assembly) -> None:
         node, digests = self._records.nodes[index], assembly.digests
+        for write in assembly.writes:
+            write.result()
         for hole in self._plan.holes(index):
             first = -(-hole.offset // CHUNK_BYTES)
             for chunk in range(first, (hole.offset + hole.length) // CHUNK_BYTES):
@@ -223,6 +252,7 @@ class Assembler:
         self._records.fail(index, reason)
         assembly = self._assemblies.pop(index, None)
         if assembly is not None:
+            concurrent.futures.wait(assembly.writes)
             with contextlib.suppress(LandingError):
                 self._landing.discard(assembly.unfinished)
 

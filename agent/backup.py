@@ -118,6 +118,8 @@ class _Run:
             self._figures.advance,
         )
         self._linked: dict[bytes, Sent] = {}
+        self._linking: set[bytes] = set()
+        """Link groups whose first name is with a reader: the other names wait for its version."""
         self._checkpoint_at = time.monotonic() + checkpoint_s
 
     def run(self) -> BackupReport:
@@ -241,6 +243,8 @@ class _Run:
 
     def _read(self, folder: bytes, found: Found, base: Known | None, probably_same: bool) -> None:
         path = os.path.join(folder, found.name)
+        while found.link_group in self._linking:
+            self._take_outcomes(0.5)
         if found.link_group and (twin := self._linked.get(found.link_group)) is not None:
             how = How.SAME if base is not None and base.mac == twin.mac else How.MOVED
             self._store(
@@ -265,6 +269,8 @@ class _Run:
         outcome = self._sender.send(Wanted(path, found, base, twins, probably_same))
         if outcome is not None:
             self._store(outcome)
+        elif found.link_group:
+            self._linking.add(found.link_group)
 
     def _take_outcomes(self, timeout_s: float) -> None:
         while self._sender.outstanding:
@@ -279,6 +285,7 @@ class _Run:
         """Write down the outcome for one file."""
         wanted = sent.wanted
         self._figures.bytes_read += sent.bytes_read
+        self._linking.discard(wanted.found.link_group)
         if sent.error is not None:
             self._unreadable(wanted, sent.error)
             return

@@ -15,6 +15,7 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Final
 
@@ -223,6 +224,20 @@ class Landing:
         with self._explained():
             handle = self._file_handle(unfinished)
             _write_all(handle, data, offset)
+
+    def write_beside(self, pool: Executor, unfinished: Unfinished, data: memoryview, offset: int) -> Future[None]:
+        """Write all of `data` at `offset` in another thread, through a handle of its own; errors come with the result."""
+        with self._explained():
+            handle = os.dup(self._file_handle(unfinished))
+
+        def write() -> None:
+            try:
+                with self._explained():
+                    _write_all(handle, data, offset)
+            finally:
+                os.close(handle)
+
+        return pool.submit(write)
 
     def read(self, unfinished: Unfinished, offset: int, length: int) -> bytes:
         """`length` bytes back from what was written; fewer only where the file was cut by someone else."""

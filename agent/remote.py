@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
@@ -22,6 +23,7 @@ from transport.tree import EntryPage
 
 _NO_PATH = bytes(16)
 _ASK_AT_ONCE: Final = 8
+_SPEAK_S: Final = 20.0
 _AHEAD: Final = 24
 """Segments asked for and not yet here: at most the appliance's window of 24 MiB."""
 
@@ -32,6 +34,7 @@ class RemoteSource:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._received_bytes = 0
+        self._spoke = time.monotonic()
 
     def open_restore(self, account: str, code: str) -> m.RestoreOpened:
         """Open a restore session with an account's one-time code."""
@@ -106,13 +109,21 @@ class RemoteSource:
                 if more or (unconfirmed and pending):
                     pending.extend(more)
                     self._client.say(m.FetchSegments(more, self._received_bytes))
+                    self._spoke = time.monotonic()
                     unconfirmed = 0
             if not pending:
                 return
             yield self._next(pending.popleft())
             unconfirmed += 1
 
+    def _keep_alive(self) -> None:
+        """Over a slow line a few segments take longer than the appliance waits for a silent agent."""
+        if time.monotonic() - self._spoke > _SPEAK_S:
+            self._spoke = time.monotonic()
+            self._client.say(m.Ping())
+
     def _next(self, expected: SegmentId) -> tuple[SegmentId, bytes | MissingSegment]:
+        self._keep_alive()
         got = self._client.hear(ANSWER_S)
         if got is None:
             raise UnreachableError("the appliance stopped sending")
@@ -130,6 +141,7 @@ class RemoteSource:
         """Segments of the appliance's own choice."""
         count = self._client.ask(m.SampleQuery(percent), m.Sample).count
         for _ in range(count):
+            self._keep_alive()
             got = self._client.hear(ANSWER_S)
             if got is None:
                 raise UnreachableError("the appliance stopped sending")

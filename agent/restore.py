@@ -241,6 +241,7 @@ class _Job:
             finally:
                 writer.tasks.put(None)
                 writer.join()
+                assembler.close()
         if writer.failure is not None:
             raise writer.failure
         told()

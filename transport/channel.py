@@ -75,7 +75,8 @@ def _secure_server(sock: zmq.Socket[bytes], keys: CurveKeys, domain: str, limit:
     sock.setsockopt(zmq.HEARTBEAT_IVL, 30_000)
     sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, 90_000)
     sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    sock.setsockopt(zmq.SNDHWM, 64)
+    # A pipe learns only every half of this that messages went out: a burst of that many must fit beside as many old ones.
+    sock.setsockopt(zmq.SNDHWM, 128)
     sock.setsockopt(zmq.RCVHWM, 64)
 
 

@@ -18,7 +18,8 @@ def test_a_full_disk_on_the_appliance(tmp_path: Path) -> None:
     rng = random.Random("full")
     source = tmp_path / "source"
     source.mkdir()
-    with small_disk(tmp_path / "disk", _RESERVE_BYTES + (16 << 20)) as disk, House(tmp_path / "disk" / "house") as house:
+    folder = tmp_path / "disk"
+    with small_disk(folder, _RESERVE_BYTES + (16 << 20)) as disk, House(folder / "house") as house:
         (source / "first").write_bytes(rng.randbytes(3 << 20))
         agent = house.agent(source)
         agent.backup()

@@ -15,7 +15,7 @@ from tests.support.trees import Node, assert_same, change_tree, describe, make_t
 
 
 def _others_change(root: Path) -> None:
-    """What `change_tree` does not do: a rename back and forth, a file that shrinks to nothing and one that was empty."""
+    """What `change_tree` does not do: a file that shrinks to nothing, one that was empty, a folder of links renamed."""
     documents = root / "documents"
     (documents / "ordonnance-20.txt").write_bytes(b"")
     (documents / "vide").write_bytes(b"no longer empty")
