@@ -1,9 +1,10 @@
 """Putting files together: segments opened, pieces scattered, whole files proved, then named.
 
-Owns what happens between a sealed segment and a restored file, and the record of what became of each file.
-Rules kept: a file gets its name only after its MAC was checked; a file that failed once gets no further byte;
-chunks that arrive whole are hashed where they are opened, others are read back as they stand on the disk.
-`Writer` is the one thread that decides and names; opening may run in any thread, large pieces are copied by a second. Must not know the source or the tree.
+Owns what happens between a sealed segment and a restored file, and the record of what became of each file. Rules
+kept: a file gets its name only after its MAC was checked; a file that failed once gets no further byte; chunks that
+arrive whole are hashed where they are opened, others are read back as they stand on the disk. `Writer` is the one
+thread that decides and names; opening may run in any thread, large pieces are copied by a second. Must not know the
+source or the tree.
 """
 
 from __future__ import annotations

@@ -263,7 +263,8 @@ class _Run:
             return
         twins: tuple[Known, ...] = ()
         if base is None and self._had_files:
-            twins = tuple(self._ledger.find_moved(found.ino, found.size, found.mtime_ns))
+            moved = self._ledger.find_moved(found.ino, found.size, found.mtime_ns)
+            twins = tuple(moved or self._ledger.find_size(found.size))
         while self._sender.outstanding >= LARGE_AHEAD:
             self._take_outcomes(0.5)
         outcome = self._sender.send(Wanted(path, found, base, twins, probably_same))

@@ -223,17 +223,17 @@ class Landing:
         """Write all of `data` at `offset`."""
         with self._explained():
             handle = self._file_handle(unfinished)
-            _write_all(handle, data, offset)
+            _write_sparse(handle, data, offset)
 
     def write_beside(self, pool: Executor, unfinished: Unfinished, data: memoryview, offset: int) -> Future[None]:
-        """Write all of `data` at `offset` in another thread, through a handle of its own; errors come with the result."""
+        """Write all of `data` at `offset` in another thread, by a handle of its own; errors come with the result."""
         with self._explained():
             handle = os.dup(self._file_handle(unfinished))
 
         def write() -> None:
             try:
                 with self._explained():
-                    _write_all(handle, data, offset)
+                    _write_sparse(handle, data, offset)
             finally:
                 os.close(handle)
 
@@ -274,8 +274,8 @@ class Landing:
                 try:
                     status = os.fstat(handle)
                     unfinished.identity = (status.st_dev, status.st_ino)
-                    if data:
-                        _write_all(handle, data, 0)
+                    if _write_sparse(handle, data, 0) < len(data):
+                        os.ftruncate(handle, len(data))
                     self._apply(handle, attributes, folder)
                 finally:
                     os.close(handle)
@@ -490,6 +490,28 @@ class _Explained:
             raise LandingError(error.strerror or str(error)) from None
         if isinstance(error, (OverflowError, ValueError)):
             raise LandingError(f"this system cannot hold it: {error}") from None
+
+
+_ZERO_BLOCK: Final = bytes(16 * 1024)
+
+
+def _write_sparse(handle: int, data: memoryview, offset: int) -> int:
+    """Write into a fresh file, which reads as zero where nothing was written: zero blocks stay holes.
+
+    Returns len(data), or 0 where it ends in a hole: the file's length is then the caller's to set.
+    A hole shorter than a segment travels as zeros inside one; without this a sparse file would come back filled.
+    """
+    block = len(_ZERO_BLOCK)
+    begun = 0
+    for at in range(-offset % block, len(data) - block + 1, block):
+        if data[at] == 0 and data[at : at + block] == _ZERO_BLOCK:
+            if at > begun:
+                _write_all(handle, data[begun:at], offset + begun)
+            begun = at + block
+    if begun < len(data):
+        _write_all(handle, data[begun:], offset + begun)
+        return len(data)
+    return 0
 
 
 def _write_all(handle: int, data: memoryview, offset: int) -> None:

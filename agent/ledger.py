@@ -53,6 +53,7 @@ _INDEXES: Final = {
     "entry_folder": "ON entry (path_id) WHERE kind = 1",
     "entry_moved": "ON entry (ino, mtime_ns) WHERE kind = 0",
     "entry_content": "ON entry (mac) WHERE kind = 0",
+    "entry_large": "ON entry (size) WHERE kind = 0 AND size > 1048576",
     "entry_signature": "ON entry (version_id) WHERE has_signature = 1",
 }
 _COLUMNS: Final = ", ".join(Known.__struct_fields__)
@@ -208,6 +209,16 @@ class Ledger:
             rows = self._db.execute(
                 f"SELECT {_COLUMNS} FROM entry WHERE kind = 0 AND ino = ? AND mtime_ns = ? AND size = ?",
                 (ino, mtime_ns, size),
+            ).fetchall()
+        return [Known(*row) for row in rows]
+
+    def find_size(self, size: int, limit: int = 8) -> list[Known]:
+        """Some large files (over 1 MiB) of exactly this size: a new file may be a copy of one; the MAC must tell."""
+        if size <= 1 << 20:
+            return []
+        with translated(self._path):
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM entry WHERE kind = 0 AND size > 1048576 AND size = ? LIMIT ?", (size, limit)
             ).fetchall()
         return [Known(*row) for row in rows]
 

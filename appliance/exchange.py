@@ -364,6 +364,7 @@ class Exchange:
                 connection.session.succeeded(message)
             case m.ResyncOpen():
                 resynced = delivery.resync(message, machine, repository, self._database())
+                self._directory.reload(self._channel.wake)  # the next connection must meet the new installation
                 connection.installation = InstallationId(message.installation)
                 self._post(connection, resynced)
             case m.ExtentsQuery():

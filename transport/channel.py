@@ -75,7 +75,7 @@ def _secure_server(sock: zmq.Socket[bytes], keys: CurveKeys, domain: str, limit:
     sock.setsockopt(zmq.HEARTBEAT_IVL, 30_000)
     sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, 90_000)
     sock.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    # A pipe learns only every half of this that messages went out: a burst of that many must fit beside as many old ones.
+    # A pipe learns only at every half of this that messages went out: a burst must fit beside as many old ones.
     sock.setsockopt(zmq.SNDHWM, 128)
     sock.setsockopt(zmq.RCVHWM, 64)
 
@@ -274,6 +274,8 @@ class AgentChannel:
         self._keys = keys
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._socket: zmq.Socket[bytes] | None = None
+        self._monitor: Any = None
+        """Tells of the connection's end; without it a broken one is noticed only by silence, a minute later."""
         self.bytes_sent = 0
         self.bytes_received = 0
 
@@ -319,13 +321,13 @@ class AgentChannel:
         try:
             sock.connect(address)
             self._await_handshake(monitor, address, timeout_s)
-            self._socket = sock
+            self._socket, self._monitor = sock, monitor
         except zmq.ZMQError as error:
             raise UnreachableError(f"the appliance's address {address} cannot be used: {error.strerror}") from None
         finally:
-            sock.disable_monitor()
-            monitor.close(0)
             if self._socket is None:
+                sock.disable_monitor()
+                monitor.close(0)
                 sock.close(0)
 
     def _await_handshake(self, monitor: Any, address: str, timeout_s: float) -> None:
@@ -354,8 +356,29 @@ class AgentChannel:
     def disconnect(self) -> None:
         """Drop the connection and everything queued in it."""
         if self._socket is not None:
+            self._socket.disable_monitor()
+            self._monitor.close(0)
             self._socket.close(0)
-            self._socket = None
+            self._socket = self._monitor = None
+
+    def _ready(self, sock: zmq.Socket[bytes], event: int, timeout_s: float) -> bool:
+        """Wait until the socket is ready for `event`; UnreachableError as soon as the connection has ended."""
+        if sock.poll(0, event):
+            return True
+        poller = zmq.Poller()
+        poller.register(sock, event)
+        poller.register(self._monitor, zmq.POLLIN)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            ready = dict(poller.poll(max(0, int((deadline - time.monotonic()) * 1000))))
+            if sock in ready:
+                return True
+            if self._monitor not in ready:
+                return False
+            told = zmq.utils.monitor.recv_monitor_message(self._monitor)["event"]
+            if told in (zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED) and not sock.poll(0, event):
+                self.disconnect()
+                raise UnreachableError("the connection to the appliance broke")
 
     def close(self) -> None:
         """Disconnect for good."""
@@ -368,7 +391,7 @@ class AgentChannel:
             raise UnreachableError("not connected to the appliance")
         header = m.encode(message)
         sock = self._socket
-        if not sock.poll(int(timeout_s * 1000), zmq.POLLOUT):
+        if not self._ready(sock, zmq.POLLOUT, timeout_s):
             raise UnreachableError("the connection to the appliance is stuck")
         sock.send_multipart([header, payload], zmq.NOBLOCK, copy=len(payload) < 65536)
         self.bytes_sent += len(header) + len(payload) + _FRAMING_BYTES
@@ -378,7 +401,7 @@ class AgentChannel:
         sock = self._socket
         if sock is None:
             raise UnreachableError("not connected to the appliance")
-        if not sock.poll(int(timeout_s * 1000), zmq.POLLIN):
+        if not self._ready(sock, zmq.POLLIN, timeout_s):
             return None
         frames = sock.recv_multipart(zmq.NOBLOCK, copy=False)
         if len(frames) != 2:

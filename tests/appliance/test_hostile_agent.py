@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import msgspec
+import pyotp
 import pytest
 
 from appliance import delivery, exchange
@@ -97,7 +99,9 @@ def named(message: m.Message) -> str:
     return type(message).__name__
 
 
-@pytest.mark.parametrize("message", [*UPLOADS, *FETCHES, m.SnapshotsQuery(0), m.Ping(), m.RestoreOpen("", "")], ids=named)
+@pytest.mark.parametrize(
+    "message", [*UPLOADS, *FETCHES, m.SnapshotsQuery(0), m.Ping(), m.RestoreOpen("", "")], ids=named
+)
 def test_nothing_before_hello(hostile: HandAgent, message: m.Message) -> None:
     assert hostile.connect(hello=False).refused(message) == "reconnect"
 
@@ -107,7 +111,11 @@ def test_upload_and_data_need_their_session(hostile: HandAgent, message: m.Messa
     assert hostile.connect().refused(message) == "protocol"
 
 
-@pytest.mark.parametrize("message", [*FETCHES, HELLO, m.RestoreOpen("", ""), m.SampleQuery(1), m.ResyncOpen("", "", bytes(16))], ids=named)
+@pytest.mark.parametrize(
+    "message",
+    [*FETCHES, HELLO, m.RestoreOpen("", ""), m.SampleQuery(1), m.ResyncOpen("", "", bytes(16))],
+    ids=named,
+)
 def test_a_backup_session_gives_no_data(hostile: HandAgent, message: m.Message) -> None:
     connection = hostile.connect()
     connection.begin()
@@ -132,7 +140,9 @@ def test_another_protocol_is_told_so(hostile: HandAgent) -> None:
 # Malformed messages
 
 
-@pytest.mark.parametrize("message", [m.Ping(), m.SnapshotsQuery(0), m.BackupBegin(random_id(), FIRST_PREVIOUS)], ids=named)
+@pytest.mark.parametrize(
+    "message", [m.Ping(), m.SnapshotsQuery(0), m.BackupBegin(random_id(), FIRST_PREVIOUS)], ids=named
+)
 def test_only_segments_carry_a_payload(hostile: HandAgent, message: m.Message) -> None:
     assert hostile.connect().refused(message, b"x" * 1000) == "decode"
 
@@ -175,7 +185,8 @@ def test_a_frame_over_the_limit_ends_the_connection(hostile: HandAgent) -> None:
     connection = hostile.connect()
     connection.begin()
     connection.say(m.PutSegment(1, random_id()), bytes(FRAME_LIMIT + 1))
-    assert connection.hear(0.3) is None
+    with contextlib.suppress(UnreachableError):
+        assert connection.hear(0.3) is None
     again = hostile.connect()
     assert again.begin().held_count == 0
 
@@ -189,10 +200,6 @@ def test_entries_that_grow_when_decoded(hostile: HandAgent) -> None:
 
 
 # Segments and numbers
-
-
-def sealed(length: int) -> Callable[[bytes], bytes]:
-    return lambda whole: (whole + bytes(length))[:length]
 
 
 @pytest.mark.parametrize(
@@ -284,9 +291,6 @@ def version(
     return VersionRecord(VersionId(random_id()), size, base, base_size, encoded, more)
 
 
-HELD, HELD_BYTES = "held", 12
-"""Stand for the version and segment that the test has sent before."""
-
 BAD_VERSIONS: dict[str, Callable[[SegmentId, VersionId], VersionRecord]] = {
     "copy beyond the base": lambda s, v: version([Copy(1, 12)], 12, v, 12),
     "copy far beyond": lambda s, v: version([Copy(2**64 - 1, 2**64 - 1)], 12, v, 12),
@@ -364,7 +368,7 @@ def test_copies_of_copies_stay_bounded(hostile: HandAgent) -> None:
 
 
 def changed(**changes: object) -> Callable[[EntryRecord], EntryRecord]:
-    return lambda record: cast(EntryRecord, msgspec.structs.replace(record, **changes))
+    return lambda record: msgspec.structs.replace(record, **changes)
 
 
 BAD_ENTRIES: dict[str, Callable[[EntryRecord], EntryRecord]] = {
@@ -644,8 +648,6 @@ def test_wrong_codes_are_throttled(served: Served, hostile: HandAgent, good: Han
 
 
 def test_no_right_to_the_contract(served: Served, hostile: HandAgent, good: HandAgent) -> None:
-    import pyotp
-
     made = accounts.add(
         served.db,
         email=f"{random_id().hex()}@example.org",
@@ -794,7 +796,9 @@ def test_a_flood_beyond_credit_is_cut_off(
     backs_up(good)
 
 
-@pytest.mark.parametrize("message", [m.SnapshotsQuery(0), m.LogLine("info", "x", "y" * 500), m.SampleQuery(1)], ids=named)
+@pytest.mark.parametrize(
+    "message", [m.SnapshotsQuery(0), m.LogLine("info", "x", "y" * 500), m.SampleQuery(1)], ids=named
+)
 def test_a_flood_of_questions_is_cut_off(
     served: Served, hostile: HandAgent, good: HandAgent, held_up: None, message: m.Message
 ) -> None:

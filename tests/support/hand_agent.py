@@ -141,7 +141,15 @@ class HandAgent:
         channel.connect()
         channel.send(
             m.Enrol(
-                PROTOCOL_VERSION, token, "PC", self.curve.public, self.signing.public, self.vault, self.installation, "", ""
+                PROTOCOL_VERSION,
+                token,
+                "PC",
+                self.curve.public,
+                self.signing.public,
+                self.vault,
+                self.installation,
+                "",
+                "",
             )
         )
         frames = channel.receive_frames(ANSWER_S)
