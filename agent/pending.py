@@ -1,65 +1,59 @@
 """Segments that the appliance has acknowledged but no snapshot names yet, so that a killed agent need not resend.
 
-Owns pending.db. It is a cache: a damaged file is made anew and costs only bytes sent twice, so it is written without
-fsync (which held the sending thread for half of a first backup, measured); a killed process loses nothing by that.
-Entries are found by the digest of their whole plaintext and its length, never trusted without the appliance:
-`restrict_to` keeps what it says it still holds. Digests fingerprint plaintext, so the file stays on this machine.
-Safe to use from several threads.
+Owns one append-only file of fixed records: segment id, SHA-256 that recognises its plaintext, length, CRC-32. It is a
+cache: what does not check is ignored and costs only bytes sent twice. A plain file, unsynced, because it is written at
+every acknowledgement while the sending thread waits (a database held that thread for half of a first backup, measured);
+a killed process loses nothing by that. Found segments are never trusted without the appliance: `restrict_to` keeps what
+it says it still holds. Digests fingerprint plaintext, so the file stays on this machine. Thread-safe.
 """
 
 from __future__ import annotations
 
-import sqlite3
+import os
+import struct
 import threading
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from agent.errors import LedgerLost
-from agent.sqlite_files import connected, translated
+from agent.errors import LedgerError
 from transport.names import SegmentId
 
-PENDING_FORMAT: Final = 1
-_SCHEMA: Final = """
-CREATE TABLE segment (
-    segment_id BLOB PRIMARY KEY, digest BLOB NOT NULL, length INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX segment_digest ON segment (digest, length);
-"""
+_BODY = struct.Struct(">16s32sI")
+_CHECK = struct.Struct(">I")
+_RECORD_BYTES: Final = _BODY.size + _CHECK.size
 
 
 class PendingSegments:
-    """An open pending.db; `PendingSegments.open(path)`."""
+    """An open pending file; `PendingSegments.open(path)`."""
 
-    def __init__(self, path: Path, database: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, descriptor: int, found: dict[tuple[bytes, int], SegmentId]) -> None:
         self._path = path
-        self._db = database
+        self._descriptor = descriptor
+        self._found = found
         self._lock = threading.Lock()
 
     @classmethod
     def open(cls, path: Path) -> PendingSegments:
-        """The file, made anew where it is missing or damaged."""
+        """The file and what it holds; made where it is missing. LedgerError where the disk refuses."""
         try:
-            return cls._opened(path)
-        except LedgerLost:
-            for name in (path.name, path.name + "-journal"):
-                path.with_name(name).unlink(missing_ok=True)
-            return cls._opened(path)
-
-    @classmethod
-    def _opened(cls, path: Path) -> PendingSegments:
-        with translated(path):
-            database = connected(path, PENDING_FORMAT, _SCHEMA, synchronous="OFF")
-            try:
-                database.execute("SELECT max(segment_id), max(digest) FROM segment").fetchone()
-            except BaseException:
-                database.close()
-                raise
-        return cls(path, database)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
+            with os.fdopen(os.dup(descriptor), "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise LedgerError(f"{path} cannot be opened: {error.strerror}") from None
+        found: dict[tuple[bytes, int], SegmentId] = {}
+        for at in range(0, len(data) - _RECORD_BYTES + 1, _RECORD_BYTES):
+            body = data[at : at + _BODY.size]
+            if _CHECK.unpack_from(data, at + _BODY.size)[0] == zlib.crc32(body):
+                segment, digest, length = _BODY.unpack(body)
+                found[digest, length] = SegmentId(segment)
+        return cls(path, descriptor, found)
 
     def close(self) -> None:
         """Let go of the file."""
-        self._db.close()
+        os.close(self._descriptor)
 
     def __enter__(self) -> PendingSegments:
         return self
@@ -68,42 +62,46 @@ class PendingSegments:
         self.close()
 
     def __len__(self) -> int:
-        with self._lock, translated(self._path):
-            count: int = self._db.execute("SELECT count(*) FROM segment").fetchone()[0]
-        return count
+        return len(self._found)
 
     def add_many(self, segments: Iterable[tuple[SegmentId, bytes, int]]) -> None:
-        """Remember acknowledged segments: (id, SHA-256 of the plaintext, its length in bytes), in one transaction."""
-        self._write("INSERT OR REPLACE INTO segment VALUES (?, ?, ?)", segments)
+        """Remember acknowledged segments: (id, digest of the plaintext, its length in bytes)."""
+        with self._lock:
+            added = list(segments)
+            self._append(added)
+            for segment, digest, length in added:
+                self._found[digest, length] = segment
 
     def find(self, digest: bytes, length: int) -> SegmentId | None:
         """A held segment with exactly this plaintext."""
-        with self._lock, translated(self._path):
-            row = self._db.execute(
-                "SELECT segment_id FROM segment WHERE digest = ? AND length = ?", (digest, length)
-            ).fetchone()
-        return None if row is None else SegmentId(row[0])
+        return self._found.get((digest, length))
 
     def restrict_to(self, held: Iterable[SegmentId]) -> None:
         """Forget what the appliance does not hold (any more)."""
         held = frozenset(held)
-        with self._lock, translated(self._path):
-            mine = [row[0] for row in self._db.execute("SELECT segment_id FROM segment")]
-        gone = [(segment,) for segment in mine if segment not in held]
-        if gone:
-            self._write("DELETE FROM segment WHERE segment_id = ?", gone)
+        with self._lock:
+            self._found = {key: segment for key, segment in self._found.items() if segment in held}
+            self._truncate()
+            self._append((segment, digest, length) for (digest, length), segment in self._found.items())
 
     def clear(self) -> None:
         """Forget all: a commit names them now."""
-        self._write("DELETE FROM segment", [()])
+        with self._lock:
+            self._found = {}
+            self._truncate()
 
-    def _write(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
-        with self._lock, translated(self._path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._db.executemany(statement, rows)
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+    def _append(self, segments: Iterable[tuple[SegmentId, bytes, int]]) -> None:
+        out = bytearray()
+        for segment, digest, length in segments:
+            body = _BODY.pack(segment, digest, length)
+            out += body + _CHECK.pack(zlib.crc32(body))
+        try:
+            os.write(self._descriptor, out)
+        except OSError as error:
+            raise LedgerError(f"{self._path} cannot be written: {error.strerror}") from None
+
+    def _truncate(self) -> None:
+        try:
+            os.ftruncate(self._descriptor, 0)
+        except OSError as error:
+            raise LedgerError(f"{self._path} cannot be written: {error.strerror}") from None

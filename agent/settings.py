@@ -77,7 +77,7 @@ class AgentHome:
     @property
     def pending(self) -> Path:
         """Acknowledged segments that no snapshot names yet."""
-        return self.path / "pending.db"
+        return self.path / "pending.log"
 
     @property
     def signatures(self) -> Path:

@@ -22,7 +22,7 @@ from agent.packing import Outgoing, SealedSegment, VersionBatch
 from agent.pending import PendingSegments
 from transport import messages as m
 from transport.commits import SignedCommit
-from transport.errors import PilulierError, ProtocolError, RefusedError, UnreachableError
+from transport.errors import ProtocolError, RefusedError, UnreachableError
 from transport.extents import VersionRecord
 from transport.names import Digest, PathId, SegmentId, SessionId, VersionId
 from transport.tree import EntryBatch
@@ -37,8 +37,6 @@ _VERSIONS_BYTES = 256 * 1024
 _RECONNECT_S = 600.0
 _SILENCE_S = 90.0
 _PING_S = 15.0
-_REMEMBER_AT_ONCE = 4
-"""Acknowledged segments written down together: what a killed agent sends twice, beside what was under way."""
 _HANDSHAKE_PATIENCE_S = 15.0
 """A connection that breaks in its handshake (a proxy before an appliance that restarts) looks like a wrong key. The
 key was right a moment ago, so it is tried for so long; a revoked machine is told a little later."""
@@ -94,8 +92,6 @@ class Uploader:
         self._failure: BaseException | None = None
         self._pinged = 0.0
         self._aborted = threading.Event()
-        self._acknowledged: list[tuple[SegmentId, bytes, int]] = []
-        self._remembered = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
         self.reconnections = 0
         self.transfer_s = 0.0
@@ -188,7 +184,6 @@ class Uploader:
         try:
             while not self._aborted.is_set() and self._step():
                 pass
-            self.remember()
             if self._aborted.is_set():
                 return
             with contextlib.suppress(UnreachableError):  # the snapshot stands; the end of the session may get lost
@@ -196,8 +191,6 @@ class Uploader:
                 self._client.session.succeeded(m.BackupEnd())
         except BaseException as error:  # the edge of a thread: whoever waits gets it
             self._failure = error
-            with contextlib.suppress(PilulierError):  # a cache; whoever waits is told what ended the upload
-                self.remember()
             for commit in self._waiting:
                 commit.done.put(error)
             for question in self._asked:
@@ -322,16 +315,8 @@ class Uploader:
             self._inflight -= entry.size
             if entry.sent is not None:
                 done.append(entry.sent)
-        self._acknowledged += [(s.segment_id, s.digest, s.length) for s in done]
-        if len(self._acknowledged) >= _REMEMBER_AT_ONCE or time.monotonic() - self._remembered > 1.0:
-            self.remember()
-
-    def remember(self) -> None:
-        """Write down what was acknowledged, so that a killed agent does not send it again."""
-        if self._acknowledged:
-            self._pending.add_many(self._acknowledged)
-            self._acknowledged = []
-        self._remembered = time.monotonic()
+        if done:  # written down at once, so that a killed agent does not send them again
+            self._pending.add_many((s.segment_id, s.digest, s.length) for s in done)
 
     def _reconnect(self) -> None:
         began = time.monotonic()

@@ -323,7 +323,7 @@ def test_signatures_nobody_names_are_swept(home: AgentHome) -> None:
 
 
 def test_pending_segments(tmp_path: Path) -> None:
-    path = tmp_path / "pending.db"
+    path = tmp_path / "pending.log"
     a, b = SegmentId(b"a" * 16), SegmentId(b"b" * 16)
     with PendingSegments.open(path) as pending:
         pending.add_many([(a, b"A" * 32, 5), (b, b"B" * 32, 6)])

@@ -77,7 +77,7 @@ def client() -> PlayedClient:
 
 @pytest.fixture
 def uploader(client: PlayedClient, tmp_path: Path) -> Iterator[Uploader]:
-    with PendingSegments.open(tmp_path / "pending.db") as pending:
+    with PendingSegments.open(tmp_path / "pending.log") as pending:
         made = Uploader(cast(Client, client), SessionId(random_id()), pending)
         made.begin(Digest(bytes(32)))
         yield made

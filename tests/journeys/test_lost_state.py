@@ -12,7 +12,7 @@ import pytest
 from tests.support.processes import Agent, House, landed
 from tests.support.trees import assert_same
 
-_STATE = ("ledger.db", "staging.db", "pending.db")
+_STATE = ("ledger.db", "staging.db", "pending.log")
 
 
 def _source(folder: Path) -> Path:
