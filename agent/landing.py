@@ -23,6 +23,7 @@ from agent.landing_rules import Attributes, Keep, Place, judge
 from agent.landing_rules import DiskFullError as DiskFullError
 from agent.landing_rules import LandingError as LandingError
 from agent.landing_rules import unsafe_name as unsafe_name
+from agent.sparse import write_sparse
 from transport.errors import PilulierError
 
 TEMPORARY_PREFIX: Final = b".pilulier-"
@@ -223,7 +224,7 @@ class Landing:
         """Write all of `data` at `offset`."""
         with self._explained():
             handle = self._file_handle(unfinished)
-            _write_sparse(handle, data, offset)
+            write_sparse(handle, data, offset)
 
     def write_beside(self, pool: Executor, unfinished: Unfinished, data: memoryview, offset: int) -> Future[None]:
         """Write all of `data` at `offset` in another thread, by a handle of its own; errors come with the result."""
@@ -233,7 +234,7 @@ class Landing:
         def write() -> None:
             try:
                 with self._explained():
-                    _write_sparse(handle, data, offset)
+                    write_sparse(handle, data, offset)
             finally:
                 os.close(handle)
 
@@ -274,7 +275,7 @@ class Landing:
                 try:
                     status = os.fstat(handle)
                     unfinished.identity = (status.st_dev, status.st_ino)
-                    if _write_sparse(handle, data, 0) < len(data):
+                    if write_sparse(handle, data, 0) < len(data):
                         os.ftruncate(handle, len(data))
                     self._apply(handle, attributes, folder)
                 finally:
@@ -490,32 +491,3 @@ class _Explained:
             raise LandingError(error.strerror or str(error)) from None
         if isinstance(error, (OverflowError, ValueError)):
             raise LandingError(f"this system cannot hold it: {error}") from None
-
-
-_ZERO_BLOCK: Final = bytes(16 * 1024)
-
-
-def _write_sparse(handle: int, data: memoryview, offset: int) -> int:
-    """Write into a fresh file, which reads as zero where nothing was written: zero blocks stay holes.
-
-    Returns len(data), or 0 where it ends in a hole: the file's length is then the caller's to set.
-    A hole shorter than a segment travels as zeros inside one; without this a sparse file would come back filled.
-    """
-    block = len(_ZERO_BLOCK)
-    begun = 0
-    for at in range(-offset % block, len(data) - block + 1, block):
-        if data[at] == 0 and data[at : at + block] == _ZERO_BLOCK:
-            if at > begun:
-                _write_all(handle, data[begun:at], offset + begun)
-            begun = at + block
-    if begun < len(data):
-        _write_all(handle, data[begun:], offset + begun)
-        return len(data)
-    return 0
-
-
-def _write_all(handle: int, data: memoryview, offset: int) -> None:
-    while data:
-        written = os.pwrite(handle, data, offset)
-        offset += written
-        data = data[written:]

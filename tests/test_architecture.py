@@ -33,7 +33,7 @@ MAY_IMPORT = {
 
 ROOMS = {
     "zmq": ("transport/channel.py",),
-    "ctypes": ("transport/librsync.py", "agent/system/*.py"),
+    "ctypes": ("transport/librsync.py", "transport/allocator.py", "agent/system/*.py"),
     "pyrsync": ("transport/librsync.py",),
     "cryptography": ("transport/sealing.py", "transport/keys.py", "transport/escrow.py", "appliance/escrow.py"),
     "zstandard": ("transport/sealing.py",),

@@ -95,6 +95,7 @@ def program(name: str) -> list[str]:
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without what would steer Pilulier, finding packages in the checkout."""
     result = {key: value for key, value in os.environ.items() if not key.startswith(("PILULIER_", "RESTIC_"))}
+    result.pop("PYTHONDONTWRITEBYTECODE", None)  # installed programs have their bytecode; compiling costs 0.1 s a start
     result["PYTHONPATH"] = str(CHECKOUT)
     result["PYTHONUNBUFFERED"] = "1"
     return result | dict(extra or {})
