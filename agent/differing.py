@@ -165,15 +165,16 @@ def send_delta(
     progress: Callable[[int], None] = nothing,
 ) -> Content:
     """The file as copies of its base and literals; where the budget ends, the rest of what changed goes whole."""
-    signature = deltas.SignatureBytes(base_sums.signature)
     chunks = Chunks(file, None, progress)
     changed = _ChangedLeaves(chunks, base_sums.leaves)
     limit = max(budget.literal_floor_bytes, int(file.size * budget.literal_share))
     assembly = _Assembly(packer, limit, changed.runs)
-    parser = deltas.DeltaParser(assembly.copy, assembly.literal, base_sums.size)
     first = changed.read(librsync.STEP_BYTES)
-    if first:  # loading a signature is dear: not for a file that only looked changed
+    if not base_sums.signature:  # a photo or film: what changed goes whole, leaf by leaf
+        changed.drain()
+    elif first:  # loading a signature is dear: not for a file that only looked changed
         source = deltas.BudgetedSource(_Resumed(first, changed), time.monotonic() + budget.deadline_s(file.size))
+        parser = deltas.DeltaParser(assembly.copy, assembly.literal, base_sums.size)
         try:
             librsync.library().delta(source, deltas.BytesSource(base_sums.signature), parser)
             parser.close()
@@ -183,27 +184,32 @@ def send_delta(
     assembly.finish(chunks.size, lambda offset, length: _again(file, chunks, offset, length))
     if assembly.position != chunks.size:
         raise DeltaBudgetError(f"the delta makes {assembly.position} bytes of {chunks.size}")
-    if signature.block_bytes <= LEAF_BYTES:
-        unit_bytes, holds = LEAF_BYTES, chunks.leaf_holds
-    else:
-        unit_bytes, holds = CHUNK_BYTES, chunks.chunk_holds
-    carried = deltas.carried_signature(
-        signature,
-        base_sums.size,
-        assembly.placed,
-        chunks.size,
-        unit_bytes,
-        holds,
-        lambda index: file.read(index * unit_bytes, min(unit_bytes, chunks.size - index * unit_bytes)),
-    )
+    signature = _carried(file, base_sums, assembly.placed, chunks) if base_sums.signature else b""
     return Content(
         chunks.size,
         file_mac(key, chunks.size, chunks.digests),
         file.changed(),
         VersionDraft(version, chunks.size, assembly.operations, base, base_sums.size),
-        FileSums(chunks.size, bytes(chunks.leaves), carried),
+        FileSums(chunks.size, bytes(chunks.leaves), signature),
         literal_bytes=assembly.literal_bytes,
         copied_bytes=chunks.size - assembly.literal_bytes,
+    )
+
+
+def _carried(file: SourceFile, base: FileSums, placed: deltas.PlacedCopies, chunks: Chunks) -> bytearray:
+    signature = deltas.SignatureBytes(base.signature)
+    if signature.block_bytes <= LEAF_BYTES:
+        unit_bytes, holds = LEAF_BYTES, chunks.leaf_holds
+    else:
+        unit_bytes, holds = CHUNK_BYTES, chunks.chunk_holds
+    return deltas.carried_signature(
+        signature,
+        base.size,
+        placed,
+        chunks.size,
+        unit_bytes,
+        holds,
+        lambda index: file.read(index * unit_bytes, min(unit_bytes, chunks.size - index * unit_bytes)),
     )
 
 

@@ -173,7 +173,7 @@ class Sender:
         version = VersionId(random_id())
         signed = False
         if size >= deltas.MIN_DELTA_BYTES:
-            self._signatures.write(version, reading.sums_of(chunk))
+            self._signatures.write(version, reading.sums_of(chunk, signed=reading.worth_signing(wanted.path)))
             signed = True
         operations: list[Operation | Piece] = []
         if size:
@@ -204,7 +204,12 @@ class Sender:
         candidates = tuple(c for c in candidates if c.size == file.size)
         if candidates:
             unsigned = file.size >= deltas.MIN_DELTA_BYTES and not all(c.has_signature for c in candidates)
-            content = (reading.sign_file if unsigned else reading.hash_file)(file, self._key, self._check)
+            if unsigned:
+                content = reading.sign_file(
+                    file, self._key, self._check, signed=reading.worth_signing(wanted.path)
+                )
+            else:
+                content = reading.hash_file(file, self._key, self._check)
             for candidate in candidates:
                 if candidate.mac == content.mac:
                     how = How.SAME if candidate is known else How.MOVED
@@ -222,7 +227,7 @@ class Sender:
                 self._advance(content.size)
                 return self._sent(wanted, How.MOVED, twin[0], content, twin[1], settled, file)
         version = VersionId(random_id())
-        how, content = self._new_version(file, known, version)
+        how, content = self._new_version(file, wanted, known, version)
         assert content.draft is not None
         if known is not None and content.mac == known.mac and not content.literal_bytes:
             return self._sent(wanted, How.SAME, known.version_id, content, known.has_signature, settled, file)
@@ -234,7 +239,9 @@ class Sender:
             self._signatures.write(version, content.sums)
         return self._sent(wanted, how, version, content, content.sums is not None, settled, file)
 
-    def _new_version(self, file: SourceFile, known: Known | None, version: VersionId) -> tuple[How, Content]:
+    def _new_version(
+        self, file: SourceFile, wanted: Wanted, known: Known | None, version: VersionId
+    ) -> tuple[How, Content]:
         if known is not None and known.has_signature and file.size >= deltas.MIN_DELTA_BYTES:
             with self._signatures.mapped(known.version_id) as base:
                 if base is not None and base.size == known.size and self._held(known):
@@ -253,7 +260,12 @@ class Sender:
                     except (DeltaBudgetError, LibrsyncError):
                         pass  # the file goes whole
         content = reading.send_whole(
-            file, version, self._packer, self._key, with_signature=True, progress=self._advance
+            file,
+            version,
+            self._packer,
+            self._key,
+            with_signature=reading.worth_signing(wanted.path),
+            progress=self._advance,
         )
         return How.FULL, content
 

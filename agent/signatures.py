@@ -33,6 +33,7 @@ class FileSums:
     size: int
     leaves: bytes | memoryview
     signature: bytes | bytearray | memoryview
+    """librsync's, or empty: changes are then found by leaf only."""
 
 
 class Signatures:
@@ -88,6 +89,8 @@ def _decoded(view: memoryview) -> FileSums | None:
     end = _HEADER.size + -(-size // LEAF_BYTES) * DIGEST_BYTES
     if len(view) < end:
         return None
+    if len(view) == end:
+        return FileSums(size, view[_HEADER.size : end], b"")
     try:
         signature = SignatureBytes(view[end:])
     except LibrsyncError:

@@ -225,9 +225,30 @@ def test_kept_sums_come_back_and_damaged_ones_do_not(tmp_path: Path) -> None:
         )
         del found
     good = signatures.path(VERSION).read_bytes()
+    signatures.write(BASE, FileSums(sums.size, sums.leaves, b""))
+    with signatures.mapped(BASE) as found:
+        assert found is not None and found.signature == b"" and bytes(found.leaves) == sums.leaves
+        del found
+    signatures.path(BASE).unlink()
     for bad in (b"", good[:10], good[:-1], b"X" + good[1:], good[:-36]):
         signatures.path(VERSION).write_bytes(bad)
         with signatures.mapped(VERSION) as found:
             assert found is None
     with signatures.mapped(BASE) as found:
         assert found is None
+
+
+def test_a_photo_sends_only_the_leaves_that_changed(tmp_path: Path) -> None:
+    assert reading.worth_signing(b"/a/base.db") and reading.worth_signing(b"/a/noext")
+    assert not reading.worth_signing(b"/a/scan-1.JPG")
+    rng = random.Random(9)
+    base = rng.randbytes(9 * LEAF_BYTES + 99)
+    new = base[: LEAF_BYTES + 5] + b"!" + base[LEAF_BYTES + 6 :] + b"more"
+    (tmp_path / "f").write_bytes(new)
+    sums = FileSums(len(base), sums_of(base).leaves, b"")
+    wire = Wire()
+    with SourceFile(os.fsencode(tmp_path / "f")) as file:
+        content = differing.send_delta(file, VERSION, BASE, sums, wire.packer, KEY, deltas.Budget())
+    assert wire.bytes_of(content.draft, base) == new and content.mac == mac_of(new)
+    assert content.literal_bytes == LEAF_BYTES + 99 + 4
+    assert content.sums == FileSums(len(new), sums_of(new).leaves, b"")
