@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from agent.packing import Packer, Piece, VersionDraft
 from agent.signatures import FileSums
