@@ -85,6 +85,7 @@ class FileRecords:
         self.bytes = 0
         self.files_done = 0
         self.bytes_done = 0
+        self._lock = threading.Lock()
 
     def error(self, node: Node, reason: str) -> None:
         """Record that a path was not restored."""
@@ -95,14 +96,36 @@ class FileRecords:
         if index not in self.settled:
             self.settled[index] = reason
             self.error(self.nodes[index], reason)
+            with self._lock:
+                self.files_done += 1
+
+    def written(self, size: int) -> None:
+        """Count bytes as done with."""
+        with self._lock:
+            self.bytes_done += size
+
+    def restored(self, index: int, identity: tuple[int, int]) -> None:
+        """Record that a file stands under its name."""
+        with self._lock:
+            self.files += 1
+            self.bytes += self.nodes[index].size
             self.files_done += 1
+        if index in self.linked:
+            self.landed[index] = identity
 
 
 class Assembler:
-    """Carries out one plan. `open` is thread-safe; everything else belongs to the writing thread."""
+    """Carries out a plan for the files of its share: those whose index leaves `share` when divided by `shares`.
 
-    def __init__(self, landing: Landing, sealer: Sealer, plan: RestorePlan, records: FileRecords) -> None:
+    `open` is thread-safe; everything else belongs to one writing thread.
+    """
+
+    def __init__(
+        self, landing: Landing, sealer: Sealer, plan: RestorePlan, records: FileRecords, share: int = 0, shares: int = 1
+    ) -> None:
         self._landing = landing
+        self._share = share
+        self._shares = shares
         self._sealer = sealer
         self._content_key = sealer.keys.content
         self._plan = plan
@@ -136,7 +159,8 @@ class Assembler:
 
     def begin(self) -> None:
         """Files that no segment is needed for: empty, or all hole."""
-        for index, node in enumerate(self._records.nodes):
+        for index in range(self._share, len(self._records.nodes), self._shares):
+            node = self._records.nodes[index]
             if index in self._records.settled or self._plan.piece_counts[index]:
                 continue
             try:
@@ -155,7 +179,7 @@ class Assembler:
         nodes, settled = self._records.nodes, self._records.settled
         for piece, digest in zip(opened.pieces, opened.digests, strict=True):
             index = piece.file
-            if index in settled:
+            if index % self._shares != self._share or index in settled:
                 continue
             start = piece.segment_offset
             part = view[start : start + piece.length]
@@ -166,7 +190,7 @@ class Assembler:
             try:
                 if digest is not None and piece.length == node.size:
                     self._put_small(index, node, part, [digest])
-                    self._records.bytes_done += node.size
+                    self._records.written(node.size)
                     continue
                 assembly = self._assemblies.get(index)
                 if assembly is None:
@@ -177,7 +201,7 @@ class Assembler:
                     self._write_beside(assembly, part, piece.file_offset)
                 else:
                     self._landing.write(assembly.unfinished, part, piece.file_offset)
-                self._records.bytes_done += piece.length
+                self._records.written(piece.length)
                 if digest is not None:
                     assembly.digests[piece.file_offset // CHUNK_BYTES] = digest
                 assembly.remaining -= 1
@@ -201,7 +225,7 @@ class Assembler:
     def give_up(self, unusable: Unusable) -> None:
         """Name the files that needed a segment which cannot be had."""
         for piece in unusable.pieces:
-            if piece.file not in self._records.settled:
+            if piece.file % self._shares == self._share and piece.file not in self._records.settled:
                 self._fail(piece.file, unusable.reason)
 
     def _put_small(self, index: int, node: Node, data: memoryview, digests: list[bytes]) -> None:
@@ -212,7 +236,7 @@ class Assembler:
         if isinstance(put, Keep):
             self._fail(index, put.reason)
         else:
-            self._restored(index, node, put)
+            self._records.restored(index, put.identity)
 
     def _complete(self, index: int, assembly: _Assembly) -> None:
         node, digests = self._records.nodes[index], assembly.digests
@@ -240,14 +264,7 @@ class Assembler:
             self._fail(index, kept.reason)
             return
         del self._assemblies[index]
-        self._restored(index, node, assembly.unfinished)
-
-    def _restored(self, index: int, node: Node, unfinished: Unfinished) -> None:
-        self._records.files += 1
-        self._records.bytes += node.size
-        self._records.files_done += 1
-        if index in self._records.linked:
-            self._records.landed[index] = unfinished.identity
+        self._records.restored(index, assembly.unfinished.identity)
 
     def _fail(self, index: int, reason: str) -> None:
         self._records.fail(index, reason)
@@ -258,21 +275,31 @@ class Assembler:
                 self._landing.discard(assembly.unfinished)
 
 
+Task = Future[Opened | Unusable] | Unusable
+"""A segment on its way to the writers."""
+
+
 class Writer(threading.Thread):
-    """The one thread that lands files while segments are fetched; takes them in the order of the plan."""
+    """A thread that lands its assembler's share of the files while segments are fetched, in the order of the plan."""
 
     def __init__(self, assembler: Assembler) -> None:
         super().__init__(name="restore-write", daemon=True)
-        self._assembler = assembler
-        self.tasks: queue.SimpleQueue[Future[Opened | Unusable] | Unusable | None] = queue.SimpleQueue()
+        self.assembler = assembler
+        self.tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self.slots = threading.Semaphore(IN_FLIGHT)
         self.stop = False
         self.failure: BaseException | None = None
 
+    def finish(self) -> None:
+        """Nothing more comes: end the thread."""
+        self.tasks.put(None)
+        self.join()
+        self.assembler.close()
+
     def run(self) -> None:
         """Until the end mark. After a failure it only empties the queue, so that the feeder never hangs."""
         try:
-            self._assembler.begin()
+            self.assembler.begin()
         except BaseException as error:  # the edge of a thread: the feeder raises it
             self.failure = error
         while (task := self.tasks.get()) is not None:
@@ -280,9 +307,9 @@ class Writer(threading.Thread):
                 if not self.stop and self.failure is None:
                     result = task.result() if isinstance(task, Future) else task
                     if isinstance(result, Opened):
-                        self._assembler.write(result)
+                        self.assembler.write(result)
                     else:
-                        self._assembler.give_up(result)
+                        self.assembler.give_up(result)
             except BaseException as error:  # the edge of a thread: the feeder raises it
                 self.failure = error
             finally:

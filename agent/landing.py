@@ -109,6 +109,10 @@ class Landing:
             raise LandingError(f"cannot restore to {os.fsdecode(target)}: {error.strerror}") from None
         self.root = Folder(None, target, created=False)
 
+    def sibling(self) -> Landing:
+        """Another landing in the same place, for another thread: folders may be handed over, unfinished files not."""
+        return Landing(self.root.name, overwrite=self._overwrite, keep_privileges=self._keep_privileges)
+
     def __enter__(self) -> Landing:
         return self
 
@@ -440,6 +444,12 @@ class Landing:
                 why = error.strerror if isinstance(error, OSError) else str(error)
                 shown = name.decode("utf-8", "backslashreplace")
                 self._note(f"extended attribute {shown[:80]} not put back: {why}", folder, attributes)
+
+    def add_note(self, note: Note) -> None:
+        """Take over what a sibling noted."""
+        known = self.notes.setdefault(note.reason, note)
+        if known is not note:
+            known.count += note.count
 
     def _note(self, reason: str, folder: Folder, attributes: Attributes) -> None:
         note = self.notes.get(reason)

@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from agent.assembly import ALTERED, Assembler, FileRecords, Unusable, Writer
+from agent.assembly import ALTERED, Assembler, FileRecords, Task, Unusable, Writer
 from agent.assembly import RestoreError as RestoreError
 from agent.landing import Folder, Landing, LandingError, Note, Unfinished
 from agent.landing_rules import Keep
@@ -229,29 +229,36 @@ class _Job:
             tell(RestoreProgress(phase, self.records.files_done, files_total, self.records.bytes_done, bytes_total))
 
         told()
-        assembler = Assembler(self._landing, self._sealer, plan, self.records)
-        writer = Writer(assembler)
-        with ThreadPoolExecutor(_OPENERS, thread_name_prefix="restore-open") as openers:
-            writer.start()
-            try:
-                self._feed(source, plan, writer, assembler, openers, told)
-            except BaseException:
-                writer.stop = True
-                raise
-            finally:
-                writer.tasks.put(None)
-                writer.join()
-                assembler.close()
-        if writer.failure is not None:
-            raise writer.failure
+        with self._landing.sibling() as sibling:
+            landings = (self._landing, sibling)
+            writers = [
+                Writer(Assembler(landing, self._sealer, plan, self.records, share, len(landings)))
+                for share, landing in enumerate(landings)
+            ]
+            with ThreadPoolExecutor(_OPENERS, thread_name_prefix="restore-open") as openers:
+                for writer in writers:
+                    writer.start()
+                try:
+                    self._feed(source, plan, writers, openers, told)
+                except BaseException:
+                    for writer in writers:
+                        writer.stop = True
+                    raise
+                finally:
+                    for writer in writers:
+                        writer.finish()
+            for note in sibling.notes.values():
+                self._landing.add_note(note)
+        for writer in writers:
+            if writer.failure is not None:
+                raise writer.failure
         told()
 
     def _feed(
         self,
         source: SnapshotSource,
         plan: RestorePlan,
-        writer: Writer,
-        assembler: Assembler,
+        writers: list[Writer],
         openers: ThreadPoolExecutor,
         told: Callable[[], None],
     ) -> None:
@@ -270,15 +277,18 @@ class _Job:
                 raise IntegrityError(f"the appliance sent segment {segment.hex()} out of turn")
             position = asked.popleft()
             done += 1
-            writer.slots.acquire()
-            if writer.failure is not None:
+            for writer in writers:
+                writer.slots.acquire()
+            if any(writer.failure is not None for writer in writers):
                 return
             if isinstance(data, MissingSegment):
                 reason = f"a part of it is missing (segment {segment.hex()}: {data.reason})"
-                writer.tasks.put(Unusable(plan.pieces(position), reason))
+                task: Task = Unusable(plan.pieces(position), reason)
             else:
-                writer.tasks.put(openers.submit(assembler.open, position, data))
-            del data
+                task = openers.submit(writers[0].assembler.open, position, data)
+            for writer in writers:
+                writer.tasks.put(task)
+            del data, task
             told()
         if done != len(plan.segments):
             raise IntegrityError(f"the appliance sent {done} segments of {len(plan.segments)} and stopped")
