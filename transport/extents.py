@@ -1,8 +1,8 @@
 """Extents and the operations of a delta as they travel: bounds, encoding, resolution.
 
 A version is a flat list of extents; a changed file travels as operations over its base version: copies,
-fragments of sealed segments, holes. `resolve` turns operations into extents, and is the place where a
-hostile agent's copies out of bounds end. Pure Python over bounded input: no peer's bytes reach C code here.
+fragments of sealed segments, holes. Decoding is the place where a hostile agent's copies out of bounds end; turning
+operations into extents is the repository's (`appliance.store.pages`). Pure Python over bounded input.
 """
 
 from __future__ import annotations
