@@ -31,7 +31,7 @@ from transport.names import VersionId, random_id
 from transport.tree import FileType
 
 LARGE_READERS: Final = 1
-"""One: on two cores a second reader made a first backup 6 % slower (measured), and spinning disks like one reader best."""
+"""One: on two cores a second made a first backup 6 % slower (measured), and spinning disks like one reader best."""
 LARGE_AHEAD: Final = 64
 """Large files handed to the readers and not yet settled."""
 SETTLED_NS: Final = 50_000_000
