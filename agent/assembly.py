@@ -23,6 +23,7 @@ from agent.landing import Folder, Landing, LandingError, Unfinished
 from agent.landing_rules import DiskFullError, Keep
 from transport.contents import CHUNK_BYTES, ZERO_CHUNK, ZERO_CHUNK_DIGEST, chunk_digest, file_mac, same_mac
 from transport.errors import SealError
+from transport.names import Buffer
 from transport.restore_plan import Piece, RestorePlan
 from transport.sealing import Sealer
 from transport.snapshot_reader import Node
@@ -138,7 +139,7 @@ class Assembler:
         """Wait for what is still being written."""
         self._beside.shutdown(wait=True, cancel_futures=True)
 
-    def open(self, position: int, sealed: bytes) -> Opened | Unusable:
+    def open(self, position: int, sealed: Buffer) -> Opened | Unusable:
         """Open and hash one segment; runs in any thread."""
         plan, nodes = self._plan, self._records.nodes
         pieces = plan.pieces(position)

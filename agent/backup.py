@@ -1,7 +1,7 @@
 """A backup run: scan, plan, send, agree on the root, commit.
 
-Owns the order of things. The calling thread scans, plans, reads small files and keeps the ledger; one thread reads
-large files, two seal, one sends. What happens to a single path is the planner's decision, what to a content the
+Owns the order of things. The calling thread scans, plans, reads small files and keeps the ledger; one or two threads
+read large files, two seal, one sends. What happens to a single path is the planner's decision, what to a content the
 sender's. Rules: a version is staged after its segments, an entry any time before its commit; the ledger's next state
 is durable before a commit is sent (prepare) and becomes the present when the appliance has confirmed it (apply).
 """
@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from agent import __version__, planner
-from agent.client import Client
+from agent.client import ApplianceFailed, Client
 from agent.enrolling import Enrolled, check_welcome
 from agent.entries import EntryWriter
 from agent.errors import EmptySourceError
@@ -25,10 +25,10 @@ from agent.metadata import MetadataReader
 from agent.packing import Packer
 from agent.pending import PendingSegments
 from agent.report import BackupProgress, BackupReport, Figures
-from agent.resync import open_ledger
+from agent.resync import open_ledger, remove_ledger
 from agent.scanner import Found, IncludedRoot, Listing, Scanner, ScanWarning
 from agent.selection import components
-from agent.sending import LARGE_AHEAD, How, Sender, Sent, Wanted
+from agent.sending import LARGE_AHEAD, LARGE_READERS, How, Sender, Sent, Wanted
 from agent.signatures import Signatures
 from agent.staging import Known
 from agent.state import LastRun, write_state
@@ -64,8 +64,18 @@ def run_backup(
                 f"contract {welcome.contract} is paused, so no backup is accepted; restores go on. "
                 "Ask whoever manages the contract to resume it"
             )
-        with open_ledger(machine, client, welcome) as ledger:
-            return _Run(machine, ledger, client, welcome, allow_empty, progress, checkpoint_s).run()
+        try:
+            with open_ledger(machine, client, welcome) as ledger:
+                return _Run(machine, ledger, client, welcome, allow_empty, progress, checkpoint_s).run()
+        except ApplianceFailed as error:
+            if error.code != "drift":
+                raise
+            remove_ledger(machine)
+            raise ApplianceFailed(
+                "drift",
+                "this machine's ledger no longer agreed with the appliance and was put aside: run the backup again, it "
+                "rebuilds the ledger from the last snapshot and sends only what changed",
+            ) from error
     finally:
         client.close()
 
@@ -116,6 +126,7 @@ class _Run:
             sealer.keys.content,
             deltas.Budget(seconds_per_gib=delta.seconds_per_gib, literal_share=delta.literal_share),
             self._figures.advance,
+            readers=LARGE_READERS if self._had_files else 1,
         )
         self._linked: dict[bytes, Sent] = {}
         self._linking: set[bytes] = set()

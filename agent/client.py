@@ -17,7 +17,7 @@ from transport import messages as m
 from transport.channel import AgentChannel, CurveKeys
 from transport.errors import IntegrityError, PilulierError, ProtocolError, RefusedError, UnreachableError
 from transport.keys import verify_certificate
-from transport.names import InstallationId
+from transport.names import Buffer, InstallationId
 from transport.session import Session, answers
 
 _Reply = TypeVar("_Reply", bound=m.Message)
@@ -25,7 +25,19 @@ _Reply = TypeVar("_Reply", bound=m.Message)
 ANSWER_S = 60.0
 """Longest wait for one answer; a commit over a full disk queue may take most of it."""
 
-_FAILURES = {"disk-full", "failed", "damaged", "protocol", "integrity", "credit"}
+_FAILURES = {
+    "commit-refused",
+    "credit",
+    "damaged",
+    "decode",
+    "disk-full",
+    "drift",
+    "failed",
+    "integrity",
+    "protocol",
+    "store",
+    "unknown",
+}
 """Refusal codes that are failures of the job (exit 1) rather than a no to this machine or person (exit 4)."""
 
 
@@ -91,7 +103,7 @@ class Client:
         self.session.allowed(message)
         self.channel.send(message, payload)
 
-    def hear(self, timeout_s: float = ANSWER_S) -> tuple[m.ApplianceMessage, bytes] | None:
+    def hear(self, timeout_s: float = ANSWER_S) -> tuple[m.ApplianceMessage, Buffer] | None:
         """The next message that is not a heartbeat; pings are answered. None after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while True:

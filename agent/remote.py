@@ -17,7 +17,7 @@ from transport import messages as m
 from transport.commits import StoredCommit
 from transport.errors import ProtocolError, UnreachableError
 from transport.extents import ExtentPage
-from transport.names import PathId, SegmentId, VersionId
+from transport.names import Buffer, PathId, SegmentId, VersionId
 from transport.snapshot_reader import MissingSegment
 from transport.tree import EntryPage
 
@@ -98,7 +98,7 @@ class RemoteSource:
                     waiting.popleft()
                     start = 0
 
-    def segments(self, ids: Iterable[SegmentId]) -> Iterator[tuple[SegmentId, bytes | MissingSegment]]:
+    def segments(self, ids: Iterable[SegmentId]) -> Iterator[tuple[SegmentId, Buffer | MissingSegment]]:
         """Sealed segments in the order asked."""
         source = iter(ids)
         pending: collections.deque[SegmentId] = collections.deque()
@@ -122,7 +122,7 @@ class RemoteSource:
             self._spoke = time.monotonic()
             self._client.say(m.Ping())
 
-    def _next(self, expected: SegmentId) -> tuple[SegmentId, bytes | MissingSegment]:
+    def _next(self, expected: SegmentId) -> tuple[SegmentId, Buffer | MissingSegment]:
         self._keep_alive()
         got = self._client.hear(ANSWER_S)
         if got is None:
@@ -137,7 +137,7 @@ class RemoteSource:
         self._received_bytes += len(payload)
         return expected, payload
 
-    def sample(self, percent: float) -> Iterator[tuple[SegmentId, bytes | MissingSegment]]:
+    def sample(self, percent: float) -> Iterator[tuple[SegmentId, Buffer | MissingSegment]]:
         """Segments of the appliance's own choice."""
         count = self._client.ask(m.SampleQuery(percent), m.Sample).count
         for _ in range(count):

@@ -17,7 +17,7 @@ import msgspec
 
 from transport.contents import CHUNK_BYTES, chunk_digest, file_mac, same_mac
 from transport.errors import SealError
-from transport.names import SegmentId
+from transport.names import Buffer, SegmentId
 from transport.sealing import Sealer
 from transport.snapshot_reader import MissingSegment, Node
 from transport.tree import FileType
@@ -167,7 +167,7 @@ def compare(
 
 
 def open_sample(
-    sealer: Sealer, sample: Iterable[tuple[SegmentId, bytes | MissingSegment]], report: VerifyReport
+    sealer: Sealer, sample: Iterable[tuple[SegmentId, Buffer | MissingSegment]], report: VerifyReport
 ) -> None:
     """Open each segment that the appliance chose, and count those that are missing or do not open in `report`."""
     for segment, sealed in sample:

@@ -22,7 +22,7 @@ from appliance.store.repository import Repository
 from transport import messages as m
 from transport.commits import StoredCommit
 from transport.errors import PilulierError, ProtocolError, RefusedError
-from transport.names import MESSAGE_LIMIT, PathId, SegmentId, checked_id
+from transport.names import MESSAGE_LIMIT, Buffer, PathId, SegmentId, checked_id
 
 RESTORE_S: Final = 15 * 60
 """One code on the command line opens one restore; the session is renewed as long as data flows."""
@@ -172,7 +172,7 @@ def want(message: m.FetchSegments, connection: Connection) -> None:
 
 def deliver(
     connection: Connection, repository: Repository
-) -> Iterator[tuple[m.SegmentData | m.SegmentMissing, bytes]]:
+) -> Iterator[tuple[m.SegmentData | m.SegmentMissing, Buffer]]:
     """Segments in the order asked, as far as the window reaches."""
     while connection.wanted and connection.delivered_bytes - connection.confirmed_bytes < WINDOW_BYTES:
         segment = connection.wanted.popleft()
@@ -182,7 +182,7 @@ def deliver(
         yield answer
 
 
-def _segment(segment: SegmentId, repository: Repository) -> tuple[m.SegmentData | m.SegmentMissing, bytes]:
+def _segment(segment: SegmentId, repository: Repository) -> tuple[m.SegmentData | m.SegmentMissing, Buffer]:
     try:
         return m.SegmentData(segment), repository.read_segment(segment)
     except PilulierError as error:
@@ -191,7 +191,7 @@ def _segment(segment: SegmentId, repository: Repository) -> tuple[m.SegmentData 
 
 def sample(
     message: m.SampleQuery, machine: AuthorisedMachine, repository: Repository
-) -> list[tuple[m.Message, bytes]]:
+) -> list[tuple[m.Message, Buffer]]:
     """A few segments of our choice, within the machine's daily allowance."""
     today = int(time.time() // 86400)
     day, used = _samples.get(machine.machine_id, (today, 0))

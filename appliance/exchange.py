@@ -31,7 +31,7 @@ from transport import messages as m
 from transport.channel import ApplianceChannel, Arrival, Peer
 from transport.errors import DecodeError, PilulierError, ProtocolError
 from transport.keys import Certificate
-from transport.names import InstallationId, SessionId
+from transport.names import Buffer, InstallationId, SessionId
 from transport.session import State
 
 log = logging.getLogger("pilulier.exchange")
@@ -54,7 +54,7 @@ ENTRY_BYTES: Final = 60
 class _Task:
     connection: Connection
     message: m.AgentMessage
-    payload: bytes
+    payload: Buffer
     size: int
     wire: int
 
@@ -328,7 +328,7 @@ class Exchange:
             seq = message.seq if isinstance(message, (*_PUTS, m.PutCommit)) else 0
             self._channel.post(connection.peer, m.Refused(code, reason[:500], seq))
 
-    def _post(self, connection: Connection, message: m.Message, payload: bytes = b"") -> None:
+    def _post(self, connection: Connection, message: m.Message, payload: Buffer = b"") -> None:
         self._channel.post(connection.peer, message, payload)
 
     def _single(self, connection: Connection, machine: AuthorisedMachine, message: m.AgentMessage) -> None:

@@ -25,7 +25,7 @@ from zmq.utils import z85 as _z85
 
 from transport import messages as m
 from transport.errors import PilulierError, ProtocolError, RefusedError, UnreachableError
-from transport.names import MESSAGE_LIMIT, SEALED_LIMIT
+from transport.names import MESSAGE_LIMIT, SEALED_LIMIT, Buffer
 
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _AGENTS = "agents"
@@ -131,7 +131,7 @@ class Arrival:
 
     peer: Peer
     header: bytes
-    payload: bytes
+    payload: Buffer
     enrolment: bool
 
     @property
@@ -153,7 +153,7 @@ class ApplianceChannel:
         _secure_server(self._agents, keys, _AGENTS, FRAME_LIMIT)
         self._enrolment: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         _secure_server(self._enrolment, keys, _ENROLMENT, ENROLMENT_LIMIT)
-        self._posted: collections.deque[tuple[Peer, bytes, bytes, bool]] = collections.deque()
+        self._posted: collections.deque[tuple[Peer, bytes, Buffer, bool]] = collections.deque()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
@@ -188,7 +188,7 @@ class ApplianceChannel:
             probe.close()
         return False
 
-    def post(self, peer: Peer, message: m.Message, payload: bytes = b"", *, enrolment: bool = False) -> None:
+    def post(self, peer: Peer, message: m.Message, payload: Buffer = b"", *, enrolment: bool = False) -> None:
         """Queue an answer from any thread; it is sent by the polling thread in order.
 
         Encoded here: ValueError for a message that is too long is the caller's, never the polling thread's.
@@ -201,11 +201,11 @@ class ApplianceChannel:
         with contextlib.suppress(OSError):  # a wake-up is already pending, or the channel is closing
             self._wake_in.send(b"\1")
 
-    def send(self, peer: Peer, message: m.Message, payload: bytes = b"", *, enrolment: bool = False) -> bool:
+    def send(self, peer: Peer, message: m.Message, payload: Buffer = b"", *, enrolment: bool = False) -> bool:
         """Send now (polling thread only); False where the peer is gone or does not read."""
         return self._send(peer, m.encode(message), payload, enrolment)
 
-    def _send(self, peer: Peer, header: bytes, payload: bytes, enrolment: bool) -> bool:
+    def _send(self, peer: Peer, header: bytes, payload: Buffer, enrolment: bool) -> bool:
         sock = self._enrolment if enrolment else self._agents
         try:
             sock.send_multipart([peer.route, header, payload], zmq.NOBLOCK, copy=len(payload) < 65536)
@@ -254,7 +254,7 @@ class ApplianceChannel:
         if not isinstance(user, str) or not user.startswith(self._boot + ":"):
             return None
         machine = user[len(self._boot) + 1 :]
-        return Arrival(Peer(frames[0].bytes, machine), frames[1].bytes, frames[2].bytes, enrolment)
+        return Arrival(Peer(frames[0].bytes, machine), frames[1].bytes, frames[2].buffer, enrolment)
 
     def close(self) -> None:
         """Close both doors."""
@@ -392,7 +392,7 @@ class AgentChannel:
         self.disconnect()
         self._context.term()
 
-    def send(self, message: m.Message, payload: bytes = b"", *, timeout_s: float = 60.0) -> None:
+    def send(self, message: m.Message, payload: Buffer = b"", *, timeout_s: float = 60.0) -> None:
         """Send one message; UnreachableError where the connection takes nothing for `timeout_s`."""
         if self._socket is None:
             raise UnreachableError("not connected to the appliance")
@@ -403,7 +403,7 @@ class AgentChannel:
         sock.send_multipart([header, payload], zmq.NOBLOCK, copy=len(payload) < 65536)
         self.bytes_sent += len(header) + len(payload) + _FRAMING_BYTES
 
-    def receive_frames(self, timeout_s: float) -> tuple[bytes, bytes] | None:
+    def receive_frames(self, timeout_s: float) -> tuple[bytes, Buffer] | None:
         """The next message's two frames, None after `timeout_s` without one."""
         sock = self._socket
         if sock is None:
@@ -413,11 +413,11 @@ class AgentChannel:
         frames = sock.recv_multipart(zmq.NOBLOCK, copy=False)
         if len(frames) != 2:
             raise ProtocolError(f"the appliance sent a message of {len(frames)} frames")
-        header, payload = frames[0].bytes, frames[1].bytes
+        header, payload = frames[0].bytes, frames[1].buffer
         self.bytes_received += len(header) + len(payload) + _FRAMING_BYTES
         return header, payload
 
-    def receive(self, timeout_s: float) -> tuple[m.ApplianceMessage, bytes] | None:
+    def receive(self, timeout_s: float) -> tuple[m.ApplianceMessage, Buffer] | None:
         """The next message, decoded; None after `timeout_s` without one."""
         frames = self.receive_frames(timeout_s)
         return None if frames is None else (m.decode_appliance(frames[0]), frames[1])

@@ -22,6 +22,10 @@ InstallationId = NewType("InstallationId", bytes)
 Digest = NewType("Digest", bytes)
 """SHA-256, 32 bytes."""
 
+Buffer = bytes | memoryview
+"""Payload bytes that may still lie where they arrived: copying every segment once more, with the interpreter locked,
+was 6 % of a restore (measured)."""
+
 ID_BYTES: Final = 16
 DIGEST_BYTES: Final = 32
 

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from transport.errors import SealError
-from transport.names import SEGMENT_LIMIT, PathId, SegmentId, VaultId
+from transport.names import SEGMENT_LIMIT, Buffer, PathId, SegmentId, VaultId
 from transport.tree import BatchHeader, EntryRecord
 
 MACHINE_KEY_BYTES: Final = 32
@@ -154,24 +154,24 @@ class Sealer:
         sealed = AESGCM(key).encrypt(_SEGMENT_NONCE, body, header + self._keys.vault + segment)
         return b"".join((header, salt, commitment, sealed))
 
-    def open_segment(self, segment: SegmentId, sealed: bytes) -> bytes:
+    def open_segment(self, segment: SegmentId, sealed: Buffer) -> bytes:
         """The plaintext of a sealed segment; SealError if it was altered, moved or sealed under another key."""
         if len(sealed) < SEGMENT_OVERHEAD:
             raise SealError(f"segment {segment.hex()} is {len(sealed)} bytes long, under {SEGMENT_OVERHEAD}")
         magic, form, kind, codec, aead, epoch, length = _HEADER.unpack_from(sealed)
         if (magic, form, kind, aead) != (MAGIC, FORMAT, KIND_SEGMENT, AEAD_AES256GCM_HKDF_SHA256):
-            raise SealError(f"segment {segment.hex()} has an unknown header {sealed[: _HEADER.size].hex()}")
+            raise SealError(f"segment {segment.hex()} has an unknown header {bytes(sealed[: _HEADER.size]).hex()}")
         if codec not in (CODEC_RAW, CODEC_ZSTD) or not 0 < length <= SEGMENT_LIMIT:
             raise SealError(f"segment {segment.hex()} announces codec {codec} and {length} bytes")
         at = _HEADER.size
-        salt = sealed[at : at + _SALT_BYTES]
+        salt = bytes(sealed[at : at + _SALT_BYTES])
         at += _SALT_BYTES
-        commitment = sealed[at : at + _COMMITMENT_BYTES]
+        commitment = bytes(sealed[at : at + _COMMITMENT_BYTES])
         at += _COMMITMENT_BYTES
         key, expected = _record_key(self._epoch_key(epoch), salt, KIND_SEGMENT, epoch)
         if not hmac.compare_digest(commitment, expected):
             raise SealError(f"segment {segment.hex()} was sealed under another key")
-        aad = sealed[: _HEADER.size] + self._keys.vault + segment
+        aad = bytes(sealed[: _HEADER.size]) + self._keys.vault + segment
         try:
             body = AESGCM(key).decrypt(_SEGMENT_NONCE, memoryview(sealed)[at:], aad)
         except InvalidTag:

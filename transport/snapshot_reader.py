@@ -30,6 +30,7 @@ from transport.names import (
     NO_DIGEST,
     NO_VERSION,
     ROOT,
+    Buffer,
     Digest,
     PathId,
     SegmentId,
@@ -80,7 +81,7 @@ class SnapshotSource(Protocol):
         """Extent pages of distinct versions, in the order asked; a version may come in several, `start` rising."""
         ...
 
-    def segments(self, ids: Iterable[SegmentId]) -> Iterator[tuple[SegmentId, bytes | MissingSegment]]:
+    def segments(self, ids: Iterable[SegmentId]) -> Iterator[tuple[SegmentId, Buffer | MissingSegment]]:
         """Sealed segments in the order asked, one answer each, asked ahead of need where that is quicker."""
         ...
 

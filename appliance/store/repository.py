@@ -374,7 +374,7 @@ class Repository:
         with self._reading():
             return listing.extents(self._catalog.connection, version, start, limit)
 
-    def read_segment(self, segment: SegmentId) -> bytes:
+    def read_segment(self, segment: SegmentId) -> memoryview:
         """A sealed segment. UnknownItemError if it is not held, DamagedRecordError naming pack and offset if its
         record is not what was written."""
         with self._reading():
@@ -387,7 +387,7 @@ class Repository:
         payload = read_record(self._layout, pack, offset, Kind.SEGMENT, length)
         if segment_id_of(payload) != segment:
             raise DamagedRecordError(pack_name(pack), offset, f"another segment than {segment.hex()} stands here")
-        return bytes(payload[ID_BYTES:])
+        return payload[ID_BYTES:]
 
     def sample(self, count: int) -> list[SegmentId]:
         """At most `count` committed segments, chosen at random by us."""

@@ -8,8 +8,6 @@ import random
 import shutil
 from pathlib import Path
 
-import pytest
-
 from tests.support.processes import House, landed
 from tests.support.trees import Node, assert_same, change_tree, describe, make_tree
 

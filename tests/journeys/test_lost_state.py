@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,3 +133,21 @@ def test_a_pc_restored_from_an_image_goes_on(house: House, tmp_path: Path) -> No
     assert_same(source, landed(target, source))
     log = house.log(agent)
     assert any("installation" in line for line in log), log
+
+
+def test_a_ledger_that_drifted_is_noticed_and_rebuilt(house: House, tmp_path: Path) -> None:
+    """Its rows are readable and wrong: the appliance does not agree with the root, and says so the same day."""
+    source = _source(tmp_path / "source")
+    agent = house.agent(source)
+    agent.backup()
+    ledger = sqlite3.connect(agent.home / "ledger.db")
+    with ledger:
+        ledger.execute("UPDATE entry SET token = zeroblob(32) WHERE name = CAST('scan-7' AS BLOB)")
+    ledger.close()
+    (source / "documents" / "scan-8").write_bytes(b"edited")
+    told = agent.command("backup", expect=1)
+    assert "no longer agreed with the appliance" in told.stderr
+    report = agent.backup()
+    assert report["files_full"] + report["files_moved"] + report["files_delta"] == 1
+    assert report["bytes_sent"] < 0.02 * _bytes(source)
+    assert report["snapshot"] == 2
