@@ -31,13 +31,13 @@ class Directory:
         self._done = threading.Event()
         self.refresh(force=True)
 
-    def refresh(self, *, force: bool = False) -> None:
-        """Load again if another connection changed the database; asks at most every REFRESH_S."""
+    def refresh(self, *, force: bool = False, at_once: bool = False) -> None:
+        """Load again if another connection changed the database; asks at most every REFRESH_S, or `at_once`."""
         now = time.monotonic()
         if self._wanted.is_set():
             self._wanted.clear()
             force = True
-        if not force and now - self._looked < REFRESH_S:
+        if not force and not at_once and now - self._looked < REFRESH_S:
             return
         self._looked = now
         version = self._database.data_version()

@@ -156,6 +156,9 @@ class Exchange:
         connection.heard = time.monotonic()
         if connection.overdrawn:
             return
+        if connection.session.state in (State.NEW, State.READY):
+            # What decides is about to be asked: a pause or a revocation of a moment ago must already count.
+            self._directory.refresh(at_once=True)
         if not self._directory.active(peer.machine):
             self._refuse(connection, "revoked", "this machine was revoked: ask whoever manages the contract")
             return
