@@ -162,6 +162,7 @@ class Exchange:
         if not self._directory.active(peer.machine):
             self._refuse(connection, "revoked", "this machine was revoked: ask whoever manages the contract")
             return
+        message: m.AgentMessage | None = None
         try:
             message = m.decode_agent(arrival.header)
             if arrival.payload and not isinstance(message, m.PutSegment):
@@ -170,6 +171,8 @@ class Exchange:
                 raise DecodeError(f"{len(message.batch.entries)} entries in {len(arrival.header)} bytes")
             connection.session.allowed(message)
         except ProtocolError as error:
+            if connection.put_failed and isinstance(message, (*_PUTS, m.PutCommit)):
+                return  # sent on the heels of a beginning that was refused: that answer is on its way
             log.warning("machine %s: %s", peer.machine, error)
             # A connection that fell silent was forgotten: its agent says hello again and goes on where it was.
             forgotten = connection.session.state is State.NEW and not isinstance(error, DecodeError)
@@ -324,9 +327,9 @@ class Exchange:
         if isinstance(message, (*_PUTS, m.PutCommit)):
             connection.put_failed = True
         if isinstance(message, m.BackupBegin):
-            connection.session.back_to_ready()
-            connection.backup = None
             connection.put_failed = True  # numbered messages sent on the heels of it would land in the former session
+            connection.backup = None
+            connection.session.back_to_ready()
         if not isinstance(message, _QUIET):
             seq = message.seq if isinstance(message, (*_PUTS, m.PutCommit)) else 0
             self._channel.post(connection.peer, m.Refused(code, reason[:500], seq))
