@@ -171,13 +171,6 @@ def _plan_other(found: Found, before: Known) -> Decision:
     return MetadataOnly(found, before, METADATA_CHANGED)
 
 
-def is_suspiciously_empty(listing: Listing, known: Mapping[PathId, Known]) -> bool:
-    """Whether an included folder shows nothing where the ledger has something: an unmounted disk looks like that."""
-    return listing.missing_root or (
-        listing.included and listing.error is None and not listing.children and bool(known)
-    )
-
-
 def suspicious_roots(
     roots: Iterable[IncludedRoot], had_files: Callable[[IncludedRoot], bool]
 ) -> list[IncludedRoot]:

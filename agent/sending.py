@@ -20,6 +20,7 @@ from typing import Final
 from agent import differing, reading
 from agent.ledger import Known, Ledger
 from agent.packing import Packer, Piece, VersionDraft
+from agent.planner import is_settled
 from agent.reading import Content, SourceFile
 from agent.scanner import Found
 from agent.signatures import Signatures
@@ -36,9 +37,6 @@ LARGE_READERS: Final = 2
 both cores then, and a second reader made it 6 % slower (measured)."""
 LARGE_AHEAD: Final = 64
 """Large files handed to the readers and not yet settled."""
-SETTLED_NS: Final = 50_000_000
-"""A file changed less than 50 ms before it was read may change again under the same timestamp: kernels stamp in
-jiffies of up to 10 ms. Such a file is read again at the next backup."""
 
 
 class How(Enum):
@@ -151,9 +149,10 @@ class Sender:
             with SourceFile(wanted.path) as file:
                 if file.size > CHUNK_BYTES:
                     return None
+                began_ns = time.time_ns()
                 chunk = file.chunk(0)
                 changed = len(chunk) != file.size or file.changed()
-                settled = not changed and file.status.st_ctime_ns < time.time_ns() - SETTLED_NS
+                settled = not changed and is_settled(file.status.st_ctime_ns, began_ns)
         except OSError as error:
             return _failed(wanted, error, 0)
         size = len(chunk)
@@ -193,7 +192,7 @@ class Sender:
     def _large(self, wanted: Wanted) -> None:
         try:
             with SourceFile(wanted.path) as file:
-                settled = file.status.st_ctime_ns < time.time_ns() - SETTLED_NS
+                settled = is_settled(file.status.st_ctime_ns, time.time_ns())
                 outcome: Sent | BaseException = self._read(file, wanted, settled)
         except OSError as error:
             outcome = _failed(wanted, error, 0)

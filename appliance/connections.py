@@ -47,7 +47,6 @@ class Connection:
     wire_bytes: int = 0
     """Bytes that arrived since the last commit (worker)."""
     restore_until: float = 0.0
-    restore_account: str = ""
     delivered_bytes: int = 0
     confirmed_bytes: int = 0
     wanted: collections.deque[SegmentId] = field(default_factory=collections.deque)

@@ -86,7 +86,6 @@ def open_restore(
         now=time.time(),
     )
     connection.restore_until = time.monotonic() + RESTORE_S
-    connection.restore_account = account.email
     connection.delivered_bytes = connection.confirmed_bytes = 0
     connection.wanted.clear()
     return m.RestoreOpened(RESTORE_S, WINDOW_BYTES)

@@ -86,7 +86,6 @@ class Exchange:
         self._certificate = certificate
         self._open_database = open_database
         self._local = threading.local()
-        self._databases: list[Database] = []
         self._connections: dict[bytes, Connection] = {}
         self._lanes: dict[str, _Lane] = collections.defaultdict(_Lane)
         self._lock = threading.Lock()

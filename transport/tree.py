@@ -15,7 +15,7 @@ from enum import IntEnum
 
 import msgspec
 
-from transport.names import NO_VERSION, Digest, PathId, VersionId
+from transport.names import Digest, PathId, VersionId
 
 _ENTRY_LABEL = b"pilulier/entry/1\0"
 _FOLDER_LABEL = b"pilulier/folder/1\0"
@@ -166,11 +166,6 @@ class AddedDigest:
     def digest(self) -> Digest:
         """The digest as it stands."""
         return Digest(self._hash.copy().digest())
-
-
-def has_content(record: EntryRecord) -> bool:
-    """Whether the entry names a version."""
-    return record.version_id != NO_VERSION
 
 
 def digest_of_tree(

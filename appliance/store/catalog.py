@@ -130,11 +130,11 @@ def _sqlite_message(error: sqlite3.Error, path: Path) -> PilulierError:
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return BusyRepositoryError(f"{path} stayed locked by another process: try again later")
     if getattr(error, "sqlite_errorcode", 0) in _READ_FAILURES:
-        return DamagedRepositoryError(f"{path} cannot be read ({error}): check the disk, then 'pilulier repo rebuild'")
+        return DamagedRepositoryError(f"{path} cannot be read ({error}): check the disk, keep the packs")
     if code == sqlite3.SQLITE_IOERR:
         return FatalDiskError(f"{path}: the disk failed ({error}); check it before starting again")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return DamagedRepositoryError(f"{path} is damaged ({error}): rebuild it with 'pilulier repo rebuild'")
+        return DamagedRepositoryError(f"{path} is damaged ({error}): keep the packs, put back a catalog copy")
     if code == sqlite3.SQLITE_READONLY:
         return StoreError(f"{path} was left by a crash or cannot be written: start the appliance once to recover it")
     if code == sqlite3.SQLITE_CANTOPEN:
@@ -193,7 +193,7 @@ class Catalog:
                 ).fetchone()
             if row is None or row[0] != FORMAT:
                 raise DamagedRepositoryError(
-                    f"{path} is not a catalog of format {FORMAT}: update Pilulier, or run 'pilulier repo rebuild'"
+                    f"{path} is not a catalog of format {FORMAT}: update Pilulier, or put the catalog back from a copy"
                 )
         except PilulierError:
             self.connection.close()

@@ -60,7 +60,7 @@ def open_packs(disk: Disk, layout: Layout, catalog: Catalog) -> PackWriter:
     known = catalog.packs()
     last = max(known, default=0)
     if not last:
-        raise DamagedRepositoryError(f"{layout.catalog} knows no pack: run 'pilulier repo rebuild'")
+        raise DamagedRepositoryError(f"{layout.catalog} knows no pack: keep the packs, put back a catalog copy")
     present = layout.pack_numbers()
     unknown = [number for number in present if number > last]
     if any(number > last + 1 for number in unknown):
@@ -90,7 +90,7 @@ def _commits_beyond(layout: Layout, pack: int, start: int, size: int) -> int:
 def _too_old(layout: Layout) -> DamagedRepositoryError:
     return DamagedRepositoryError(
         f"{layout.catalog} is older than the packs beside it ({pack_name(layout.pack_numbers()[-1])} is the newest): "
-        "nothing was changed; rebuild it with 'pilulier repo rebuild'"
+        "nothing was changed; keep the packs, put back a catalog copy"
     )
 
 

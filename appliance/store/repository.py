@@ -130,7 +130,7 @@ class Repository:
         if not folder.is_dir():
             raise StoreError(f"{folder} is not there: check that its disk is mounted")
         if not layout.catalog.exists():
-            raise StoreError(f"{folder} holds no catalog: check the path, or run 'pilulier repo rebuild'")
+            raise StoreError(f"{folder} holds no catalog: check the path, or put the catalog back from a copy")
         disk = disk or Disk()
         if read_only:
             return cls(layout, Catalog(disk, layout.catalog, read_only=True), disk, reserve_bytes, None, None)

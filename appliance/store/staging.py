@@ -52,7 +52,9 @@ def load_pages(connection: sqlite3.Connection, numbers: Collection[int]) -> dict
     )
     for number in numbers:
         if number not in found:
-            raise DamagedRepositoryError(f"extent page {number} is not in the catalog: run 'pilulier repo rebuild'")
+            raise DamagedRepositoryError(
+                f"extent page {number} is not in the catalog: keep the packs, put back a catalog copy"
+            )
     return found
 
 

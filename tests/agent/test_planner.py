@@ -143,12 +143,6 @@ def test_a_rebuilt_ledger_is_believed_where_it_can_be() -> None:
 
 
 def test_suspiciously_empty() -> None:
-    before = {known(found()).path_id: known(found())}
-    assert planner.is_suspiciously_empty(listing(), before)
-    assert planner.is_suspiciously_empty(listing(error="does not exist", missing_root=True), {})
-    assert not planner.is_suspiciously_empty(listing(), {})
-    assert not planner.is_suspiciously_empty(listing(included=False), before)
-    assert not planner.is_suspiciously_empty(listing(error="permission denied"), before)
     roots = [IncludedRoot(b"/" + s.value.encode(), ROOT, s, s.value) for s in RootState]
     suspicious = planner.suspicious_roots(roots, lambda root: True)
     assert [root.state for root in suspicious] == [RootState.EMPTY, RootState.MISSING]
