@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.store import upgrade
 from appliance.store.durable import Disk
 from appliance.store.errors import (
     BusyRepositoryError,
@@ -27,7 +28,8 @@ from appliance.store.packs import Identity
 from transport.errors import PilulierError
 from transport.names import RepositoryId, SessionId, VaultId
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""Of the catalog, not of the packs. `upgrade` turns a catalog of format 1 into this one."""
 FOREVER: Final = 1 << 62
 """`died` of what is still alive."""
 _PARAMETERS: Final = 4096
@@ -46,13 +48,23 @@ CREATE TABLE state (
     committed_segment INTEGER NOT NULL,
     next_page INTEGER NOT NULL,
     next_batch INTEGER NOT NULL,
+    next_version INTEGER NOT NULL,
+    leased_segment INTEGER NOT NULL,
+    leased_version INTEGER NOT NULL,
+    checkpoint_pack INTEGER NOT NULL,
+    checkpoint_offset INTEGER NOT NULL,
     intake INTEGER NOT NULL,
     session BLOB NOT NULL,
     session_start INTEGER NOT NULL,
     received_upto INTEGER NOT NULL,
     live_entries INTEGER NOT NULL
 );
-CREATE TABLE pack (number INTEGER PRIMARY KEY, size INTEGER NOT NULL);
+CREATE TABLE pack (
+    number INTEGER PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    segment_bytes INTEGER NOT NULL
+);
 CREATE TABLE segment (
     number INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE,
@@ -63,7 +75,7 @@ CREATE TABLE segment (
 );
 CREATE TABLE page (number INTEGER PRIMARY KEY, length INTEGER NOT NULL, extents BLOB NOT NULL);
 CREATE TABLE version (
-    id BLOB PRIMARY KEY, size INTEGER NOT NULL, span INTEGER NOT NULL, body BLOB NOT NULL
+    id BLOB PRIMARY KEY, number INTEGER NOT NULL, size INTEGER NOT NULL, span INTEGER NOT NULL, body BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE batch (
     number INTEGER PRIMARY KEY,
@@ -96,6 +108,43 @@ CREATE TABLE partial (
 );
 """
 
+MAINTENANCE: Final = """
+CREATE TABLE quarantine (
+    pack INTEGER NOT NULL, generation INTEGER NOT NULL, size INTEGER NOT NULL, since_ms INTEGER NOT NULL,
+    PRIMARY KEY (pack, generation)
+) WITHOUT ROWID;
+CREATE TABLE damage (
+    pack INTEGER NOT NULL, offset INTEGER NOT NULL, kind TEXT NOT NULL, segment BLOB, detail TEXT NOT NULL,
+    found_ms INTEGER NOT NULL, mended_ms INTEGER NOT NULL,
+    PRIMARY KEY (pack, offset)
+) WITHOUT ROWID;
+CREATE TABLE mend (
+    number INTEGER PRIMARY KEY,
+    segment BLOB NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
+    fresh BLOB NOT NULL, fresh_offset INTEGER NOT NULL
+);
+CREATE TABLE scrub (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    pack INTEGER NOT NULL, offset INTEGER NOT NULL, started_ms INTEGER NOT NULL, finished_ms INTEGER NOT NULL
+);
+INSERT INTO scrub VALUES (1, 0, 0, 0, 0);
+"""
+"""Tables that only maintenance fills: old generations of compacted packs, damage found, mends applied, how far the
+scrub has come. All but `mend` say something about the disk, not about history, and are empty after a rebuild."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackRow:
+    """A pack as the catalog knows it."""
+
+    number: int
+    generation: int
+    """How often it was compacted."""
+    size_bytes: int
+    """Bytes that count; the file of the newest pack may be longer after a crash."""
+    segment_bytes: int
+    """Of these, SEGMENT records, dead ones included."""
+
 
 @dataclass(slots=True)
 class State:
@@ -105,6 +154,14 @@ class State:
     committed_segment: int
     next_page: int
     next_batch: int
+    next_version: int
+    leased_segment: int
+    """Segments with a higher number are live whatever refers to them: an upload may still need them."""
+    leased_version: int
+    """The same for versions."""
+    checkpoint_pack: int
+    """Where the newest whole checkpoint begins; 0 for none."""
+    checkpoint_offset: int
     intake: int
     session: SessionId
     session_start: int
@@ -118,7 +175,8 @@ class State:
 
 
 _STATE_COLUMNS: Final = (
-    "head, committed_segment, next_page, next_batch, intake, session, session_start, received_upto, live_entries"
+    "head, committed_segment, next_page, next_batch, next_version, leased_segment, leased_version, "
+    "checkpoint_pack, checkpoint_offset, intake, session, session_start, received_upto, live_entries"
 )
 
 
@@ -134,7 +192,7 @@ def _sqlite_message(error: sqlite3.Error, path: Path) -> PilulierError:
     if code == sqlite3.SQLITE_IOERR:
         return FatalDiskError(f"{path}: the disk failed ({error}); check it before starting again")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return DamagedRepositoryError(f"{path} is damaged ({error}): keep the packs, put back a catalog copy")
+        return DamagedRepositoryError(f"{path} is damaged ({error}): keep the packs, rebuild the catalog")
     if code == sqlite3.SQLITE_READONLY:
         return StoreError(f"{path} was left by a crash or cannot be written: start the appliance once to recover it")
     if code == sqlite3.SQLITE_CANTOPEN:
@@ -191,9 +249,13 @@ class Catalog:
                 row = self.connection.execute(
                     "SELECT format, repository, vault, public_key FROM state WHERE id = 1"
                 ).fetchone()
-            if row is None or row[0] != FORMAT:
+            if row is None or row[0] > FORMAT:
                 raise DamagedRepositoryError(
-                    f"{path} is not a catalog of format {FORMAT}: update Pilulier, or put the catalog back from a copy"
+                    f"{path} is not a catalog of format {FORMAT}: update Pilulier, or rebuild the catalog"
+                )
+            if row[0] < FORMAT:
+                upgrade.upgrade(
+                    disk, path, self.connection, new_tables=MAINTENANCE, to_format=FORMAT, read_only=read_only
                 )
         except PilulierError:
             self.connection.close()
@@ -207,10 +269,10 @@ class Catalog:
         try:
             with sqlite_errors(path):
                 connection.execute("BEGIN IMMEDIATE")
-                for statement in SCHEMA.split(";"):
+                for statement in (SCHEMA + MAINTENANCE).split(";"):
                     connection.execute(statement)
                 connection.execute(
-                    "INSERT INTO state VALUES (1, ?, ?, ?, ?, 0, 0, 1, 1, 0, ?, 0, 0, 0)",
+                    "INSERT INTO state VALUES (1, ?, ?, ?, ?, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, ?, 0, 0, 0)",
                     (FORMAT, identity.repository, identity.vault, identity.public_key, b""),
                 )
                 disk.commit_catalog(connection)
@@ -248,16 +310,18 @@ class Catalog:
         values = [getattr(state, column) for column in _STATE_COLUMNS.split(", ")]
         self.connection.execute(f"UPDATE state SET {columns} WHERE id = 1", values)
 
-    def save_pack(self, number: int, size_bytes: int) -> None:
-        """How much of a pack counts, within a transaction."""
+    def save_pack(self, number: int, size_bytes: int, segment_bytes: int) -> None:
+        """How much of an open pack counts, `segment_bytes` more of it being SEGMENT records; within a transaction."""
         self.connection.execute(
-            "INSERT INTO pack VALUES (?, ?) ON CONFLICT (number) DO UPDATE SET size = excluded.size",
-            (number, size_bytes),
+            "INSERT INTO pack VALUES (?, 0, ?, ?) ON CONFLICT (number) DO UPDATE "
+            "SET size = excluded.size, segment_bytes = segment_bytes + excluded.segment_bytes",
+            (number, size_bytes, segment_bytes),
         )
 
-    def packs(self) -> dict[int, int]:
-        """Size that counts, by pack number."""
-        return dict(self.connection.execute("SELECT number, size FROM pack ORDER BY number"))
+    def packs(self) -> dict[int, PackRow]:
+        """The packs that count, by number."""
+        rows = self.connection.execute("SELECT number, generation, size, segment_bytes FROM pack ORDER BY number")
+        return {row[0]: PackRow(*row) for row in rows}
 
     def close(self) -> None:
         """Close the connection."""

@@ -239,7 +239,7 @@ class Intake:
         staging.add_pages(self._connection, pages)
         for rows in _portions(versions, _version_size):
             self._group.add(Kind.VERSIONS, encode_payload(VersionsRecord(rows)))
-        staging.add_versions(self._connection, versions)
+        staging.add_versions(self._connection, self._state, versions)
 
 
 def _page_size(row: PageRow) -> int:

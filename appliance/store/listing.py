@@ -85,7 +85,7 @@ def _page(
     wanted = "SELECT number, epoch, salt, commitment FROM batch WHERE number IN ({})"
     headers = {row[0]: BatchHeader(*row[1:]) for row in select_in(connection, wanted, batches)}
     if len(headers) != len(batches):
-        raise DamagedRepositoryError("an entry's batch is not in the catalog: keep the packs, put back a catalog copy")
+        raise DamagedRepositoryError("an entry's batch is not in the catalog: keep the packs, rebuild the catalog")
     return EntryPage([headers[number] for number in batches], entries, more)
 
 

@@ -57,6 +57,7 @@ class Group:
         self.start = start
         self.end = start
         self.records = 0
+        self.segment_bytes = 0
         self.buffers: list[Buffer] = []
 
     def add(self, kind: Kind, *parts: Buffer) -> int:
@@ -65,7 +66,10 @@ class Group:
         head = encode_head(kind, parts)
         self.buffers.append(head)
         self.buffers.extend(parts)
-        self.end += len(head) + sum(len(part) for part in parts)
+        size = len(head) + sum(len(part) for part in parts)
+        self.end += size
+        if kind == Kind.SEGMENT:
+            self.segment_bytes += size
         self.records += 1
         return offset
 

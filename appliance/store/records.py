@@ -55,6 +55,8 @@ class Kind(IntEnum):
     DEATHS = 6
     COMMIT = 7
     RETIREMENT = 8
+    CHECKPOINT = 9
+    MEND = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,6 @@ class KindRule:
 
     minimum: int
     limit: int
-    written: bool = True
-    """False for a kind whose number is reserved: no writer of this format makes it."""
 
 
 # As transport.sealing writes it: magic, format, kind, codec, aead, epoch, plaintext length.
@@ -80,7 +80,9 @@ KINDS: Final[dict[Kind, KindRule]] = {
     Kind.ENTRIES: KindRule(1, MESSAGE_LIMIT + 4096),
     Kind.DEATHS: KindRule(1, MESSAGE_LIMIT + 4096),
     Kind.COMMIT: KindRule(1, COMMIT_LIMIT + 4096),
-    Kind.RETIREMENT: KindRule(1, _TABLE_LIMIT, written=False),
+    Kind.RETIREMENT: KindRule(1, _TABLE_LIMIT),
+    Kind.CHECKPOINT: KindRule(1, _TABLE_LIMIT),
+    Kind.MEND: KindRule(1, MESSAGE_LIMIT + 4096),
 }
 
 
@@ -208,7 +210,144 @@ class CommitRecordOnDisk(msgspec.Struct, frozen=True, array_like=True, forbid_un
     signed: SignedCommit
 
 
-Payload = HeaderRecord | PagesRecord | VersionsRecord | EntriesRecord | DeathsRecord | CommitRecordOnDisk
+class RetirementRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Snapshots that are no longer held. Their commits stay; what only they showed may be swept.
+
+    `released`: what was uploaded before this record and no snapshot took counts as committed, and so may be swept.
+    """
+
+    at_ms: int
+    snapshots: list[int]
+    released: bool
+
+
+class CheckpointBegin(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=0):
+    """From here on a checkpoint tells all that is held at snapshot `head`; nothing is staged at this moment."""
+
+    head: int
+    next_page: int
+    next_batch: int
+    next_version: int
+    intake: int
+
+
+class CheckpointPages(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
+    """Pages that are held."""
+
+    pages: list[PageRow]
+
+
+class CheckpointVersions(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=2):
+    """Versions that are held."""
+
+    versions: list[VersionRow]
+
+
+class BatchRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """The header under which the entries of one batch are sealed."""
+
+    number: int
+    epoch: int
+    salt: bytes
+    commitment: bytes
+    born: int
+
+
+class CheckpointBatches(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=3):
+    """Batch headers; they stand before the entries that name them."""
+
+    batches: list[BatchRow]
+
+
+class EntryRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """An entry with its interval; `died` is 0 for one that is alive at the checkpoint's head."""
+
+    path_id: PathId
+    parent_id: PathId
+    born: int
+    died: int
+    kind: int
+    size: int
+    version_id: VersionId
+    batch: int
+    index: int
+    sealed: bytes
+
+
+class CheckpointEntries(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=4):
+    """Entries true in at least one snapshot that is held."""
+
+    entries: list[EntryRow]
+
+
+class FolderRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A folder's digest with its interval; `died` as in EntryRow."""
+
+    path_id: PathId
+    born: int
+    died: int
+    digest: bytes
+
+
+class CheckpointFolders(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=5):
+    """Folder digests true in at least one snapshot that is held."""
+
+    folders: list[FolderRow]
+
+
+class SnapshotRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A commit, held or retired."""
+
+    number: int
+    entry_count: int
+    received_ms: int
+    bytes_received: int
+    retired: bool
+    signed: SignedCommit
+
+
+class CheckpointSnapshots(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=6):
+    """Commits, ascending."""
+
+    snapshots: list[SnapshotRow]
+
+
+class CheckpointEnd(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=7):
+    """The checkpoint is whole if `parts` records of it, this one included, were found."""
+
+    parts: int
+
+
+CheckpointPart = (
+    CheckpointBegin
+    | CheckpointPages
+    | CheckpointVersions
+    | CheckpointBatches
+    | CheckpointEntries
+    | CheckpointFolders
+    | CheckpointSnapshots
+    | CheckpointEnd
+)
+
+
+class CheckpointRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Part `part` (0 and up) of checkpoint `checkpoint` (16 random bytes)."""
+
+    checkpoint: bytes
+    part: int
+    content: CheckpointPart
+
+
+Payload = (
+    HeaderRecord
+    | PagesRecord
+    | VersionsRecord
+    | EntriesRecord
+    | DeathsRecord
+    | CommitRecordOnDisk
+    | RetirementRecord
+    | CheckpointRecord
+)
 _P = TypeVar("_P", bound=Payload)
 
 _encoder = msgspec.msgpack.Encoder()

@@ -29,7 +29,7 @@ def make_nursery(disk: Disk, layout: Layout, identity: Identity) -> None:
     catalog = Catalog.create(disk, nursery.catalog, identity)
     try:
         with catalog.transaction():
-            catalog.save_pack(1, sum(len(part) for part in content))
+            catalog.save_pack(1, sum(len(part) for part in content), 0)
     finally:
         catalog.close()
     try:
@@ -57,10 +57,10 @@ def open_packs(disk: Disk, layout: Layout, catalog: Catalog) -> PackWriter:
     A last pack that is shorter than the catalog knows is left as it is (`check` names what is lost) and a new pack
     is begun, so that later backups and all other restores go on.
     """
-    known = catalog.packs()
+    known = {number: pack.size_bytes for number, pack in catalog.packs().items()}
     last = max(known, default=0)
     if not last:
-        raise DamagedRepositoryError(f"{layout.catalog} knows no pack: keep the packs, put back a catalog copy")
+        raise DamagedRepositoryError(f"{layout.catalog} knows no pack: keep the packs, rebuild the catalog")
     present = layout.pack_numbers()
     unknown = [number for number in present if number > last]
     if any(number > last + 1 for number in unknown):
@@ -90,15 +90,15 @@ def _commits_beyond(layout: Layout, pack: int, start: int, size: int) -> int:
 def _too_old(layout: Layout) -> DamagedRepositoryError:
     return DamagedRepositoryError(
         f"{layout.catalog} is older than the packs beside it ({pack_name(layout.pack_numbers()[-1])} is the newest): "
-        "nothing was changed; keep the packs, put back a catalog copy"
+        "nothing was changed; keep the packs, rebuild the catalog"
     )
 
 
 def _after_loss(disk: Disk, layout: Layout, catalog: Catalog, last: int) -> PackWriter:
-    writer = PackWriter(disk, layout, catalog.identity, last, catalog.packs()[last])
+    writer = PackWriter(disk, layout, catalog.identity, last, catalog.packs()[last].size_bytes)
     group = writer.begin(roll=True)
     with catalog.transaction():
         writer.write(group)
-        catalog.save_pack(group.pack, group.end)
+        catalog.save_pack(group.pack, group.end, group.segment_bytes)
     writer.accept(group)
     return writer

@@ -130,7 +130,7 @@ class Repository:
         if not folder.is_dir():
             raise StoreError(f"{folder} is not there: check that its disk is mounted")
         if not layout.catalog.exists():
-            raise StoreError(f"{folder} holds no catalog: check the path, or put the catalog back from a copy")
+            raise StoreError(f"{folder} holds no catalog: check the path, or rebuild the catalog")
         disk = disk or Disk()
         if read_only:
             return cls(layout, Catalog(disk, layout.catalog, read_only=True), disk, reserve_bytes, None, None)
@@ -201,7 +201,7 @@ class Repository:
                 yield state, group
                 if group.records > (1 if group.start == 0 else 0):
                     writer.write(group)
-                    self._catalog.save_pack(group.pack, group.end)
+                    self._catalog.save_pack(group.pack, group.end, group.segment_bytes)
                 else:
                     group.end = group.start
                 self._catalog.save(state)
@@ -410,7 +410,8 @@ class Repository:
             (segments,) = connection.execute("SELECT count(*) FROM segment").fetchone()
             packs = self._catalog.packs()
             live = check.live_bytes(self._catalog)
-        return RepositoryStats(kept, head_entries, segments, len(packs), sum(packs.values()), live)
+        stored = sum(pack.size_bytes for pack in packs.values())
+        return RepositoryStats(kept, head_entries, segments, len(packs), stored, live)
 
     def check(self, read_data: bool = False) -> check.CheckReport:
         """Compare packs, catalog and signatures; with `read_data`, every record's checksum too. Changes nothing."""

@@ -223,7 +223,7 @@ def _children(connection: sqlite3.Connection, folder: PathId) -> Iterator[Child]
     )
     for path, token, kind, digest in rows:
         if kind == EntryKind.FOLDER and digest is None:
-            raise CommitRefusedError(f"folder {path.hex()} has no digest: keep the packs, put back a catalog copy")
+            raise CommitRefusedError(f"folder {path.hex()} has no digest: keep the packs, rebuild the catalog")
         yield Child(path, token, digest)
 
 

@@ -53,7 +53,7 @@ def load_pages(connection: sqlite3.Connection, numbers: Collection[int]) -> dict
     for number in numbers:
         if number not in found:
             raise DamagedRepositoryError(
-                f"extent page {number} is not in the catalog: keep the packs, put back a catalog copy"
+                f"extent page {number} is not in the catalog: keep the packs, rebuild the catalog"
             )
     return found
 
@@ -65,12 +65,17 @@ def add_pages(connection: sqlite3.Connection, rows: Iterable[PageRow]) -> None:
     )
 
 
-def add_versions(connection: sqlite3.Connection, rows: Iterable[VersionRow]) -> None:
-    """New versions; ProtocolError where one exists."""
+def add_versions(connection: sqlite3.Connection, state: State, rows: Sequence[VersionRow]) -> None:
+    """New versions, numbered in the order of their arrival; ProtocolError where one exists."""
+    first = state.next_version
+    state.next_version += len(rows)
     try:
         connection.executemany(
-            "INSERT INTO version VALUES (?, ?, ?, ?)",
-            [(row.version_id, row.size_bytes, row.span_bytes, row.body) for row in rows],
+            "INSERT INTO version (id, number, size, span, body) VALUES (?, ?, ?, ?, ?)",
+            [
+                (row.version_id, number, row.size_bytes, row.span_bytes, row.body)
+                for number, row in enumerate(rows, first)
+            ],
         )
     except sqlite3.IntegrityError:
         raise ProtocolError("a version of this message is held already: a version id is used once") from None

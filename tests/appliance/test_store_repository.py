@@ -264,7 +264,7 @@ def test_opening_what_is_no_repository_says_so(tmp_path: Path, client: Client) -
     with pytest.raises(StoreError, match="closed"):
         client.repository.held_count()
     (tmp_path / "r" / "catalog.sqlite").write_bytes(b"this is no database at all" * 100)
-    with pytest.raises(StoreError, match="is damaged .*keep the packs, put back a catalog copy"):
+    with pytest.raises(StoreError, match="is damaged .*keep the packs, rebuild the catalog"):
         Repository.open(tmp_path / "r")
 
 
