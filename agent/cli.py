@@ -84,19 +84,25 @@ def build_parser() -> argparse.ArgumentParser:
     where = restore.add_mutually_exclusive_group(required=True)
     where.add_argument("--target", metavar="DIR", help="restore /a/b to DIR/a/b")
     where.add_argument("--in-place", action="store_true", help="restore to where the files were")
-    _which_snapshot(restore)
     restore.add_argument("--account", metavar="EMAIL", help="an account that may see this machine's contract")
     restore.add_argument("--otp", metavar="CODE", help="its current TOTP code (each works once)")
-    restore.add_argument(
-        "--keep-privileges", action="store_true", help="put set-uid, set-gid and capabilities back as well"
-    )
-    restore.add_argument("--overwrite", action="store_true", help="replace files that are newer than the snapshot's")
-    restore.add_argument("paths", metavar="PATH", nargs="*", help="files and folders (default: everything)")
+    _what_to_restore(restore)
 
     verify = command("verify", "compare the originals with the backup")
     verify.add_argument(
         "--sample", metavar="PERCENT", type=_percent, default=1.0, help="sealed segments to open as well (default 1)"
     )
+
+    key = command("key", "the key of this machine")
+    keys = key.add_subparsers(dest="keying", metavar="WHAT", required=True, parser_class=_Parser)
+    export = command("export", "write the key to a file, to keep where no burglar and no fire gets it", into=keys)
+    export.add_argument("--out", metavar="FILE", required=True, help="a file that does not exist yet")
+
+    folder = command("read-repository", "restore from a repository folder in hand, without any server")
+    folder.add_argument("folder", metavar="DIR", help="the folder that holds packs/ (a copy of it will do)")
+    folder.add_argument("--key", metavar="FILE", required=True, help="what key export wrote")
+    folder.add_argument("--target", metavar="DIR", required=True, help="restore /a/b to DIR/a/b")
+    _what_to_restore(folder)
 
     command("status", "what this agent knows of itself")
 
@@ -104,6 +110,15 @@ def build_parser() -> argparse.ArgumentParser:
     resync.add_argument("--account", metavar="EMAIL", required=True)
     resync.add_argument("--otp", metavar="CODE", required=True)
     return parser
+
+
+def _what_to_restore(parser: argparse.ArgumentParser) -> None:
+    _which_snapshot(parser)
+    parser.add_argument(
+        "--keep-privileges", action="store_true", help="put set-uid, set-gid and capabilities back as well"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are newer than the snapshot's")
+    parser.add_argument("paths", metavar="PATH", nargs="*", help="files and folders (default: everything)")
 
 
 def _which_snapshot(parser: argparse.ArgumentParser) -> None:
@@ -119,16 +134,27 @@ def _percent(text: str) -> float:
     return value
 
 
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line. argparse takes `DIR --key FILE PATH` for an error: paths may come after options here."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command == "read-repository" and not any(word.startswith("-") for word in rest):
+        options.paths += rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    options = build_parser().parse_args(arguments)
+    options = _parsed(arguments)
     home = agent_home(getattr(options, "home", None))
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="pilulier-agent: %(message)s")
     try:
         from agent import commands
         from transport.allocator import keep_large_buffers
 
-        if options.command in ("backup", "restore", "verify"):
+        if options.command in ("backup", "restore", "verify", "read-repository"):
             keep_large_buffers()
         return commands.run(options, home, as_json=getattr(options, "json", False))
     except PilulierError as error:

@@ -115,6 +115,8 @@ class Client:
                 self.channel.send(m.Pong())
             elif not isinstance(got[0], m.Pong):
                 return got
+            if self.last_heard > deadline:  # heartbeats are signs of life, not the answer
+                return None
 
     def ask(self, question: m.Message, expected: type[_Reply], timeout_s: float = ANSWER_S) -> _Reply:
         """Send a question and return its answer; a refusal becomes its error."""

@@ -13,18 +13,23 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import __version__
 from agent.enrolling import Enrolled, check_welcome, enrol, enrolled
 from agent.settings import AgentHome, exclusive, save_settings
 from transport.errors import RefusedError, UsageError
 
+if TYPE_CHECKING:
+    from agent.restore import RestoreReport
+
 Row = dict[str, Any]
 
 
 def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
     """Carry out a parsed command line; returns the exit code."""
+    from agent import folder_commands
+
     handlers: dict[str, Callable[[argparse.Namespace, AgentHome, bool], int]] = {
         "enrol": _enrol,
         "select": _select,
@@ -35,11 +40,14 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         "verify": _verify,
         "status": _status,
         "resync": _resync,
+        "key": folder_commands.key,
+        "read-repository": folder_commands.read_repository,
     }
     return handlers[options.command](options, home, as_json)
 
 
-def _show(as_json: bool, document: Row | list[Row], text: str) -> None:
+def show(as_json: bool, document: Row | list[Row], text: str) -> None:
+    """Print one JSON document, or the text for people."""
     print(json.dumps(document, ensure_ascii=False) if as_json else text)
 
 
@@ -75,7 +83,7 @@ def parse_time(text: str) -> int:
 def _enrol(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     with exclusive(home, "enrolment"):
         settings = enrol(home, options.code, options.name)
-    _show(
+    show(
         as_json,
         {"machine": settings.machine.hex(), "name": settings.name, "contract": settings.contract},
         f"Enrolled as {settings.name} of contract {settings.contract}.\n"
@@ -95,7 +103,7 @@ def _select(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
             "exclude": [shown_path(p) for p in selection.exclude],
         }
         lines = [f"+ {p}" for p in document["include"]] + [f"- {p}" for p in document["exclude"]]
-        _show(as_json, document, "\n".join(lines) or "Nothing is selected: pilulier-agent select include PATH")
+        show(as_json, document, "\n".join(lines) or "Nothing is selected: pilulier-agent select include PATH")
         return 0
     for given in options.paths:
         raw = os.fsencode(given)
@@ -153,7 +161,7 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     ]
     if report.over_quota:
         lines.append("The contract is over its allocated volume; the backup was made all the same.")
-    _show(as_json, document, "\n".join(lines))
+    show(as_json, document, "\n".join(lines))
     if not as_json:
         for warning in report.warnings[:50]:
             print(f"warning: {shown_path(warning.path)}: {warning.reason}", file=sys.stderr)
@@ -182,7 +190,7 @@ def _snapshots(options: argparse.Namespace, home: AgentHome, as_json: bool) -> i
         f"{_bytes(r['bytes_source']):>9}  sent {_bytes(r['bytes_sent'])}"
         for r in rows
     ]
-    _show(as_json, rows, "\n".join(lines) or "No snapshot yet: pilulier-agent backup")
+    show(as_json, rows, "\n".join(lines) or "No snapshot yet: pilulier-agent backup")
     return 0
 
 
@@ -203,7 +211,7 @@ def _ls(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         for node in nodes
     ]
     lines = [f"{r['type']:<8}{r['size']:>14}  {r['mtime'][:19]}  {r['path']}" for r in rows]
-    _show(as_json, rows, "\n".join(lines) or "Empty.")
+    show(as_json, rows, "\n".join(lines) or "Empty.")
     return 0
 
 
@@ -245,15 +253,20 @@ def _restore(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int
             received = client.channel.bytes_received
         finally:
             client.close()
+    return show_restored(report, received, as_json)
+
+
+def show_restored(report: RestoreReport, received_bytes: int, as_json: bool) -> int:
+    """Print what a restore did; its exit code."""
     errors = [{"path": shown_path(e.path), "reason": e.reason} for e in report.errors]
-    _show(
+    show(
         as_json,
         {
             "snapshot": report.snapshot,
             "files": report.files,
             "files_same": report.files_same,
             "bytes": report.bytes,
-            "bytes_received": received,
+            "bytes_received": received_bytes,
             "seconds": round(report.seconds, 3),
             "errors": errors,
             "notes": [{"path": shown_path(n.example), "reason": n.reason, "count": n.count} for n in report.notes],
@@ -285,7 +298,7 @@ def _verify(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         open_sample(machine.sealer(), source.sample(options.sample), report)
     finally:
         client.close()
-    _show(
+    show(
         as_json,
         {
             "files_checked": report.files_checked,
@@ -315,7 +328,7 @@ def _status(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     machine = enrolled(home)
     state = read_state(home)
     settings = machine.settings
-    _show(
+    show(
         as_json,
         {
             "machine": settings.machine.hex(),
@@ -345,7 +358,7 @@ def _resync(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
 
     with exclusive(home, "resync"):
         number = resync(enrolled(home), options.account, options.otp)
-    _show(
+    show(
         as_json,
         {"snapshot": number},
         f"This machine continues after snapshot {number}; the next backup compares every file with it.",

@@ -24,6 +24,8 @@ from transport.tree import EntryPage
 _NO_PATH = bytes(16)
 _ASK_AT_ONCE: Final = 8
 _SPEAK_S: Final = 20.0
+_SAMPLE_LIMIT: Final = 4096
+"""Segments of one sample that this side looks at: what is bounded by the appliance alone is not bounded."""
 _AHEAD: Final = 24
 """Segments asked for and not yet here: at most the appliance's window of 24 MiB."""
 
@@ -140,12 +142,19 @@ class RemoteSource:
     def sample(self, percent: float) -> Iterator[tuple[SegmentId, Buffer | MissingSegment]]:
         """Segments of the appliance's own choice."""
         count = self._client.ask(m.SampleQuery(percent), m.Sample).count
+        if count > _SAMPLE_LIMIT:
+            raise ProtocolError(f"the appliance announced a sample of {count} segments")
+        shown: set[bytes] = set()
         for _ in range(count):
             self._keep_alive()
             got = self._client.hear(ANSWER_S)
             if got is None:
                 raise UnreachableError("the appliance stopped sending")
             answer, payload = got
+            if isinstance(answer, m.SegmentData | m.SegmentMissing):
+                if answer.segment in shown:
+                    raise ProtocolError(f"the appliance showed segment {answer.segment.hex()} twice in one sample")
+                shown.add(answer.segment)
             if isinstance(answer, m.SegmentData):
                 yield SegmentId(answer.segment), payload
             elif isinstance(answer, m.SegmentMissing):

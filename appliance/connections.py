@@ -7,6 +7,8 @@ the machine (one at a time).
 from __future__ import annotations
 
 import collections
+import logging
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,6 +27,10 @@ WINDOW_BYTES: Final = 24 << 20
 """Bytes of a restore that may be on their way."""
 HEARTBEAT_S: Final = 30
 IDLE_S: Final = 3 * HEARTBEAT_S
+CONNECTIONS_PER_MACHINE: Final = 8
+"""A backup, a restore, a listing or two, and those that a broken line left behind."""
+_WARNINGS: Final = 10
+_WARNINGS_S: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -56,3 +62,28 @@ class Connection:
 def credit_for(active_backups: int) -> int:
     """Credit of one more backup beside `active_backups` others."""
     return max(CREDIT_FLOOR_BYTES, min(CREDIT_BYTES, CREDIT_POOL_BYTES // (active_backups + 1)))
+
+
+class Warnings:
+    """Warnings that a machine can provoke: so many a minute each, the others counted. Any thread."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._since: dict[str, tuple[float, int]] = {}
+
+    def warn(self, machine: str, text: str) -> None:
+        """Log one line, unless the machine has had its share of this minute."""
+        now = time.monotonic()
+        with self._lock:
+            since, count = self._since.get(machine, (now, 0))
+            dropped = 0
+            if now - since > _WARNINGS_S:
+                since, count, dropped = now, 0, max(0, count - _WARNINGS)
+            self._since[machine] = (since, count + 1)
+        if dropped:
+            self._log.warning("machine %s: %d more warnings were not logged", machine, dropped)
+        if count < _WARNINGS:
+            self._log.warning("machine %s: %s", machine, text[:1000])
+        elif count == _WARNINGS:
+            self._log.warning("machine %s: too many warnings, the next are only counted", machine)

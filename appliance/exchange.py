@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance import delivery, intake
-from appliance.connections import HEARTBEAT_S, IDLE_S, Connection
+from appliance.connections import CONNECTIONS_PER_MACHINE, HEARTBEAT_S, IDLE_S, Connection, Warnings
 from appliance.control.database import Database
 from appliance.control.machines import AuthorisedMachine
 from appliance.directory import Directory
@@ -44,8 +44,11 @@ GATHER_S: Final = 0.004
 GATHER_STEPS: Final = 6
 _QUIET: Final = (m.Progress, m.LogLine, m.Pong, m.BackupEnd)
 _PUTS: Final = (m.PutSegment, m.PutVersions, m.PutEntries, m.PutDeaths)
+PARKED_BYTES: Final = 4 << 20
 TASK_BYTES: Final = 512
 """Charged for each waiting message beside its own bytes, so that a flood of tiny ones ends too."""
+PROBE_S: Final = 4.0
+"""A connection in a backup that says nothing for so long, asked whether it lives, gives way to a new beginning."""
 ENTRY_BYTES: Final = 60
 """An entry cannot be shorter (three ids and a tag): what claims to is made to grow in memory when decoded."""
 
@@ -57,6 +60,16 @@ class _Task:
     payload: Buffer
     size: int
     wire: int
+
+
+@dataclass(slots=True)
+class _Parked:
+    """A beginning that waits for a sign of life of another connection, and what was sent on its heels."""
+
+    until: float
+    asked: float
+    former: Connection
+    arrivals: list[Arrival]
 
 
 @dataclass(slots=True)
@@ -87,6 +100,8 @@ class Exchange:
         self._open_database = open_database
         self._local = threading.local()
         self._connections: dict[bytes, Connection] = {}
+        self._parked: dict[bytes, _Parked] = {}
+        self._warnings = Warnings(log)
         self._lanes: dict[str, _Lane] = collections.defaultdict(_Lane)
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="worker")
@@ -105,6 +120,8 @@ class Exchange:
                 self._directory.refresh()
                 for arrival in self._channel.poll(0.25, self._gone):
                     self._arrived(arrival)
+                self._unpark()
+                self._repositories.give_way()
                 if time.monotonic() - swept > 5.0:
                     swept = time.monotonic()
                     self._sweep()
@@ -128,6 +145,7 @@ class Exchange:
     # the polling thread
 
     def _gone(self, peer: Peer) -> None:
+        self._parked.pop(peer.route, None)
         connection = self._connections.pop(peer.route, None)
         if connection is not None:
             connection.overdrawn = True  # what it still has queued is not carried out: nobody would hear the answer
@@ -151,9 +169,20 @@ class Exchange:
         peer = arrival.peer
         connection = self._connections.get(peer.route)
         if connection is None:
+            full = self._full(peer)
             connection = self._connections[peer.route] = Connection(peer)
+            if full:
+                self._refuse(connection, "busy", f"this machine has {CONNECTIONS_PER_MACHINE} connections open already")
+                connection.overdrawn = True
         connection.heard = time.monotonic()
         if connection.overdrawn:
+            return
+        if (parked := self._parked.get(peer.route)) is not None:
+            if sum(waiting.size + TASK_BYTES for waiting in parked.arrivals) + arrival.size < PARKED_BYTES:
+                parked.arrivals.append(arrival)
+            else:
+                self._refuse(connection, "credit", "more bytes were sent than the appliance gave credit for")
+                connection.overdrawn = True
             return
         if connection.session.state in (State.NEW, State.READY):
             # What decides is about to be asked: a pause or a revocation of a moment ago must already count.
@@ -172,7 +201,7 @@ class Exchange:
         except ProtocolError as error:
             if connection.put_failed and isinstance(message, (*_PUTS, m.PutCommit)):
                 return  # sent on the heels of a beginning that was refused: that answer is on its way
-            log.warning("machine %s: %s", peer.machine, error)
+            self._warnings.warn(peer.machine, str(error))
             # A connection that fell silent was forgotten: its agent says hello again and goes on where it was.
             forgotten = connection.session.state is State.NEW and not isinstance(error, DecodeError)
             self._refuse(connection, "reconnect" if forgotten else error.code, str(error))
@@ -198,15 +227,16 @@ class Exchange:
                 return
             connection.installation = InstallationId(message.installation)
         elif isinstance(message, m.BackupBegin):
-            if self._elsewhere(connection, message):
-                self._refuse(connection, "busy", "a backup of this machine is running already, from another connection")
+            former = self._elsewhere(connection, message)
+            if former is not None:
+                self._park(connection, former, arrival)
                 return
             connection.backup = SessionId(message.session)  # from now on, so that of two at the same moment one waits
         elif isinstance(message, m.BackupEnd):
             connection.backup = None
         size = arrival.size + TASK_BYTES
         if connection.inflight_bytes + size > connection.credit_bytes + (4 << 20):
-            log.warning("machine %s: sent beyond its credit", connection.peer.machine)
+            self._warnings.warn(connection.peer.machine, "sent beyond its credit")
             self._refuse(connection, "credit", "more bytes were sent than the appliance gave credit for")
             connection.overdrawn = True
             return
@@ -217,20 +247,71 @@ class Exchange:
             connection.session.succeeded(message)
         self._queue(_Task(connection, message, arrival.payload, size, arrival.size))
 
-    def _elsewhere(self, connection: Connection, message: m.BackupBegin) -> bool:
-        """Whether another live connection of this machine is in a backup; dead and resumed ones give way."""
+    def _full(self, peer: Peer) -> bool:
+        """Whether the machine has all the connections it may have; those whose peers are gone do not count."""
+        others = [c for c in self._connections.values() if c.peer.machine == peer.machine and not c.overdrawn]
+        if len(others) < CONNECTIONS_PER_MACHINE:
+            return False
+        for other in others:
+            if not self._channel.send(other.peer, m.Ping()):
+                self._gone(other.peer)
+        return sum(not other.overdrawn for other in others) >= CONNECTIONS_PER_MACHINE
+
+    def _park(self, connection: Connection, former: Connection, arrival: Arrival) -> None:
+        """A pulled cable leaves a connection that looks alive for a minute: it has just been asked, let it answer.
+
+        Only the same installation may wait for that; its agent runs one backup at a time, so the former is dead.
+        """
+        if former.installation != connection.installation or any(p.former is former for p in self._parked.values()):
+            self._busy(connection)
+            return
+        now = time.monotonic()
+        self._parked[connection.peer.route] = _Parked(now + PROBE_S, now, former, [arrival])
+
+    def _busy(self, connection: Connection) -> None:
+        self._refuse(connection, "busy", "a backup of this machine is running already, from another connection")
+
+    def _unpark(self) -> None:
+        """Decide on beginnings that wait: the former connection spoke, or is gone, or had its time."""
+        now = time.monotonic()
+        for route, parked in list(self._parked.items()):
+            connection, former = self._connections.get(route), parked.former
+            if connection is None:
+                del self._parked[route]
+                continue
+            ended = former.backup is None or former.overdrawn or former.put_failed
+            if not ended and former.heard > parked.asked:
+                del self._parked[route]
+                self._busy(connection)
+                connection.put_failed = True
+                arrivals = parked.arrivals[1:]
+            elif ended or (now > parked.until and former.inflight_bytes == 0):
+                del self._parked[route]
+                if not ended:
+                    self._give_way(former)
+                arrivals = parked.arrivals
+            else:
+                continue
+            for arrival in arrivals:
+                self._arrived(arrival)
+
+    def _give_way(self, former: Connection) -> None:
+        former.overdrawn = True
+        former.backup = None
+        self._gone(former.peer)
+
+    def _elsewhere(self, connection: Connection, message: m.BackupBegin) -> Connection | None:
+        """Another live connection of this machine in a backup, just asked whether it lives; resumed ones give way."""
         for other in list(self._connections.values()):
             if other is connection or other.peer.machine != connection.peer.machine or other.backup is None:
                 continue
             if other.overdrawn or other.put_failed:
                 continue  # nothing of it is taken any more
             if other.backup == message.session or not self._channel.send(other.peer, m.Ping()):
-                other.overdrawn = True
-                other.backup = None
-                self._gone(other.peer)
+                self._give_way(other)
             else:
-                return True
-        return False
+                return other
+        return None
 
     def _refuse(self, connection: Connection, code: str, reason: str, seq: int = 0) -> None:
         if not self._channel.send(connection.peer, m.Refused(code, reason[:500], seq)):
@@ -265,6 +346,7 @@ class Exchange:
                 log.exception("machine %s: unexpected %s", machine, type(error).__name__)
                 self._answer_failure(tasks, "failed", "the appliance met an unexpected error; its log has the details")
             finally:
+                self._repositories.done(machine)
                 with self._lock:
                     for task in tasks:
                         task.connection.inflight_bytes -= task.size
@@ -318,7 +400,7 @@ class Exchange:
         except FatalDiskError:
             raise
         except PilulierError as error:
-            log.warning("machine %s: %s: %s", machine, type(message).__name__, error)
+            self._warnings.warn(machine, f"{type(message).__name__}: {error}")
             self._answer_failure(tasks, error.code, str(error))
 
     def _answer_failure(self, tasks: list[_Task], code: str, reason: str) -> None:
@@ -390,7 +472,7 @@ class Exchange:
             vault=machine.vault,
             paused=machine.paused,
             over_quota=machine.over_quota,
-            retention_floor_days=90,
+            retention_floor_days=machine.retention_floor_days,
             heartbeat_s=HEARTBEAT_S,
             certificate=self._certificate,
             head=head,

@@ -25,6 +25,7 @@ from zmq.utils import z85 as _z85
 
 from transport import messages as m
 from transport.errors import PilulierError, ProtocolError, RefusedError, UnreachableError
+from transport.line_guard import INCOMING_LIMIT, LineGuard, wire_bytes
 from transport.names import MESSAGE_LIMIT, SEALED_LIMIT, Buffer
 
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"
@@ -36,6 +37,9 @@ ENROLMENT_LIMIT: Final = 8192
 _FRAMING_BYTES: Final = 2 * (9 + 33)
 """ZMTP flags and length, and CURVE's nonce and tag, for the two frames of a message."""
 _HANDSHAKE_MS: Final = 10_000
+_HANDSHAKE_PAUSE_S: Final = 0.3
+_STRANGER_INCOMING: Final = 1 << 20
+"""Bytes of an unfinished message on the enrolment endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,10 @@ def z85(key: bytes) -> str:
 
 class ChannelError(PilulierError):
     """The channel cannot be opened or kept safe."""
+
+
+class _BrokenHandshake(RefusedError):
+    """The connection was made and ended before both sides knew each other."""
 
 
 def _secure_server(sock: zmq.Socket[bytes], keys: CurveKeys, domain: str, limit: int) -> None:
@@ -117,6 +125,56 @@ class _ZapHandler(threading.Thread):
         return reply(b"200", b"OK", f"{self._boot}:{machine}")
 
 
+class _Door:
+    """A listening ROUTER, the monitor that tells of its connections, and their guard."""
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys, domain: str, limit: int, incoming_limit: int
+    ) -> None:
+        self.socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+        _secure_server(self.socket, keys, domain, limit)
+        self.port = 0
+        self.guard = LineGuard(lambda: self.port, incoming_limit=incoming_limit)
+        self.monitor: Any = self.socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+
+    def bind(self, address: str) -> str:
+        """Listen; the address with the port that was chosen."""
+        try:
+            self.socket.bind(address[:-1] + "*" if address.endswith(":0") else address)
+        except zmq.ZMQError as error:
+            raise ChannelError(f"cannot listen on {address}: {error.strerror}") from None
+        bound = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.port = int(bound.rpartition(":")[2])
+        return bound
+
+    def hear_of_lines(self) -> None:
+        """Take what the monitor has to say."""
+        while self.monitor.poll(0):
+            event, fd = _monitored(self.monitor)
+            if event == zmq.EVENT_ACCEPTED:
+                self.guard.accepted(fd)
+            else:
+                self.guard.closed(fd)
+
+    def receive(self) -> list[Any] | None:
+        """The frames of the next message, None where none waits."""
+        try:
+            frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return None
+        # The metadata is the same on every frame but the routing id, which never travelled.
+        size = wire_bytes(*(len(frame) for frame in frames[1:]))
+        owner = frames[-1].get("User-Id")
+        self.guard.arrived(frames[-1].get(zmq.SRCFD), frames[0].bytes, owner if isinstance(owner, str) else "", size)
+        return frames
+
+    def close(self) -> None:
+        """Close the door and its monitor."""
+        self.socket.disable_monitor()
+        self.monitor.close(0)
+        self.socket.close(0)
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """One live connection: where to answer, and which machine the channel proved it to be."""
@@ -149,29 +207,21 @@ class ApplianceChannel:
         self._zap = _ZapHandler(self._context, self._boot, authorise)
         self._zap.start()
         self._keys = keys
-        self._agents: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
-        _secure_server(self._agents, keys, _AGENTS, FRAME_LIMIT)
-        self._enrolment: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
-        _secure_server(self._enrolment, keys, _ENROLMENT, ENROLMENT_LIMIT)
+        self._agents = _Door(self._context, keys, _AGENTS, FRAME_LIMIT, INCOMING_LIMIT)
+        self._enrolment = _Door(self._context, keys, _ENROLMENT, ENROLMENT_LIMIT, _STRANGER_INCOMING)
         self._posted: collections.deque[tuple[Peer, bytes, Buffer, bool]] = collections.deque()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
         self._poller = zmq.Poller()
-        self._poller.register(self._agents, zmq.POLLIN)
-        self._poller.register(self._enrolment, zmq.POLLIN)
+        for door in (self._agents, self._enrolment):
+            self._poller.register(door.socket, zmq.POLLIN)
+            self._poller.register(door.monitor, zmq.POLLIN)
         self._poller.register(self._wake_out.fileno(), zmq.POLLIN)
 
     def bind(self, agents: str, enrolment: str) -> tuple[str, str]:
         """Bind both endpoints (port 0 chooses) and return the addresses; ChannelError where one is taken."""
-        found = []
-        for sock, address in ((self._agents, agents), (self._enrolment, enrolment)):
-            try:
-                sock.bind(address[:-1] + "*" if address.endswith(":0") else address)
-            except zmq.ZMQError as error:
-                raise ChannelError(f"cannot listen on {address}: {error.strerror}") from None
-            found.append(sock.getsockopt_string(zmq.LAST_ENDPOINT))
-        return found[0], found[1]
+        return self._agents.bind(agents), self._enrolment.bind(enrolment)
 
     def refuses_strangers(self, address: str, timeout_s: float = 10.0) -> bool:
         """Whether a random key is turned away at `address`: asked at every start, since CURVE alone fails open."""
@@ -206,13 +256,14 @@ class ApplianceChannel:
         return self._send(peer, m.encode(message), payload, enrolment)
 
     def _send(self, peer: Peer, header: bytes, payload: Buffer, enrolment: bool) -> bool:
-        sock = self._enrolment if enrolment else self._agents
+        door = self._enrolment if enrolment else self._agents
         try:
-            sock.send_multipart([peer.route, header, payload], zmq.NOBLOCK, copy=len(payload) < 65536)
+            door.socket.send_multipart([peer.route, header, payload], zmq.NOBLOCK, copy=len(payload) < 65536)
         except zmq.ZMQError as error:
             if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 return False
             raise
+        door.guard.sent(peer.route, wire_bytes(len(header), len(payload)))
         return True
 
     def poll(self, timeout_s: float, gone: Callable[[Peer], None]) -> Iterator[Arrival]:
@@ -227,17 +278,17 @@ class ApplianceChannel:
             except BlockingIOError:
                 pass
         self.flush(gone)
-        for sock, enrolment in ((self._agents, False), (self._enrolment, True)):
-            if sock not in events:
-                continue
-            for _ in range(64):
-                try:
-                    frames = sock.recv_multipart(zmq.NOBLOCK, copy=False)
-                except zmq.Again:
+        for door, enrolment in ((self._agents, False), (self._enrolment, True)):
+            door.hear_of_lines()
+            frames: list[Any] | None = None
+            for _ in range(64 if door.socket in events else 0):
+                frames = door.receive()
+                if frames is None:
                     break
                 arrival = self._arrival(frames, enrolment)
                 if arrival is not None:
                     yield arrival
+            door.guard.sweep(drained=frames is None)
 
     def flush(self, gone: Callable[[Peer], None]) -> None:
         """Send everything posted so far."""
@@ -258,18 +309,23 @@ class ApplianceChannel:
 
     def close(self) -> None:
         """Close both doors."""
-        self._agents.close(0)
-        self._enrolment.close(0)
+        self._agents.close()
+        self._enrolment.close()
         self._wake_in.close()
         self._wake_out.close()
         self._context.term()
 
 
-def _event(monitor: Any) -> int:
-    """The next event of a socket monitor (its first frame: u16 event, u32 value, host order). pyzmq's own reader is in
+def _monitored(monitor: Any) -> tuple[int, int]:
+    """The next event of a socket monitor and its value (first frame: u16, u32, host order). pyzmq's own reader is in
     a module that imports asyncio: 25 ms of every start of the agent (measured)."""
-    frames = monitor.recv_multipart()
-    return int(struct.unpack_from("=HI", frames[0])[0])
+    event, value = struct.unpack_from("=HI", monitor.recv_multipart()[0])
+    return int(event), int(value)
+
+
+def _event(monitor: Any) -> int:
+    """The next event of a socket monitor."""
+    return _monitored(monitor)[0]
 
 
 class AgentChannel:
@@ -295,7 +351,11 @@ class AgentChannel:
         failure: PilulierError | None = None
         for address in self._addresses:
             try:
-                self._open(address, timeout_s)
+                try:
+                    self._open(address, timeout_s)
+                except _BrokenHandshake:  # a line that broke just then looks the same; a wrong key does so every time
+                    time.sleep(_HANDSHAKE_PAUSE_S)
+                    self._open(address, timeout_s)
                 return
             except PilulierError as error:
                 failure = error if failure is None or isinstance(error, RefusedError) else failure
@@ -353,7 +413,7 @@ class AgentChannel:
                     f"the appliance at {address} refuses this machine's key: it was revoked or never enrolled there"
                 )
             elif connected:
-                raise RefusedError(
+                raise _BrokenHandshake(
                     f"what answers at {address} is not the appliance this machine was enrolled with (its key differs)"
                 )
             elif event == zmq.EVENT_CLOSED:

@@ -73,7 +73,7 @@ def decode_commit(data: bytes) -> CommitRecord:
         raise DecodeError(f"a commit record of {len(data)} bytes is over {COMMIT_LIMIT}")
     try:
         record = _decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise DecodeError(f"not a commit record: {error}") from None
     if record.label != COMMIT_LABEL or record.format != COMMIT_FORMAT:
         raise DecodeError(f"a commit of format {record.label!r} {record.format}, not {COMMIT_LABEL!r} {COMMIT_FORMAT}")

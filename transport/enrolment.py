@@ -59,7 +59,7 @@ def decode_code(text: str) -> EnrolmentCode:
         raise UsageError(_MISTYPED)
     try:
         code = _decoder.decode(body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         raise UsageError("this enrolment code is of another version of Pilulier: update this program") from None
     if len(code.identity) != 32 or len(code.curve_key) != 32 or len(code.token) != TOKEN_BYTES:
         raise UsageError(_MISTYPED)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -51,6 +52,8 @@ class History:
         return [snapshot for snapshot in self.snapshots if not snapshot.retired]
 
 
+_LATEST_MS: Final = 253_402_300_799_999
+"""The last moment of year 9999: beyond it no calendar goes, and a host that says so means to break the reader."""
 _ROLLED_BACK = (
     "the appliance shows an older history than this machine has seen{detail}: nothing was restored; "
     "ask whoever runs the appliance whether it was restored from its own backup"
@@ -87,6 +90,8 @@ def verify_history(
             raise IntegrityError(f"snapshot {number} belongs to another vault ({record.vault.hex()})")
         if repository is not None and record.repository != repository:
             raise IntegrityError(f"snapshot {number} belongs to another machine ({record.repository.hex()})")
+        if not 0 <= stored.received_ms <= _LATEST_MS:
+            raise IntegrityError(f"snapshot {number} was received at a time that no clock shows ({stored.received_ms} ms)")
         previous = stored.signed.hash()
         if number == known and previous != witness_hash:
             raise IntegrityError(_ROLLED_BACK.format(detail=f" (snapshot {number} is another one)"))
@@ -108,12 +113,21 @@ def iso_time(milliseconds: int) -> str:
 def choose_snapshot(history: History, *, number: int | None = None, at_ms: int | None = None) -> Snapshot:
     """The snapshot of that number, the newest received at or before `at_ms`, or the newest of all.
 
-    UsageError names what can be asked for instead.
+    UsageError names what can be asked for instead. IntegrityError where the newest is hidden as retired: "retired" is
+    the appliance's word alone, and would otherwise roll a machine back in silence.
     """
     if number is not None and at_ms is not None:
         raise UsageError("name a snapshot by its number or by a time, not by both")
+    head = history.head
+    if head is not None and head.retired and number is None and (at_ms is None or head.received_ms <= at_ms):
+        raise IntegrityError(
+            f"the appliance says that it no longer holds snapshot {head.number}, the newest, which no retention drops: "
+            "an older one was not taken in its place; name one by its number to have it all the same"
+        )
     held = history.held()
     if not held:
+        if history.snapshots:
+            raise IntegrityError(f"the appliance says that it holds none of {len(history.snapshots)} snapshots")
         raise UsageError("this machine has no snapshot yet: run a backup first")
     first, last = held[0], held[-1]
     available = (

@@ -18,8 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from transport.commits import CommitRecord, SignedCommit, encode_commit
 from transport.errors import IntegrityError, KeyFileError
+from transport.mending import MendOrder, SignedMend, decode_mend, encode_mend
 
 _COMMIT_CONTEXT = b"pilulier/sign/commit/1\0"
+_MEND_CONTEXT = b"pilulier/sign/mend/1\0"
 _CERTIFICATE_CONTEXT = b"pilulier/sign/curve-certificate/1\0"
 
 
@@ -51,6 +53,11 @@ class SigningKey:
         data = encode_commit(record)
         return SignedCommit(data, Ed25519PrivateKey.from_private_bytes(self.seed).sign(_COMMIT_CONTEXT + data))
 
+    def sign_mend(self, order: MendOrder) -> SignedMend:
+        """The order with its signature."""
+        data = encode_mend(order)
+        return SignedMend(data, Ed25519PrivateKey.from_private_bytes(self.seed).sign(_MEND_CONTEXT + data))
+
     def certify(self, curve_key: bytes, issued_ms: int) -> Certificate:
         """The appliance's identity vouches for one of its CURVE keys (32 bytes)."""
         body = _CERTIFICATE_CONTEXT + curve_key + issued_ms.to_bytes(8, "big")
@@ -81,10 +88,19 @@ def verify_commit(public: bytes, commit: SignedCommit) -> CommitRecord:
     return record
 
 
+def verify_mend(public: bytes, mend: SignedMend) -> MendOrder:
+    """The order to mend whose signature holds under `public`; DecodeError or IntegrityError otherwise."""
+    order = decode_mend(mend.record)
+    if not _verified(public, mend.signature, _MEND_CONTEXT + mend.record):
+        raise IntegrityError("an order to mend does not carry this machine's signature")
+    return order
+
+
 def verify_certificate(identity: bytes, certificate: Certificate) -> None:
     """IntegrityError unless `identity` (32-byte public key) signed the certificate."""
-    body = _CERTIFICATE_CONTEXT + certificate.curve_key + certificate.issued_ms.to_bytes(8, "big", signed=False)
-    if not _verified(identity, certificate.signature, body):
+    issued = max(0, certificate.issued_ms)  # the peer's number: a negative one has no bytes and was never signed
+    body = _CERTIFICATE_CONTEXT + certificate.curve_key + issued.to_bytes(8, "big")
+    if issued != certificate.issued_ms or not _verified(identity, certificate.signature, body):
         raise IntegrityError("the appliance's connection key is not certified by the identity in the enrolment code")
 
 

@@ -23,6 +23,8 @@ from transport.names import FILE_LIMIT, ID_BYTES, NO_VERSION, SEGMENT_LIMIT, ZER
 
 PIECES_LIMIT: Final = 20_000_000
 """Extents in one plan at most (about 600 MB of columns): a listing of one-byte extents ends here."""
+PAGES_LIMIT: Final = 10_000
+"""Pages in one plan beyond one for each version; 20,000,000 extents fill some 800. Byte by byte they never end."""
 
 
 class WantedFile(msgspec.Struct, frozen=True, gc=False):
@@ -174,7 +176,7 @@ def plan_restore(files: Sequence[WantedFile], pages: Iterable[ExtentPage], *, st
             raise IntegrityError(f"a file of {file.size} bytes is outside 0..{FILE_LIMIT}")
         if file.size:
             wanted.setdefault(file.version_id, []).append(index)
-    answers = _by_version(pages)
+    answers = _by_version(_bounded(pages, len(wanted) + PAGES_LIMIT))
     answer = next(answers, None)
     for version, indices in wanted.items():
         if version == NO_VERSION:
@@ -189,6 +191,8 @@ def plan_restore(files: Sequence[WantedFile], pages: Iterable[ExtentPage], *, st
             if len(sizes) > 1:
                 raise IntegrityError(f"version {version.hex()} is named with several sizes: {sorted(sizes)}")
             _add_version(columns, ordinals, indices[0], files[indices[0]].size, version, answer[1])
+        except _EndlessError:
+            raise
         except IntegrityError as error:
             columns.cut(pieces, holes)
             refuse(indices, str(error))
@@ -201,6 +205,18 @@ def plan_restore(files: Sequence[WantedFile], pages: Iterable[ExtentPage], *, st
         raise IntegrityError(f"the appliance gave extents of version {answer[0].hex()} out of turn")
     _sort_holes(columns)
     return RestorePlan(columns, list(ordinals), len(files), refused)
+
+
+class _EndlessError(IntegrityError):
+    """Ends the plan, not just the version that it struck in."""
+
+
+def _bounded(pages: Iterable[ExtentPage], limit: int) -> Iterator[ExtentPage]:
+    """The pages, those of refused versions too, but no more than `limit`."""
+    for count, page in enumerate(pages):
+        if count >= limit:
+            raise _EndlessError(f"the appliance sends extents without end ({limit} pages and more)")
+        yield page
 
 
 def _by_version(pages: Iterable[ExtentPage]) -> Iterator[tuple[VersionId, Iterator[ExtentPage]]]:

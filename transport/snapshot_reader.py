@@ -173,7 +173,7 @@ class _EntryReader:
         """The node of an entry: seal, form, name and kind checked. SealError or IntegrityError."""
         try:
             metadata = decode_metadata(opener.open(record))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise IntegrityError(f"entry {record.path_id.hex()} holds no metadata of a known form: {error}") from None
         name = metadata.name
         if not name or name == b"." or name == b".." or b"/" in name or b"\0" in name:
@@ -288,7 +288,10 @@ class SnapshotReader:
         what = "the root" if folder is None else _show(folder.path())
         number = self._snapshot.number
         listed: dict[PathId, _Raw] = {}
+        most = self._snapshot.record.entry_count
         for raw in _entries(self._source.children(number, folder_id), what):
+            if len(listed) >= most:
+                raise IntegrityError(f"snapshot {number} signed {most} entries, the listing of {what} shows more")
             if raw.record.parent_id != folder_id:
                 raise IntegrityError(f"the listing of {what} shows entry {raw.record.path_id.hex()} of another folder")
             listed[raw.record.path_id] = raw

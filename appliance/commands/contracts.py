@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from appliance.commands.invocation import Commands, Invocation, iso_time, people_time
 from appliance.errors import ConflictError
@@ -16,8 +16,18 @@ if TYPE_CHECKING:
     from appliance.control.contracts import Contract, NewToken, Usage
     from appliance.control.database import Database
     from appliance.settings import Home
+    from appliance.store.retention import Policy
 
 _EXIT_WARNINGS = 3
+_RETENTION = (
+    ("keep_days", "keep every snapshot of the last N days (new: 90)"),
+    ("floor_days", "never drop the newest snapshots of the last N days that have one (new: 7; at least 3)"),
+    ("keep_daily", "beyond that, the newest snapshot of each day within N days (new: 0, none)"),
+    ("keep_weekly", "and of each week within N weeks (new: 0)"),
+    ("keep_monthly", "and of each month within N months (new: 0)"),
+    ("keep_yearly", "and of each year within N years (new: 0)"),
+)
+"""Options that are fields of the retention policy."""
 
 
 def register(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -76,6 +86,8 @@ def _common_options(parser: argparse.ArgumentParser) -> None:
         choices=["confided", "private"],
         help="confided: the host can help with a lost key (new: confided); private: only the customer holds it",
     )
+    for name, text in _RETENTION:
+        parser.add_argument("--" + name.replace("_", "-"), metavar="N", help=text)
 
 
 def _date(text: str, option: str) -> date:
@@ -89,6 +101,19 @@ def _count(text: str, option: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise UsageError(f"{option} {text!r} is not a number of machines, 0 or more")
     return int(text)
+
+
+def _retention(arguments: argparse.Namespace, present: Policy) -> Policy:
+    """The policy with what was typed in its place."""
+    typed: dict[str, Any] = {}
+    for name, _ in _RETENTION:
+        text = getattr(arguments, name)
+        if text is None:
+            continue
+        if not text.isascii() or not text.isdigit() or len(text) > 9:
+            raise UsageError(f"--{name.replace('_', '-')} {text!r} is not a number, 0 or more")
+        typed[name] = int(text)
+    return replace(present, **typed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +169,7 @@ def _document(contract: Contract, usage: Usage, invocation: Invocation) -> dict[
         "start": contract.start_date.isoformat(),
         "end": contract.end_date.isoformat() if contract.end_date else None,
         "escrow": str(contract.escrow),
+        **{name: getattr(contract.retention, name) for name, _ in _RETENTION},
     }
 
 
@@ -158,6 +184,7 @@ def add(invocation: Invocation) -> int:
     """`contract add`."""
     from appliance.control import contracts, spaces
     from appliance.control.scope import OneSpace
+    from appliance.store.retention import DEFAULT_FLOOR_DAYS, MINIMUM_FLOOR_DAYS, Policy
 
     arguments = invocation.arguments
     home = invocation.home()
@@ -165,6 +192,10 @@ def add(invocation: Invocation) -> int:
     allocated = contracts.DEFAULT_ALLOCATED_BYTES if arguments.allocated is None else parse_size(arguments.allocated)
     quota = contracts.DEFAULT_MACHINE_QUOTA if arguments.machines is None else _count(arguments.machines, "--machines")
     end = None if arguments.end in (None, "none") else _date(arguments.end, "--end")
+    retention = _retention(arguments, Policy())
+    if arguments.floor_days is None and retention.keep_days < DEFAULT_FLOOR_DAYS:
+        # Whoever asks for few days gets no error about a floor that they never heard of.
+        retention = replace(retention, floor_days=max(retention.keep_days, MINIMUM_FLOOR_DAYS))
     now = invocation.now()
     with invocation.database(home) as db, db.write():
         space = spaces.default(db) if arguments.space is None else spaces.find(db, arguments.space)
@@ -179,6 +210,7 @@ def add(invocation: Invocation) -> int:
             machine_quota=quota,
             end_date=end,
             escrow=contracts.Escrow(arguments.escrow or "confided"),
+            retention=retention,
         )
         printed = _code(home, contracts.new_token(db, contract, now))
         usage = contracts.usage(db, contract.id)
@@ -257,8 +289,23 @@ def _answer(invocation: Invocation, contract: Contract, usage: Usage) -> None:
             ("start", contract.start_date),
             ("end", contract.end_date or "none"),
             ("key", str(contract.escrow)),
+            ("keeps", _keeps(contract.retention)),
         ]
     )
+
+
+def _keeps(policy: Policy) -> str:
+    """The retention in words."""
+    text = f"all of {policy.keep_days} days"
+    for count, unit in (
+        (policy.keep_daily, "day"),
+        (policy.keep_weekly, "week"),
+        (policy.keep_monthly, "month"),
+        (policy.keep_yearly, "year"),
+    ):
+        if count:
+            text += f", one a {unit} for {count} {unit}s"
+    return f"{text}; never less than {policy.floor_days} days that have a snapshot"
 
 
 def pause(invocation: Invocation) -> int:
@@ -298,10 +345,13 @@ def edit(invocation: Invocation) -> int:
         no_end_date=arguments.end == "none",
         escrow=None if arguments.escrow is None else contracts.Escrow(arguments.escrow),
     )
-    if changes == contracts.Changes():
+    keeps_otherwise = any(getattr(arguments, name) is not None for name, _ in _RETENTION)
+    if changes == contracts.Changes() and not keeps_otherwise:
         raise UsageError("nothing to change: give at least one option (see 'pilulier contract edit --help')")
-    with invocation.database() as db:
+    with invocation.database() as db, db.write():
         contract = _find(invocation, db)
+        if keeps_otherwise:
+            changes = replace(changes, retention=_retention(arguments, contract.retention))
         if changes.escrow not in (None, contract.escrow) and contracts.usage(db, contract.id).machines_total:
             raise ConflictError(f"contract {contract.id} has machines whose keys are {contract.escrow}: it stays so")
         contract = contracts.edit(db, contract, changes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from appliance.commands import pruning, rebuilding
 from appliance.commands.invocation import Commands, Invocation
 from appliance.errors import NotFoundError
 from appliance.sizes import format_size
@@ -21,7 +22,7 @@ def register(commands: Commands, common: argparse.ArgumentParser) -> None:
         "repo",
         parents=[common],
         allow_abbrev=False,
-        help="repositories on disk: stats, check",
+        help="repositories on disk: stats, check, prune, hold, release, rebuild",
         description="A machine's repository on disk. None of this needs a key.",
     )
     actions = repo.add_subparsers(dest="action", metavar="ACTION", title="actions")
@@ -37,6 +38,8 @@ def register(commands: Commands, common: argparse.ArgumentParser) -> None:
     parser.add_argument("machine", metavar="M", help="its id, the beginning of it, or its name")
     parser.add_argument("--read-data", action="store_true", help="read every byte and check every checksum")
     parser.set_defaults(run=check)
+    pruning.register(actions, common)
+    rebuilding.register(actions, common)
 
 
 def _open(invocation: Invocation) -> Repository:

@@ -2,15 +2,16 @@
 
 Rules: neither an end date that has passed nor more volume than allocated stops a backup; only a pause does, and
 restores go on even then. "Used" counts the source volume of each machine's latest snapshot, never history.
-Deleting a contract that has machines only marks it: data outlives a mistaken command. Tokens of enrolment
-codes live here as SHA-256 only; the code itself is shown once and kept nowhere.
+Deleting a contract that has machines only marks it: data outlives a mistaken command. What a contract keeps is
+never less than its floor, and its floor is changed here and nowhere else. Tokens of enrolment codes live here as
+SHA-256 only; the code itself is shown once and kept nowhere.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -19,6 +20,7 @@ from appliance.control.database import Database, new_id
 from appliance.control.scope import Scope, condition
 from appliance.control.text import checked_email, checked_line
 from appliance.errors import ConflictError, NotFoundError, PausedError
+from appliance.store.retention import Policy
 from transport.enrolment import TOKEN_BYTES
 from transport.errors import UsageError
 
@@ -61,6 +63,7 @@ class Contract:
     escrow: Escrow
     paused: bool
     delete_requested_at: float | None
+    retention: Policy = field(default_factory=Policy)
 
     def state(self, now: float) -> ContractState:
         """The state to show at time `now`; a pause or deletion outranks the end date."""
@@ -94,6 +97,7 @@ class Changes:
     end_date: date | None = None
     no_end_date: bool = False
     escrow: Escrow | None = None
+    retention: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +114,10 @@ class NewToken:
 _COLUMNS: Final = (
     "contract.id, contract.space_id, contract.client_id, contract.email, contract.allocated_bytes, "
     "contract.machine_quota, contract.created_at, contract.start_date, contract.end_date, contract.escrow, "
-    "contract.state, contract.delete_requested_at"
+    "contract.state, contract.delete_requested_at, contract.keep_days, contract.floor_days, contract.keep_daily, "
+    "contract.keep_weekly, contract.keep_monthly, contract.keep_yearly"
 )
+_POLICY: Final = ("keep_days", "floor_days", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly")
 LATEST: Final = "(SELECT max(number) FROM snapshot_statistics AS newest WHERE newest.machine_id = machine.id)"
 """SQL: the number of a machine's latest snapshot, beside `machine` in the query."""
 
@@ -130,7 +136,18 @@ def _contract(row: dict[str, Any]) -> Contract:
         escrow=Escrow(row["escrow"]),
         paused=row["state"] == "paused",
         delete_requested_at=row["delete_requested_at"],
+        retention=Policy(**{name: row[name] for name in _POLICY}),
     )
+
+
+def _policy_columns(policy: Policy) -> dict[str, object]:
+    """UsageError for a contract that promises more days than it keeps."""
+    if policy.floor_days > policy.keep_days:
+        raise UsageError(
+            f"a floor of {policy.floor_days} days is more than the {policy.keep_days} days that are kept: "
+            "give a higher --keep-days or a lower --floor-days"
+        )
+    return {name: getattr(policy, name) for name in _POLICY}
 
 
 def _check(allocated_bytes: int, machine_quota: int) -> None:
@@ -158,6 +175,7 @@ def add(
     start_date: date | None = None,
     end_date: date | None = None,
     escrow: Escrow = Escrow.CONFIDED,
+    retention: Policy | None = None,
 ) -> Contract:
     """A new active contract. Two contracts may share a client id: a customer may have two."""
     today = datetime.fromtimestamp(now, UTC).date()
@@ -177,6 +195,7 @@ def add(
         escrow=escrow,
         paused=False,
         delete_requested_at=None,
+        retention=retention or Policy(),
     )
     with db.write():
         if not db.row("SELECT id FROM space WHERE id = ?", [space_id]):
@@ -196,6 +215,7 @@ def add(
                 "escrow": str(escrow),
                 "state": "active",
                 "delete_requested_at": None,
+                **_policy_columns(contract.retention),
             },
         )
     return contract
@@ -275,6 +295,7 @@ def edit(db: Database, contract: Contract, changes: Changes) -> Contract:
                 "start_date": start.isoformat(),
                 "end_date": end.isoformat() if end else None,
                 "escrow": str(changes.escrow or contract.escrow),
+                **_policy_columns(changes.retention or contract.retention),
             },
         )
         return _reread(db, contract.id)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from appliance.control import clock
 from appliance.control.contracts import LATEST, Contract, token_digest
 from appliance.control.database import Database
 from appliance.control.scope import Scope, condition
@@ -67,6 +68,7 @@ class AuthorisedMachine:
     installation: InstallationId
     paused: bool
     over_quota: bool
+    retention_floor_days: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,7 @@ def authorised(db: Database) -> dict[bytes, AuthorisedMachine]:
         "GROUP BY machine.contract_id) "
         "SELECT machine.curve_key, machine.id, machine.name, machine.contract_id, contract.client_id, "
         "machine.signing_key, machine.vault, machine.installation, contract.state AS contract_state, "
-        "coalesce(latest.used, 0) > contract.allocated_bytes AS over_quota "
+        "contract.floor_days, coalesce(latest.used, 0) > contract.allocated_bytes AS over_quota "
         "FROM machine JOIN contract ON contract.id = machine.contract_id "
         "LEFT JOIN latest ON latest.contract_id = contract.id WHERE machine.state = 'active'"
     )
@@ -233,6 +235,7 @@ def authorised(db: Database) -> dict[bytes, AuthorisedMachine]:
             installation=InstallationId(row["installation"]),
             paused=row["contract_state"] == "paused",
             over_quota=bool(row["over_quota"]),
+            retention_floor_days=row["floor_days"],
         )
         for row in rows
     }
@@ -326,3 +329,4 @@ def seen(db: Database, machine_id: bytes, *, agent_version: str, platform: str, 
             "UPDATE machine SET last_seen_at = ?, agent_version = ?, platform = ? WHERE id = ?",
             [now, one_line(agent_version, 100), one_line(platform, 200), machine_id],
         )
+        clock.note(db, clock.read(now))

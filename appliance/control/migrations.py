@@ -141,5 +141,55 @@ _FIRST = Migration(
     ),
 )
 
-MIGRATIONS: Final = (_FIRST,)
+_RETENTION = Migration(
+    2,
+    "retention: what contracts keep, holds, the clock's witness, alarms",
+    (
+        "ALTER TABLE contract ADD COLUMN floor_days INTEGER NOT NULL DEFAULT 7 CHECK (floor_days >= 3)",
+        "ALTER TABLE contract ADD COLUMN keep_days INTEGER NOT NULL DEFAULT 90 CHECK (keep_days >= floor_days)",
+        "ALTER TABLE contract ADD COLUMN keep_daily INTEGER NOT NULL DEFAULT 0 CHECK (keep_daily >= 0)",
+        "ALTER TABLE contract ADD COLUMN keep_weekly INTEGER NOT NULL DEFAULT 0 CHECK (keep_weekly >= 0)",
+        "ALTER TABLE contract ADD COLUMN keep_monthly INTEGER NOT NULL DEFAULT 0 CHECK (keep_monthly >= 0)",
+        "ALTER TABLE contract ADD COLUMN keep_yearly INTEGER NOT NULL DEFAULT 0 CHECK (keep_yearly >= 0)",
+        """CREATE TABLE snapshot_hold (
+            machine_id BLOB NOT NULL REFERENCES machine(id),
+            number INTEGER NOT NULL,
+            reason TEXT NOT NULL,
+            held_by TEXT NOT NULL,
+            at REAL NOT NULL,
+            PRIMARY KEY (machine_id, number)
+        ) STRICT, WITHOUT ROWID""",
+        # What a prune under way is about to drop: a hold that comes later is refused, never silently broken.
+        """CREATE TABLE snapshot_dropping (
+            machine_id BLOB NOT NULL REFERENCES machine(id),
+            number INTEGER NOT NULL,
+            PRIMARY KEY (machine_id, number)
+        ) STRICT, WITHOUT ROWID""",
+        # Outlives the sweep that takes away what was counted.
+        """CREATE TABLE snapshot_change (
+            machine_id BLOB NOT NULL REFERENCES machine(id),
+            number INTEGER NOT NULL,
+            entries_before INTEGER NOT NULL,
+            entries_ended INTEGER NOT NULL,
+            PRIMARY KEY (machine_id, number)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE clock_witness (
+            id INTEGER PRIMARY KEY CHECK (id = 1),
+            at REAL NOT NULL,
+            boot TEXT NOT NULL,
+            counted REAL NOT NULL
+        ) STRICT""",
+        # machine: the id, or 16 zeros for the appliance itself; rows may outlive the machine.
+        """CREATE TABLE alarm (
+            kind TEXT NOT NULL,
+            machine BLOB NOT NULL,
+            text TEXT NOT NULL,
+            first_seen_at REAL NOT NULL,
+            last_seen_at REAL NOT NULL,
+            PRIMARY KEY (kind, machine)
+        ) STRICT, WITHOUT ROWID""",
+    ),
+)
+
+MIGRATIONS: Final = (_FIRST, _RETENTION)
 """In order; the number of the last one is the schema version."""

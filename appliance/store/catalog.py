@@ -46,6 +46,7 @@ CREATE TABLE state (
     repository BLOB NOT NULL, vault BLOB NOT NULL, public_key BLOB NOT NULL,
     head INTEGER NOT NULL,
     committed_segment INTEGER NOT NULL,
+    committed_version INTEGER NOT NULL,
     next_page INTEGER NOT NULL,
     next_batch INTEGER NOT NULL,
     next_version INTEGER NOT NULL,
@@ -77,6 +78,7 @@ CREATE TABLE page (number INTEGER PRIMARY KEY, length INTEGER NOT NULL, extents 
 CREATE TABLE version (
     id BLOB PRIMARY KEY, number INTEGER NOT NULL, size INTEGER NOT NULL, span INTEGER NOT NULL, body BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX version_number ON version (number);
 CREATE TABLE batch (
     number INTEGER PRIMARY KEY,
     epoch INTEGER NOT NULL, salt BLOB NOT NULL, commitment BLOB NOT NULL,
@@ -118,11 +120,7 @@ CREATE TABLE damage (
     found_ms INTEGER NOT NULL, mended_ms INTEGER NOT NULL,
     PRIMARY KEY (pack, offset)
 ) WITHOUT ROWID;
-CREATE TABLE mend (
-    number INTEGER PRIMARY KEY,
-    segment BLOB NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
-    fresh BLOB NOT NULL, fresh_offset INTEGER NOT NULL
-);
+CREATE TABLE mend (number INTEGER PRIMARY KEY, record BLOB NOT NULL UNIQUE);
 CREATE TABLE scrub (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     pack INTEGER NOT NULL, offset INTEGER NOT NULL, started_ms INTEGER NOT NULL, finished_ms INTEGER NOT NULL
@@ -152,6 +150,9 @@ class State:
 
     head: int
     committed_segment: int
+    """The newest segment at the last commit; held ones with a higher number are in no snapshot."""
+    committed_version: int
+    """The same for versions."""
     next_page: int
     next_batch: int
     next_version: int
@@ -175,7 +176,7 @@ class State:
 
 
 _STATE_COLUMNS: Final = (
-    "head, committed_segment, next_page, next_batch, next_version, leased_segment, leased_version, "
+    "head, committed_segment, committed_version, next_page, next_batch, next_version, leased_segment, leased_version, "
     "checkpoint_pack, checkpoint_offset, intake, session, session_start, received_upto, live_entries"
 )
 
@@ -254,9 +255,10 @@ class Catalog:
                     f"{path} is not a catalog of format {FORMAT}: update Pilulier, or rebuild the catalog"
                 )
             if row[0] < FORMAT:
-                upgrade.upgrade(
-                    disk, path, self.connection, new_tables=MAINTENANCE, to_format=FORMAT, read_only=read_only
-                )
+                with sqlite_errors(path):
+                    upgrade.upgrade(
+                        disk, path, self.connection, new_tables=MAINTENANCE, to_format=FORMAT, read_only=read_only
+                    )
         except PilulierError:
             self.connection.close()
             raise
@@ -272,7 +274,7 @@ class Catalog:
                 for statement in (SCHEMA + MAINTENANCE).split(";"):
                     connection.execute(statement)
                 connection.execute(
-                    "INSERT INTO state VALUES (1, ?, ?, ?, ?, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, ?, 0, 0, 0)",
+                    "INSERT INTO state VALUES (1, ?, ?, ?, ?, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, ?, 0, 0, 0)",
                     (FORMAT, identity.repository, identity.vault, identity.public_key, b""),
                 )
                 disk.commit_catalog(connection)
@@ -317,6 +319,15 @@ class Catalog:
             "SET size = excluded.size, segment_bytes = segment_bytes + excluded.segment_bytes",
             (number, size_bytes, segment_bytes),
         )
+
+    def pack(self, number: int) -> PackRow:
+        """One pack that counts."""
+        row = self.connection.execute(
+            "SELECT number, generation, size, segment_bytes FROM pack WHERE number = ?", (number,)
+        ).fetchone()
+        if row is None:
+            raise StoreError(f"{self.path} knows no pack {number}: rebuild the catalog")
+        return PackRow(*row)
 
     def packs(self) -> dict[int, PackRow]:
         """The packs that count, by number."""

@@ -114,7 +114,7 @@ class _Checker:
         self._read_data = read_data
         # Sizes before the rest: rows added later by a writer stand beyond them and are not looked for.
         self._state = catalog.state()
-        self._sizes = {number: pack.size_bytes for number, pack in catalog.packs().items()}
+        self._packs = catalog.packs()
         self._commits: set[int] = set()
         self.records = 0
         self.bytes_read = 0
@@ -131,48 +131,61 @@ class _Checker:
 
     def packs(self) -> None:
         """Walk every pack, and look in it for everything that the catalog says is there."""
-        for number, size in self._sizes.items():
-            name = pack_name(number)
-            path = self._layout.pack(number)
-            try:
-                actual = path.stat().st_size
-            except OSError as error:
-                self._report(name, 0, "pack", f"is missing ({error.strerror}): put it back from a copy")
-                continue
-            if actual < size:
-                self._report(name, actual, "pack", f"is {actual} bytes long, but {size} were acknowledged")
-            try:
-                self._walk(number, PackWalk(path, min(size, actual), read_data=self._read_data))
-            except OSError as error:
-                self._report(name, 0, "pack", f"cannot be read ({error.strerror}): check the disk")
+        for number in self._packs:
+            found = len(self.errors), self.records
+            self._pack(number)
+            while (now := self._catalog.pack(number)).generation != self._packs[number].generation:
+                # It was compacted meanwhile, so places were compared that belong to two generations.
+                self._packs[number] = now
+                del self.errors[found[0] :]
+                self.records = found[1]
+                self._pack(number)
+
+    def _name(self, number: int) -> str:
+        return pack_name(number, self._packs[number].generation)
+
+    def _pack(self, number: int) -> None:
+        name, size = self._name(number), self._packs[number].size_bytes
+        path = self._layout.pack(number, self._packs[number].generation)
+        try:
+            actual = path.stat().st_size
+        except OSError as error:
+            self._report(name, 0, "pack", f"is missing ({error.strerror}): put it back from a copy")
+            return
+        if actual < size:
+            self._report(name, actual, "pack", f"is {actual} bytes long, but {size} were acknowledged")
+        try:
+            self._walk(number, PackWalk(path, min(size, actual), read_data=self._read_data))
+        except OSError as error:
+            self._report(name, 0, "pack", f"cannot be read ({error.strerror}): check the disk")
 
     def _walk(self, number: int, walk: PackWalk) -> None:
         expected = {
             row[1]: row
             for row in self._connection.execute(
                 "SELECT id, offset, length, plain FROM segment WHERE pack = ? AND offset < ?",
-                (number, self._sizes[number]),
+                (number, self._packs[number].size_bytes),
             ).fetchall()
         }
         damaged: list[tuple[int, int]] = []
         for step in walk:
             if isinstance(step, Damage):
-                self._report(pack_name(number), step.offset, step.kind, step.detail)
+                self._report(self._name(number), step.offset, step.kind, step.detail)
                 damaged.append((step.offset, step.end))
                 continue
             self.records += 1
             try:
                 self._record(number, step, expected)
             except DecodeError as error:
-                self._report(pack_name(number), step.offset, step.kind.name, str(error))
+                self._report(self._name(number), step.offset, step.kind.name, str(error))
         self.bytes_read += walk.bytes_read
         for segment, offset, *_ in expected.values():
             if not any(start <= offset < end for start, end in damaged):
                 detail = f"segment {segment.hex()} should stand here and does not"
-                self._report(pack_name(number), offset, Kind.SEGMENT.name, detail)
+                self._report(self._name(number), offset, Kind.SEGMENT.name, detail)
 
     def _record(self, number: int, found: Found, expected: dict[int, Any]) -> None:
-        payload, name = found.payload, pack_name(number)
+        payload, name = found.payload, self._name(number)
         if found.offset == 0 and found.kind != Kind.HEADER:
             self._report(name, 0, found.kind.name, "a pack that does not begin with a header")
         if found.kind == Kind.SEGMENT:
@@ -225,7 +238,7 @@ class _Checker:
         ).fetchone()
         held = (record.signed.record, record.signed.signature, record.received_ms, record.bytes_received)
         if row is None or row[1:] != held:
-            self._report(pack_name(number), offset, "COMMIT", "the catalog knows this snapshot otherwise")
+            self._report(self._name(number), offset, "COMMIT", "the catalog knows this snapshot otherwise")
         else:
             self._commits.add(row[0])
 

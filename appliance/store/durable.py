@@ -8,6 +8,7 @@ Knows nothing of records.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from appliance.store.errors import BusyRepositoryError, DiskFullError, FatalDiskError, StoreError
+from appliance.store.errors import DiskFullError, FatalDiskError, StoreError
 
 Buffer = bytes | bytearray | memoryview
 
@@ -26,7 +27,11 @@ _NOT_ALLOWED: Final = frozenset(
     {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY, errno.EMFILE}
 )
 _BYTES_PER_CALL: Final = 4 << 20
-"""Joined for one write at most (and a buffer more): bounds the copy."""
+_BUFFERS_PER_CALL: Final = 512
+"""In one write at most (and a buffer more): the system takes 1024."""
+_UNCACHED_BYTES: Final = 1 << 20
+"""A sync of less keeps its pages: it is cheap, and likely to be read again."""
+_PAGE_BYTES: Final = 4096
 
 
 class Disk:
@@ -41,12 +46,8 @@ class Disk:
         return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
 
     def write_at(self, descriptor: int, buffers: Sequence[Buffer], offset: int) -> int:
-        """Bytes written at `offset`, perhaps fewer than given.
-
-        Joined first: a vector of buffers at odd offsets is copied by the kernel three times slower (measured: 0.7 GB/s
-        against 2.3).
-        """
-        return os.pwrite(descriptor, buffers[0] if len(buffers) == 1 else b"".join(buffers), offset)
+        """Bytes written at `offset`, perhaps fewer than given. Not joined first: 3.4 GB/s against 2.4 (measured)."""
+        return os.pwritev(descriptor, buffers, offset)
 
     def truncate(self, descriptor: int, size: int) -> None:
         """Cut a file to `size` bytes."""
@@ -56,11 +57,24 @@ class Disk:
         """fsync of a file or folder descriptor."""
         os.fsync(descriptor)
 
+    def uncache(self, descriptor: int, start: int, end: int) -> None:
+        """Advise that these synced bytes will not be read soon; changes nothing that anyone can read.
+
+        Their pages then serve the next writes: a fresh page for each was a sixth of a first backup's CPU on a virtual
+        machine (measured: 0.5 GB/s into fresh pages, 3.4 into those), and a backup does not push all else out.
+        """
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(descriptor, start, end - start, os.POSIX_FADV_DONTNEED)
+
     def sync_folder(self, folder: Path) -> None:
-        """Make names within `folder` durable."""
+        """Make names within `folder` durable; FatalDiskError where the fsync fails."""
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self.sync(descriptor)
+        except OSError as error:
+            # Whatever the reason: names that were not kept are in doubt, and a second fsync would lie.
+            raise FatalDiskError(f"cannot fsync {folder} ({error.strerror}): stop and check the disk") from error
         finally:
             os.close(descriptor)
 
@@ -104,6 +118,7 @@ class AppendFile:
     def __init__(self, disk: Disk, path: Path, descriptor: int, size_bytes: int) -> None:
         self._disk = disk
         self._descriptor = descriptor
+        self._cached_from = size_bytes
         self.path = path
         self.size_bytes = size_bytes
 
@@ -122,9 +137,13 @@ class AppendFile:
             file = cls(disk, path, disk.open_existing(path), size_bytes)
         except OSError as error:
             raise disk_error(error, f"cannot open {path}") from error
-        if os.fstat(file._descriptor).st_size != size_bytes:
-            file.cut(size_bytes)
-            file.sync()
+        try:
+            if os.fstat(file._descriptor).st_size != size_bytes:
+                file.cut(size_bytes)
+                file.sync()
+        except BaseException:
+            file.close()
+            raise
         return file
 
     def append(self, buffers: Sequence[Buffer]) -> None:
@@ -134,7 +153,7 @@ class AppendFile:
         try:
             while at < len(pending):
                 end, size = at, 0
-                while end < len(pending) and size < _BYTES_PER_CALL:
+                while end < len(pending) and size < _BYTES_PER_CALL and end - at < _BUFFERS_PER_CALL:
                     size += len(pending[end])
                     end += 1
                 written = self._disk.write_at(self._descriptor, pending[at:end], self.size_bytes)
@@ -156,6 +175,10 @@ class AppendFile:
         actual = os.fstat(self._descriptor).st_size
         if actual != self.size_bytes:
             raise FatalDiskError(f"{self.path} is {actual} bytes long after a write that made it {self.size_bytes}")
+        if self.size_bytes - self._cached_from >= _UNCACHED_BYTES:
+            # From the page that the last write left half full; the one that is half full now stays for the next.
+            self._disk.uncache(self._descriptor, self._cached_from // _PAGE_BYTES * _PAGE_BYTES, self.size_bytes)
+            self._cached_from = self.size_bytes
 
     def cut(self, size_bytes: int) -> None:
         """Forget everything after `size_bytes`."""
@@ -164,6 +187,7 @@ class AppendFile:
         except OSError as error:
             raise FatalDiskError(f"cannot cut {self.path} to {size_bytes} bytes ({error.strerror})") from error
         self.size_bytes = size_bytes
+        self._cached_from = min(self._cached_from, size_bytes)
 
     def close(self) -> None:
         """Give the descriptor back; nothing is flushed that was not synced."""
@@ -175,7 +199,10 @@ class AppendFile:
 def write_whole(disk: Disk, path: Path, content: Sequence[Buffer]) -> None:
     """A small file, there whole or not at all: temporary name, length check, fsync, rename, folder fsync."""
     temporary = path.with_name(path.name + ".new")
-    disk.remove(temporary)
+    try:
+        disk.remove(temporary)
+    except OSError as error:
+        raise disk_error(error, f"cannot remove {temporary}") from error
     file = AppendFile.create(disk, temporary)
     try:
         file.append(content)
@@ -194,23 +221,45 @@ def publish(disk: Disk, temporary: Path, path: Path) -> None:
         raise disk_error(error, f"cannot put {path} in its place") from error
 
 
-class WriterLock:
-    """The flock that keeps two writers apart; it dies with the process, whatever happens."""
+class LockFile:
+    """An empty file whose flock says whose turn it is; the lock dies with the process, whatever happens.
+
+    Two LockFiles on one path keep each other out within a process too.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise disk_error(error, f"cannot open {path}") from error
+
+    def try_lock(self) -> bool:
+        """Take the lock if nobody has it; never waits."""
+        return self._try(fcntl.LOCK_EX)
+
+    def free(self) -> bool:
+        """Whether nobody has the lock. Takes a shared one for an instant, so lookers do not see each other."""
+        if not self._try(fcntl.LOCK_SH):
+            return False
+        self.unlock()
+        return True
+
+    def _try(self, how: int) -> bool:
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._descriptor)
-            self._descriptor = -1
-            raise BusyRepositoryError(f"{path.parent} is being written by another process: wait for its end") from None
+            fcntl.flock(self._descriptor, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise disk_error(error, f"cannot lock {self.path}") from error
+        return True
+
+    def unlock(self) -> None:
+        """Let others have it; the file stays open."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Let the next writer in."""
+        """Unlock, and give the descriptor back."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

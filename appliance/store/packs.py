@@ -131,11 +131,13 @@ class PackWriter:
             self._file = None
 
 
-def read_record(layout: Layout, pack: int, offset: int, kind: Kind, length_bytes: int) -> memoryview:
+def read_record(
+    layout: Layout, pack: int, offset: int, kind: Kind, length_bytes: int, *, generation: int = 0
+) -> memoryview:
     """The payload of one record whose place, kind and length the catalog knows; DamagedRecordError otherwise."""
-    name = pack_name(pack)
+    name = pack_name(pack, generation)
     try:
-        with open(layout.pack(pack), "rb", buffering=0) as file:
+        with open(layout.pack(pack, generation), "rb", buffering=0) as file:
             file.seek(offset)
             data = file.read(OVERHEAD_BYTES + length_bytes)
     except OSError as error:

@@ -18,6 +18,7 @@ import msgspec
 
 from transport.commits import COMMIT_LIMIT, SignedCommit
 from transport.errors import DecodeError
+from transport.mending import SignedMend
 from transport.names import (
     DIGEST_BYTES,
     ID_BYTES,
@@ -221,6 +222,13 @@ class RetirementRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unkn
     released: bool
 
 
+class MendRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """An order to read damaged extents elsewhere, as the agent signed it."""
+
+    received_ms: int
+    signed: SignedMend
+
+
 class CheckpointBegin(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=0):
     """From here on a checkpoint tells all that is held at snapshot `head`; nothing is staged at this moment."""
 
@@ -346,6 +354,7 @@ Payload = (
     | DeathsRecord
     | CommitRecordOnDisk
     | RetirementRecord
+    | MendRecord
     | CheckpointRecord
 )
 _P = TypeVar("_P", bound=Payload)

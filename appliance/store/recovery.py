@@ -1,17 +1,30 @@
 """Making a new repository's files, and finding the state of existing ones when a writer opens them.
 
 The catalog says how much of each pack was acknowledged. What a crash left behind that is cut; more than a crash can
-leave means that the catalog is older than the packs, and then nothing is cut and the open refuses.
+leave means that the catalog is older than the packs, and then nothing is cut and the open refuses. The same goes for
+generations of packs: the one that the catalog names counts, what a compaction left beside it goes, and old ones go
+when their quarantine is over.
 """
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
 from appliance.store.catalog import Catalog
 from appliance.store.durable import AppendFile, Disk, disk_error, write_whole
-from appliance.store.errors import DamagedRepositoryError
-from appliance.store.layout import Layout, pack_name
+from appliance.store.errors import BusyRepositoryError, DamagedRepositoryError, FatalDiskError
+from appliance.store.layout import Layout, PackFile, pack_name
 from appliance.store.packs import Damage, Identity, PackWalk, PackWriter
 from appliance.store.records import Kind, encode_head
+from appliance.store.turns import MaintenanceTurn
+
+QUARANTINE_MS: Final = 24 * 3600 * 1000
+"""How long the old generation of a pack is kept: it can stand in for a new one that the disk loses."""
+_FILES: Final = 8
+"""Removed in one go: to unlink a whole pack takes tens of milliseconds on some disks."""
 
 
 def make_nursery(disk: Disk, layout: Layout, identity: Identity) -> None:
@@ -57,34 +70,150 @@ def open_packs(disk: Disk, layout: Layout, catalog: Catalog) -> PackWriter:
     A last pack that is shorter than the catalog knows is left as it is (`check` names what is lost) and a new pack
     is begun, so that later backups and all other restores go on.
     """
-    known = {number: pack.size_bytes for number, pack in catalog.packs().items()}
-    last = max(known, default=0)
+    packs = catalog.packs()
+    last = max(packs, default=0)
     if not last:
         raise DamagedRepositoryError(f"{layout.catalog} knows no pack: keep the packs, rebuild the catalog")
-    present = layout.pack_numbers()
-    unknown = [number for number in present if number > last]
-    if any(number > last + 1 for number in unknown):
+    known = packs[last].size_bytes
+    files = layout.pack_files()
+    unknown = [file for file in files if file.number > last]
+    if any(file != PackFile(last + 1, 0) for file in unknown):
         raise _too_old(layout)
-    size = layout.pack(last).stat().st_size if last in present else 0
-    commits = _commits_beyond(layout, last, known[last], size) if size > known[last] else 0
-    for number in unknown:
-        commits += _commits_beyond(layout, number, 0, layout.pack(number).stat().st_size)
+    _check_generations(layout, {number: pack.generation for number, pack in packs.items()}, files)
+    path = layout.pack(last, packs[last].generation)
+    size = path.stat().st_size if PackFile(last, packs[last].generation) in files else 0
+    commits = _commits_beyond(path, known, size) if size > known else 0
+    for file in unknown:
+        commits += _commits_beyond(layout.pack(*file), 0, layout.pack(*file).stat().st_size)
     if commits > 1:
         raise _too_old(layout)
-    for number in unknown:
-        disk.remove(layout.pack(number))
-    if size < known[last]:
+    for file in unknown:
+        _remove(disk, layout.pack(*file))
+    _tidy_if_alone(disk, layout, catalog)
+    if packs[last].generation:
+        # Only a closed pack is ever compacted: the one that came after it is gone, and this one stays closed.
         return _after_loss(disk, layout, catalog, last)
-    if size > known[last]:
-        file = AppendFile.resume(disk, layout.pack(last), known[last])
-        file.close()
-    return PackWriter(disk, layout, catalog.identity, last, known[last])
+    if size < known:
+        return _after_loss(disk, layout, catalog, last)
+    if size > known:
+        AppendFile.resume(disk, path, known).close()
+    return PackWriter(disk, layout, catalog.identity, last, known)
 
 
-def _commits_beyond(layout: Layout, pack: int, start: int, size: int) -> int:
+def _check_generations(layout: Layout, known: dict[int, int], files: list[PackFile]) -> None:
+    """A generation that the catalog names is missing and a later one is there: the catalog comes from before it."""
+    present = set(files)
+    for file in files:
+        number, generation = file
+        if generation > known.get(number, generation) and PackFile(number, known[number]) not in present:
+            raise _too_old(layout)
+
+
+# What compaction leaves
+
+
+@dataclass(frozen=True, slots=True)
+class Tidied:
+    """What was removed, and whether more is to be."""
+
+    bytes_freed: int
+    more: bool
+
+
+def tidy(disk: Disk, layout: Layout, catalog: Catalog, *, now_ms: int, quarantine_ms: int = QUARANTINE_MS) -> Tidied:
+    """Remove what an interrupted compaction left and old generations whose quarantine is over; a few files at a time.
+
+    For whoever has the place of the writer and that of maintenance. A time in the future counts as now: a clock that
+    went back ends no quarantine. Nothing of a pack goes unless the generation that the catalog names is there, whole.
+    """
+    beside = _Beside.of(layout, catalog)
+    waiting = dict.fromkeys(beside.unlisted, now_ms) | beside.waiting
+    over = [file for file, since_ms in waiting.items() if now_ms - since_ms >= quarantine_ms]
+    over = [file for file in over if _whole(layout, catalog, file.number)]
+    leftovers = [file for file in beside.leftovers if _whole(layout, catalog, file.number)]
+    gone = over[: max(1, _FILES - len(leftovers))]
+    freed = sum(_remove(disk, path) for path in beside.unfinished)
+    freed += sum(_remove(disk, layout.pack(*file)) for file in [*leftovers, *gone])
+    if gone or beside.unlisted:
+        with catalog.transaction() as connection:
+            for file in set(beside.unlisted) - set(gone):
+                row = (*file, layout.pack(*file).stat().st_size, now_ms)
+                connection.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?)", row)
+            connection.executemany("DELETE FROM quarantine WHERE pack = ? AND generation = ?", gone)
+    return Tidied(freed, len(over) > len(gone))
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What stands beside the packs that count."""
+
+    unfinished: list[Path]
+    leftovers: list[PackFile]
+    """Generations that a compaction put in place and did not live to tell the catalog about."""
+    unlisted: list[PackFile]
+    """Older generations that are not in quarantine, because the catalog was rebuilt: their day begins now."""
+    waiting: dict[PackFile, int]
+    """What is in quarantine, and since when (ms)."""
+
+    @classmethod
+    def of(cls, layout: Layout, catalog: Catalog) -> _Beside:
+        rows = catalog.connection.execute("SELECT pack, generation, since_ms FROM quarantine").fetchall()
+        waiting = {PackFile(row[0], row[1]): row[2] for row in rows}
+        known = {number: row.generation for number, row in catalog.packs().items()}
+        files = [file for file in layout.pack_files() if file.number in known]
+        return cls(
+            unfinished=layout.unfinished_packs(),
+            leftovers=[file for file in files if file.generation > known[file.number]],
+            unlisted=[file for file in files if file.generation < known[file.number] and file not in waiting],
+            waiting={file: since_ms for file, since_ms in waiting.items() if file.generation < known[file.number]},
+        )
+
+
+def _tidy_if_alone(disk: Disk, layout: Layout, catalog: Catalog) -> None:
+    """At open. While maintenance goes on, what looks like a leftover is its work."""
+    now_ms = int(time.time() * 1000)
+    beside = _Beside.of(layout, catalog)
+    due = any(now_ms - since_ms >= QUARANTINE_MS for since_ms in beside.waiting.values())
+    if not (due or beside.unfinished or beside.leftovers or beside.unlisted):
+        return
+    try:
+        maintenance = MaintenanceTurn(layout)
+    except BusyRepositoryError:
+        return
+    try:
+        tidy(disk, layout, catalog, now_ms=now_ms)
+    finally:
+        maintenance.close()
+
+
+def _whole(layout: Layout, catalog: Catalog, number: int) -> bool:
+    """Whether the generation that the catalog names is there, in its full length."""
+    row = catalog.pack(number)
+    try:
+        return layout.pack(number, row.generation).stat().st_size >= row.size_bytes
+    except OSError:
+        return False
+
+
+def _remove(disk: Disk, path: Path) -> int:
+    """The bytes given back."""
+    try:
+        size = path.stat().st_size if path.exists() else 0
+        disk.remove(path)
+    except OSError as error:
+        raise disk_error(error, f"cannot remove {path}") from error
+    return size
+
+
+def _commits_beyond(path: Path, start: int, size: int) -> int:
     """How many commits stand in the tail of a pack. A crash between fsync and catalog leaves one at most."""
-    walk = PackWalk(layout.pack(pack), size, read_data=False, start=start)
-    return sum(1 for step in walk if not isinstance(step, Damage) and step.kind == Kind.COMMIT)
+    walk = PackWalk(path, size, read_data=False, start=start)
+    try:
+        return sum(1 for step in walk if not isinstance(step, Damage) and step.kind == Kind.COMMIT)
+    except OSError as error:
+        raise DamagedRepositoryError(
+            f"{path} cannot be read ({error.strerror}): nothing was changed; check the disk"
+        ) from error
 
 
 def _too_old(layout: Layout) -> DamagedRepositoryError:
@@ -95,10 +224,21 @@ def _too_old(layout: Layout) -> DamagedRepositoryError:
 
 
 def _after_loss(disk: Disk, layout: Layout, catalog: Catalog, last: int) -> PackWriter:
-    writer = PackWriter(disk, layout, catalog.identity, last, catalog.packs()[last].size_bytes)
-    group = writer.begin(roll=True)
-    with catalog.transaction():
-        writer.write(group)
-        catalog.save_pack(group.pack, group.end, group.segment_bytes)
-    writer.accept(group)
+    writer = PackWriter(disk, layout, catalog.identity, last, catalog.pack(last).size_bytes)
+    begin_pack(writer, catalog)
     return writer
+
+
+def begin_pack(writer: PackWriter, catalog: Catalog) -> None:
+    """Close the open pack, by beginning the next one, which holds its header only."""
+    group = writer.begin(roll=True)
+    try:
+        with catalog.transaction():
+            writer.write(group)
+            catalog.save_pack(group.pack, group.end, group.segment_bytes)
+    except FatalDiskError:
+        raise
+    except Exception:
+        writer.abandon(group)
+        raise
+    writer.accept(group)

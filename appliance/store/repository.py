@@ -9,6 +9,7 @@ everything: opening anew finds the last durable state.
 from __future__ import annotations
 
 import random
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import Final
 
 from appliance.store import check, listing, recovery, snapshots, staging
 from appliance.store.catalog import Catalog, State, select_in, sqlite_errors
-from appliance.store.durable import Disk, WriterLock, publish
+from appliance.store.durable import Disk, publish
 from appliance.store.errors import (
     DamagedRecordError,
     DiskFullError,
@@ -30,6 +31,7 @@ from appliance.store.intake import Intake, Item, fresh_items
 from appliance.store.layout import Layout, pack_name
 from appliance.store.packs import Group, Identity, PackWriter, read_record
 from appliance.store.records import CommitRecordOnDisk, Kind, StagedBy, encode_payload, segment_id_of
+from appliance.store.turns import WriterTurn
 from transport.commits import SignedCommit, StoredCommit
 from transport.errors import DecodeError, IntegrityError, ProtocolError
 from transport.extents import ExtentPage
@@ -66,6 +68,15 @@ class RepositoryStats:
     """Sealed segments that a held version or the open upload still refers to."""
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A group of records on its way, within its transaction."""
+
+    connection: sqlite3.Connection
+    state: State
+    group: Group
+
+
 class Repository:
     """One machine's repository. Made by `create` or `open`, ended by `close`."""
 
@@ -75,14 +86,14 @@ class Repository:
         catalog: Catalog,
         disk: Disk,
         reserve_bytes: int,
-        lock: WriterLock | None,
+        turn: WriterTurn | None,
         writer: PackWriter | None,
     ) -> None:
         self._layout = layout
         self._catalog = catalog
         self._disk = disk
         self._reserve_bytes = reserve_bytes
-        self._lock = lock
+        self._turn = turn
         self._writer = writer
         self._mutex = threading.RLock()
         self._ended: str | None = None
@@ -123,18 +134,22 @@ class Repository:
         read_only: bool = False,
         disk: Disk | None = None,
         reserve_bytes: int = RESERVE_BYTES,
+        wait_s: float = 0.0,
+        catalog_at: Path | None = None,
     ) -> Repository:
         """An existing repository. For writing, the tail that no acknowledgement covers is cut; BusyRepositoryError
-        if another writer has it. Read-only changes nothing and works beside a writer."""
+        if another writer keeps it for longer than `wait_s`. Read-only changes nothing and works beside a writer; only
+        then may the catalog stand elsewhere, at `catalog_at`."""
         layout = Layout(folder)
         if not folder.is_dir():
             raise StoreError(f"{folder} is not there: check that its disk is mounted")
-        if not layout.catalog.exists():
+        place = catalog_at if catalog_at is not None and read_only else layout.catalog
+        if not place.exists():
             raise StoreError(f"{folder} holds no catalog: check the path, or rebuild the catalog")
         disk = disk or Disk()
         if read_only:
-            return cls(layout, Catalog(disk, layout.catalog, read_only=True), disk, reserve_bytes, None, None)
-        lock = WriterLock(layout.lock)
+            return cls(layout, Catalog(disk, place, read_only=True), disk, reserve_bytes, None, None)
+        turn = WriterTurn(layout, wait_s=wait_s)
         try:
             catalog = Catalog(disk, layout.catalog, read_only=False)
             try:
@@ -144,9 +159,9 @@ class Repository:
                 catalog.close()
                 raise
         except BaseException:
-            lock.close()
+            turn.close()
             raise
-        return cls(layout, catalog, disk, reserve_bytes, lock, writer)
+        return cls(layout, catalog, disk, reserve_bytes, turn, writer)
 
     def close(self) -> None:
         """Give files and the lock back. Nothing is lost by not calling it."""
@@ -155,8 +170,12 @@ class Repository:
             if self._writer is not None:
                 self._writer.close()
             self._catalog.close()
-            if self._lock is not None:
-                self._lock.close()
+            if self._turn is not None:
+                self._turn.close()
+
+    def wanted(self) -> bool:
+        """Whether another process waits for its turn to write here: close between two pieces of work."""
+        return self._turn is not None and not self._ended and self._turn.wanted()
 
     def __enter__(self) -> Repository:
         return self
@@ -192,9 +211,36 @@ class Repository:
                 raise
 
     @contextmanager
-    def _recording(self, writer: PackWriter) -> Iterator[tuple[State, Group]]:
+    def maintaining(self) -> Iterator[Catalog]:
+        """The catalog, for what maintenance writes there in transactions of its own; raises as every write does."""
+        with self._writing():
+            yield self._catalog
+
+    @contextmanager
+    def reading_catalog(self) -> Iterator[Catalog]:
+        """The catalog, for what maintenance reads there in short statements."""
+        with self._reading():
+            yield self._catalog
+
+    def close_pack(self, number: int) -> None:
+        """Begin a new pack if `number` is the open one, so that it never grows again."""
+        with self._writing() as writer:
+            if writer.pack == number:
+                recovery.begin_pack(writer, self._catalog)
+
+    @contextmanager
+    def recording(self, *, roll: bool = False) -> Iterator[Recording]:
+        """One group of maintenance's own records, made durable as those of an upload are. It may use the reserve.
+
+        `roll` closes the open pack first, if the body adds a record.
+        """
+        with self._writing() as writer, self._recording(writer, roll=roll) as (state, group):
+            yield Recording(self._catalog.connection, state, group)
+
+    @contextmanager
+    def _recording(self, writer: PackWriter, *, roll: bool = False) -> Iterator[tuple[State, Group]]:
         """One group: the body fills it and changes the state; then append, fsync, catalog transaction."""
-        group = writer.begin()
+        group = writer.begin(roll=roll)
         try:
             with self._catalog.transaction():
                 state = self._catalog.state()
@@ -229,6 +275,7 @@ class Repository:
             if resumed:
                 return state.received_upto
             with self._catalog.transaction() as connection:
+                staging.move_lease(connection, state)
                 staging.drop_staged(connection, state)
                 state.session, state.session_start, state.received_upto = session, state.head, 0
                 state.intake += 1
@@ -377,27 +424,52 @@ class Repository:
     def read_segment(self, segment: SegmentId) -> memoryview:
         """A sealed segment. UnknownItemError if it is not held, DamagedRecordError naming pack and offset if its
         record is not what was written."""
+        place = self._place_of(segment)
+        while True:
+            try:
+                return self._segment_at(segment, *place)
+            except DamagedRecordError:
+                # A compaction may have moved it between the look and the read.
+                former, place = place, self._place_of(segment)
+                if place == former:
+                    raise
+
+    def _place_of(self, segment: SegmentId) -> tuple[int, int, int, int]:
+        """Pack, generation, offset, payload length."""
         with self._reading():
             row = self._catalog.connection.execute(
-                "SELECT pack, offset, length FROM segment WHERE id = ?", (segment,)
+                "SELECT s.pack, p.generation, s.offset, s.length FROM segment s JOIN pack p ON p.number = s.pack "
+                "WHERE s.id = ?",
+                (segment,),
             ).fetchone()
         if row is None:
             raise UnknownItemError(f"segment {segment.hex()} is not held")
-        pack, offset, length = row
-        payload = read_record(self._layout, pack, offset, Kind.SEGMENT, length)
+        pack, generation, offset, length = row
+        return pack, generation, offset, length
+
+    def _segment_at(self, segment: SegmentId, pack: int, generation: int, offset: int, length: int) -> memoryview:
+        payload = read_record(self._layout, pack, offset, Kind.SEGMENT, length, generation=generation)
         if segment_id_of(payload) != segment:
-            raise DamagedRecordError(pack_name(pack), offset, f"another segment than {segment.hex()} stands here")
+            detail = f"another segment than {segment.hex()} stands here"
+            raise DamagedRecordError(pack_name(pack, generation), offset, detail)
         return payload[ID_BYTES:]
 
     def sample(self, count: int) -> list[SegmentId]:
         """At most `count` committed segments, chosen at random by us."""
         with self._reading():
-            top = self._catalog.state().committed_segment
-            numbers = random.SystemRandom().sample(range(1, top + 1), min(max(count, 0), top))
-            rows = list(
-                select_in(self._catalog.connection, "SELECT id FROM segment WHERE number IN ({})", numbers)
-            )
-        return [row[0] for row in rows]
+            top, chance = self._catalog.state().committed_segment, random.SystemRandom()
+            connection = self._catalog.connection
+            if 4 * count >= top:
+                rows = connection.execute("SELECT id FROM segment WHERE number <= ?", (top,)).fetchall()
+            else:
+                # Numbers have gaps where segments were forgotten: the next held one is taken.
+                statement = "SELECT id FROM segment WHERE number BETWEEN ? AND ? ORDER BY number LIMIT 1"
+                drawn = (
+                    connection.execute(statement, (chance.randint(1, top), top)).fetchone()
+                    for _ in range(2 * max(count, 0))
+                )
+                rows = list({row for row in drawn if row})
+        return [row[0] for row in chance.sample(rows, min(max(count, 0), len(rows)))]
 
     def stats(self) -> RepositoryStats:
         """What is held; reads the whole list of extents."""

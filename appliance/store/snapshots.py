@@ -72,7 +72,7 @@ def apply_staged(connection: sqlite3.Connection, state: State, record: CommitRec
     """
     number = state.next_snapshot
     _check_versions(connection, number)
-    root = _digest_folders(connection, number)
+    root = write_digests(connection, number)
     if record.entry_count != state.live_entries:
         raise LedgerDriftError(
             f"snapshot {number} counts {record.entry_count} entries, the catalog {state.live_entries}: "
@@ -119,6 +119,7 @@ def add_snapshot(
     state.head = state.next_snapshot
     row = connection.execute("SELECT max(number) FROM segment").fetchone()
     state.committed_segment = row[0] or 0
+    state.committed_version = state.next_version - 1
 
 
 def _check_versions(connection: sqlite3.Connection, number: int) -> None:
@@ -137,7 +138,7 @@ def _check_versions(connection: sqlite3.Connection, number: int) -> None:
     raise CommitRefusedError(f"entry {path.hex()} of {size} bytes names version {version.hex()} of {held} bytes")
 
 
-def _digest_folders(connection: sqlite3.Connection, number: int) -> Digest:
+def write_digests(connection: sqlite3.Connection, number: int) -> Digest:
     """Write the digests of all folders that changed, deepest first; the root's digest."""
     parents = _changed_folders(connection, number)
     for folder in _deepest_first(parents):

@@ -15,7 +15,7 @@ from appliance.store.errors import DamagedRepositoryError
 from appliance.store.pages import Layout
 from appliance.store.records import PageRow, VersionRow
 from transport.errors import ProtocolError
-from transport.names import ID_BYTES, Digest, PathId, SegmentId, VersionId
+from transport.names import ID_BYTES, Digest, PathId, SegmentId, SessionId, VersionId
 from transport.tree import AddedDigest, EntryBatch, EntryKind
 
 _STAGED_ENTRIES: Final = 0
@@ -207,6 +207,41 @@ def drop_staged(connection: sqlite3.Connection, state: State) -> None:
     forget_staging(connection)
     row = connection.execute("SELECT entry_count FROM snapshot WHERE number = ?", (state.head,)).fetchone()
     state.live_entries = row[0] if row else 0
+
+
+def anything_staged(connection: sqlite3.Connection) -> bool:
+    """Whether entries, deaths or parts of a version wait for a commit."""
+    row = connection.execute("SELECT EXISTS (SELECT 1 FROM staged) OR EXISTS (SELECT 1 FROM partial)").fetchone()
+    return bool(row[0])
+
+
+def newest_segment(connection: sqlite3.Connection) -> int:
+    """The highest number of a segment, 0 for none."""
+    row = connection.execute("SELECT max(number) FROM segment").fetchone()
+    return row[0] or 0
+
+
+def uncommitted(connection: sqlite3.Connection, state: State) -> bool:
+    """Whether a session left anything that no snapshot took."""
+    newest = newest_segment(connection)
+    left = newest > state.committed_segment or state.next_version - 1 > state.committed_version
+    return left or anything_staged(connection)
+
+
+def move_lease(connection: sqlite3.Connection, state: State) -> None:
+    """At the beginning of a session, before what is staged is dropped: if the one before left nothing uncommitted,
+    all that came so far is the sweep's to judge. What a killed one left stays leased until it is in a commit."""
+    if not uncommitted(connection, state):
+        state.leased_segment, state.leased_version = newest_segment(connection), state.next_version - 1
+
+
+def release(connection: sqlite3.Connection, state: State) -> None:
+    """What no snapshot took counts as committed, and the session that sent it cannot be resumed."""
+    if uncommitted(connection, state):
+        drop_staged(connection, state)
+        state.session, state.session_start, state.received_upto = SessionId(b""), state.head, 0
+    state.committed_segment = state.leased_segment = newest_segment(connection)
+    state.committed_version = state.leased_version = state.next_version - 1
 
 
 def forget_staging(connection: sqlite3.Connection) -> None:

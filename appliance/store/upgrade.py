@@ -15,6 +15,7 @@ from appliance.store.errors import StoreError
 from appliance.store.records import OVERHEAD_BYTES
 
 _TO_2: Final = f"""
+ALTER TABLE state ADD COLUMN committed_version INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE state ADD COLUMN next_version INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE state ADD COLUMN leased_segment INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE state ADD COLUMN leased_version INTEGER NOT NULL DEFAULT 0;
@@ -30,6 +31,7 @@ CREATE TABLE version (
 ) WITHOUT ROWID;
 INSERT INTO version SELECT id, row_number() OVER (ORDER BY id), size, span, body FROM version_1;
 DROP TABLE version_1;
+CREATE INDEX version_number ON version (number);
 UPDATE state SET next_version = (SELECT count(*) + 1 FROM version)
 """
 """The order in which old versions came is not known: all of them stay leased until the first whole upload."""

@@ -4,83 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pyotp
 import pytest
 
 from appliance import cli
-from appliance.control import machines, passwords, statistics
+from appliance.control import passwords, statistics
 from appliance.control.database import Database
 from appliance.settings import Home
 from appliance.store.repository import Repository
-from tests.support.control_house import NOW, figures, keys
+from tests.support.command_line import PASSWORD, Shell, initialised
+from tests.support.control_house import NOW, figures
 from transport.enrolment import decode_code
 from transport.names import VaultId
-
-PASSWORD = "correct horse battery staple"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """How one command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """The one JSON document on stdout."""
-        assert self.code == 0, self
-        return json.loads(self.out)
-
-    @property
-    def sentence(self) -> str:
-        """The one line on stderr, after its prefix."""
-        assert self.out == "" and self.err.startswith("pilulier: ") and self.err.count("\n") == 1, self
-        assert "Traceback" not in self.err and "unforeseen" not in self.err, self
-        return self.err.removeprefix("pilulier: ").rstrip()
-
-
-@dataclass(frozen=True, slots=True)
-class Shell:
-    """Runs commands on one home."""
-
-    root: Path
-    capsys: pytest.CaptureFixture[str]
-
-    @property
-    def password_file(self) -> str:
-        path = self.root.parent / "password"
-        path.write_text(PASSWORD + "\n")
-        return str(path)
-
-    def __call__(self, *words: str) -> Answer:
-        code = cli.main(["--home", str(self.root), *words])
-        out, err = self.capsys.readouterr()
-        return Answer(code, out, err)
-
-    def enrolled(self, contract: str, seed: int, name: str = "PC-1") -> machines.Machine:
-        """A machine enrolled with a code that the command line printed."""
-        token = decode_code(self("--json", "contract", "code", contract).document["enrol_code"]).token
-        with Database.open(Home(self.root).control_db) as db:
-            now = datetime.now(UTC).timestamp()
-            return machines.enrol(db, token, name=name, agent_version="1", platform="x", now=now, **keys(seed))
 
 
 @pytest.fixture
 def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
-    """An initialised home on 127.0.0.1 with ports to be chosen; hashing made cheap."""
+    """An initialised home; hashing made cheap."""
     monkeypatch.setattr(passwords, "_N", 2)
-    shell = Shell(tmp_path / "home", capsys)
-    made = shell("init", "--admin", "Boss@Example.org", "--password-file", shell.password_file, "--json",
-                 "--listen", "tcp://127.0.0.1:0", "--web", "127.0.0.1:0")  # fmt: skip
-    assert made.code == 0, made
-    return shell
+    return initialised(tmp_path / "home", capsys)
 
 
 def test_init_says_once_what_must_be_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

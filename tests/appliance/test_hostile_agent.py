@@ -14,7 +14,7 @@ import pyotp
 import pytest
 
 from appliance import delivery, exchange
-from appliance.connections import WINDOW_BYTES
+from appliance.connections import CONNECTIONS_PER_MACHINE, WINDOW_BYTES
 from appliance.connections import Connection as Live
 from appliance.control import accounts, contracts, passwords
 from appliance.control.accounts import Role
@@ -576,7 +576,11 @@ def test_what_belongs_to_another_machine_is_not_there(hostile: HandAgent, good: 
 def test_two_backups_of_one_machine(hostile: HandAgent) -> None:
     first, second = hostile.connect(), hostile.connect()
     first.begin()
-    assert second.refused(m.BackupBegin(random_id(), hostile.previous)) == "busy"
+    second.say(m.BackupBegin(random_id(), hostile.previous))
+    while (answer := second.hear(0.1)) is None:
+        first.say(m.Pong())  # a sign of life: a silent one would give way
+    assert isinstance(answer, m.Refused)
+    assert answer.code == "busy"
     first.put_file()
     first.commit()
     first.say(m.BackupEnd())
@@ -589,8 +593,56 @@ def test_two_backups_begun_at_the_same_moment(hostile: HandAgent) -> None:
     connections = [hostile.connect() for _ in range(4)]
     for connection in connections:
         connection.say(m.BackupBegin(random_id(), hostile.previous))
-    answers = [connection.hear() for connection in connections]
+    answers: list[m.ApplianceMessage] = []
+    for connection in connections:
+        while (answer := connection.hear(0.1)) is None:
+            for other in connections:
+                other.say(m.Pong())  # a sign of life: a silent one would give way
+        answers.append(answer)
     assert sorted(type(answer).__name__ for answer in answers) == ["BackupBegun", "Refused", "Refused", "Refused"]
+
+
+def test_a_dead_connection_gives_way_to_a_new_session(hostile: HandAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a pulled cable the old connection looks alive: it is asked, and what it staged is dropped."""
+    monkeypatch.setattr(exchange, "PROBE_S", 0.3)
+    dead, new = hostile.connect(), hostile.connect()
+    dead.begin()
+    dead.put_segment()
+    dead.answer(m.Acknowledged)
+    assert new.begin().received_upto == 0
+    dead.put_segment()
+    assert not isinstance(dead.hear(0.3), m.Acknowledged)
+    new.put_file()
+    new.commit()
+
+
+def test_another_installation_never_takes_a_silent_one_s_place(
+    served: Served, hostile: HandAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "PROBE_S", 0.3)
+    first, clone = hostile.connect(), hostile.connect(hello=False)
+    first.begin()
+    clone.ask(m.Hello(PROTOCOL_VERSION, "hand", "test", 1, random_id()), m.Welcome)
+    assert clone.refused(m.BackupBegin(random_id(), hostile.previous)) == "busy"
+    first.put_file()
+    first.commit()
+
+
+def test_what_follows_a_beginning_that_waits(hostile: HandAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is carried out after the beginning, in order, or dropped with it; a flood of it is cut off."""
+    monkeypatch.setattr(exchange, "PROBE_S", 0.3)
+    hostile.connect().begin()
+    new = hostile.connect()
+    new.say(m.BackupBegin(random_id(), hostile.previous))
+    new.put_file()
+    new.answer(m.BackupBegun)
+    new.commit()
+    monkeypatch.setattr(exchange, "PROBE_S", 20.0)
+    flooding = hostile.connect()
+    flooding.say(m.BackupBegin(random_id(), hostile.previous))
+    segment, sealed = hostile.segment()
+    payload = sealed + bytes(1 << 20)
+    assert flood(flooding, ((m.PutSegment(n, segment), payload) for n in range(1, 20))).code == "credit"
 
 
 def test_a_session_taken_up_elsewhere_leaves_the_old_connection_deaf(hostile: HandAgent) -> None:
@@ -820,8 +872,13 @@ def test_answers_that_nobody_reads(hostile: HandAgent, good: HandAgent) -> None:
 
 
 def test_many_connections_of_one_machine(hostile: HandAgent, good: HandAgent) -> None:
-    connections = [hostile.connect() for _ in range(30)]
+    """So many are served; more are told so until one of them ends."""
+    connections = [hostile.connect() for _ in range(CONNECTIONS_PER_MACHINE)]
+    for _ in range(30):
+        assert hostile.connect(hello=False).refused(HELLO) == "busy"
     for connection in connections:
-        connection.say(m.Ping())
-    assert all(isinstance(connection.hear(), m.Pong) for connection in connections)
+        connection.ask(m.Ping(), m.Pong)
+    connections[0].channel.close()
+    hostile.connections.remove(connections[0])
+    hostile.connect().ask(m.Ping(), m.Pong)
     backs_up(good)

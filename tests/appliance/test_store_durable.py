@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance.store import packs
-from appliance.store.durable import AppendFile, Buffer, Disk, WriterLock, write_whole
+from appliance.store.durable import AppendFile, Buffer, Disk, LockFile, write_whole
 from appliance.store.errors import (
     BusyRepositoryError,
     DamagedRepositoryError,
@@ -68,12 +69,15 @@ def test_a_file_of_another_length_than_written_is_fatal(tmp_path: Path) -> None:
         file.sync()
 
 
-def test_one_lock_one_writer(tmp_path: Path) -> None:
-    lock = WriterLock(tmp_path / "lock")
-    with pytest.raises(BusyRepositoryError):
-        WriterLock(tmp_path / "lock")
+def test_one_lock_one_holder(tmp_path: Path) -> None:
+    lock, other = LockFile(tmp_path / "lock"), LockFile(tmp_path / "lock")
+    assert other.free() and lock.try_lock()
+    assert not other.try_lock() and not other.free()
+    lock.unlock()
+    assert other.free() and other.try_lock()
+    other.close()
+    assert lock.try_lock()
     lock.close()
-    WriterLock(tmp_path / "lock").close()
 
 
 def test_a_failed_fsync_ends_the_repository_for_good(tmp_path: Path) -> None:
@@ -335,3 +339,25 @@ def test_a_pack_shorter_than_acknowledged_is_left_alone_and_backups_go_on(tmp_pa
     client.repository.close()
     with Repository.open(folder) as again:
         assert again.begin(client.session, client.previous) == client.seq
+
+
+def test_what_was_synced_leaves_the_page_cache_and_reads_the_same(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+
+    class Telling(Disk):
+        def uncache(self, descriptor: int, start: int, end: int) -> None:
+            told.append((start, end))
+            super().uncache(descriptor, start, end)
+
+    parts = [random.Random(1).randbytes(size) for size in (100, (1 << 20) + 77, 2 << 20, 5)]
+    file = AppendFile.create(Telling(), tmp_path / "file")
+    for part in parts:
+        file.append([part])
+        file.sync()
+    assert told == [(0, (1 << 20) + 177), (1 << 20, (3 << 20) + 177)]
+    file.cut(50)
+    file.append([b"x" * (1 << 20)])
+    file.sync()
+    file.close()
+    assert told[2:] == [(0, (1 << 20) + 50)]
+    assert (tmp_path / "file").read_bytes() == parts[0][:50] + b"x" * (1 << 20)

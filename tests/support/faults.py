@@ -114,6 +114,9 @@ class TcpProxy:
                     time.sleep(len(data) / self.bytes_s)
         except OSError:
             pass
+        self._finish(source, sink)
+
+    def _finish(self, source: socket.socket, sink: socket.socket) -> None:
         _end(source)
         _end(sink)
         with self._lock:

@@ -7,6 +7,7 @@ test replace any of its answers.
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -211,6 +212,16 @@ class Repository:
         self.history.append(StoredCommit(self.signing.sign_commit(record), number * HOUR_MS, 1000, False))
         self.trees[number] = _Tree(dict(sorted(entries.items())), digests)
         return number
+
+    def fork(self) -> Repository:
+        """A repository that shares everything so far and goes its own way from here."""
+        other = copy.copy(self)
+        other.random = random.Random(21)
+        other.history, other.trees = list(self.history), dict(self.trees)
+        other.sealed, other.versions, other._contents = dict(self.sealed), dict(self.versions), dict(self._contents)
+        other._open_id, other._open = SegmentId(other._id()), bytearray()
+        other.asked_folders, other.asked_segments = [], []
+        return other
 
     @property
     def head(self) -> SignedCommit:

@@ -1,0 +1,68 @@
+"""`pilulier-agent key` and `read-repository`: the way back when no appliance is left.
+
+Owns nothing but words; needs no enrolment, no network and no server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from agent.settings import AgentHome
+from transport.errors import IntegrityError
+from transport.names import VaultId
+
+
+def key(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    """`key export --out FILE`."""
+    from agent.commands import show
+    from agent.enrolling import enrolled
+    from agent.key_files import export_key
+
+    path = Path(os.path.abspath(options.out))
+    export_key(enrolled(home), path)
+    show(
+        as_json,
+        {"key": str(path)},
+        f"The key of this machine is in {path}. Whoever has it can read every backup of this machine: keep it outside "
+        "of this building, and off this PC.",
+    )
+    return 0
+
+
+def read_repository(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    """`read-repository DIR --key FILE --target DIR`; `home` is not looked at."""
+    from agent.commands import parse_time, show_restored
+    from agent.key_files import read_exported_key
+    from agent.progress import watched
+    from agent.repository_source import RepositorySource, open_folder
+    from agent.restore import restore
+    from transport.sealing import Sealer, vault_keys
+
+    found = read_exported_key(Path(options.key))
+    at_ms = parse_time(options.at) if options.at else None
+    with open_folder(Path(options.folder)) as (repository, remarks):
+        for remark in remarks:
+            print(f"note: {remark}", file=sys.stderr)
+        if found.repository not in (None, repository.repository) or found.vault not in (None, repository.vault):
+            raise IntegrityError(f"{options.key} is the key of another machine than the one in {options.folder}")
+        if found.public_key is None:
+            print("note: a bare key cannot tell a forged repository: prefer what key export wrote", file=sys.stderr)
+        source = RepositorySource(repository)
+        with watched("Restoring") as progress:
+            report = restore(
+                source,
+                Sealer(vault_keys(found.machine_key, VaultId(repository.vault))),
+                found.public_key or repository.public_key,
+                witness=None,
+                target=os.path.abspath(os.fsencode(options.target)),
+                paths=[os.path.abspath(os.fsencode(path)) for path in options.paths],
+                snapshot=options.snapshot,
+                at_ms=at_ms,
+                overwrite=options.overwrite,
+                keep_privileges=options.keep_privileges,
+                progress=progress,
+            )
+    return show_restored(report, source.bytes_read, as_json)

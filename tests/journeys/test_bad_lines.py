@@ -1,0 +1,146 @@
+"""Lines that break, stall, crawl and flip bits: a backup goes on where it was, a restore never writes a wrong byte."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.bad_lines import IMPATIENT, BadLine, Fault, Trials, sweep_of
+from tests.support.processes import Agent, House, Outcome, landed
+from tests.support.trees import assert_same
+
+POINTS = 12
+
+
+@pytest.fixture
+def trials(house: House, tmp_path: Path) -> Iterator[Trials]:
+    made = Trials(house, tmp_path, accounts=3)
+    yield made
+    made.close()
+
+
+def test_a_session_broken_anywhere(trials: Trials) -> None:
+    """A sample of tests.sweeps.network."""
+    for fault, kill in sweep_of(POINTS, trials.sent, trials.received):
+        trials.run(fault, kill=kill, restore=False)
+    assert trials.counts.met == POINTS, "a point that is never met proves nothing"
+    trials.finish()
+    trials.restore(len(trials.snapshots))
+    trials.restore(len(trials.snapshots) // 2)
+
+
+def test_an_enrolment_broken_anywhere(trials: Trials) -> None:
+    up, down = trials.enrol(None)
+    for fault in (Fault("cut", up - 100, True), Fault("cut", down - 100, False), Fault("cut", 80, False, abruptly=True)):
+        trials.enrol(fault)
+    assert trials.counts.met == 3
+
+
+def test_a_flipped_bit_on_the_line_is_refused_and_the_session_resumed(trials: Trials) -> None:
+    for at, upwards in ((trials.sent // 2, True), (trials.received - 150, False)):
+        trials.run(Fault("flip", at, upwards), restore=False)
+    assert trials.counts.resumed == 2
+    trials.finish()
+    trials.restore(len(trials.snapshots))
+
+
+def test_a_slow_line_with_delays(trials: Trials) -> None:
+    """Some 400 kB/s, 20 ms for each piece: nothing is sent twice out of impatience."""
+    trials.line.bytes_s, trials.line.delay_s = 400_000, 0.02
+    trials.run(Fault("stall", trials.sent // 2, True, stall_s=2.0), restore=False)
+    assert trials.counts.resumed == 0
+    trials.line.bytes_s, trials.line.delay_s = 0, 0.0
+    trials.finish()
+    trials.restore(len(trials.snapshots))
+
+
+# Half-open lines: nobody says that the line is dead, only silence does. The programs' patience, minutes otherwise, is
+# shortened to seconds.
+
+
+def test_a_half_open_line_in_a_backup_is_given_up_and_the_session_resumed(trials: Trials) -> None:
+    for at, upwards in ((trials.sent // 2, True), (trials.received - 150, False)):
+        trials.run(Fault("stall", at, upwards), restore=False)
+    assert trials.counts.resumed == 2
+    trials.finish()
+    trials.restore(len(trials.snapshots))
+
+
+def test_after_a_pulled_cable_a_new_run_is_served_within_seconds(trials: Trials) -> None:
+    """The appliance still has the dead agent's connection; it must not tell the new one to wait until that times out."""
+    trials.run(Fault("stall", trials.sent // 2, True), kill=True, restore=False)
+    assert trials.counts.killed == 1
+    trials.finish()
+
+
+# Restores
+
+
+@pytest.fixture
+def restoring(house: House, tmp_path: Path) -> Iterator[tuple[Agent, BadLine, Path]]:
+    """A machine with one snapshot of 12 MB, behind a line."""
+    source = tmp_path / "source"
+    source.mkdir()
+    rng = random.Random("restoring")
+    for number in range(3):
+        (source / f"large-{number}").write_bytes(rng.randbytes(3 << 20))
+    for number in range(30):
+        (source / f"small-{number}").write_bytes(rng.randbytes(100_000))
+    agent = house.agent(source)
+    agent.backup()
+    with BadLine(house.appliance.address) as line:
+        agent.by_way_of(line.address)
+        yield agent, line, source
+
+
+def never_wrong(outcome: Outcome, target: Path, source: Path) -> None:
+    """It ended with one sentence, and what has its final name has its content."""
+    assert outcome.code in (1, 5), outcome.told()
+    assert len(outcome.stderr.strip().splitlines()) == 1, outcome.told()
+    names = {original.name for original in source.iterdir()}
+    folder = landed(target, source)
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.name in names:
+            assert path.read_bytes() == (source / path.name).read_bytes(), f"{path.name} is not whole"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("cut", 500, True),
+        Fault("cut", 1200, False),
+        Fault("cut", 6 << 20, False),
+        Fault("cut", 11 << 20, False, abruptly=True),
+        Fault("flip", 5 << 20, False),
+        Fault("stall", 4 << 20, False),
+    ],
+    ids=str,
+)
+def test_a_restore_over_a_broken_line(
+    house: House, restoring: tuple[Agent, BadLine, Path], tmp_path: Path, fault: Fault
+) -> None:
+    agent, line, source = restoring
+    target = tmp_path / "target"
+    agent.under = IMPATIENT
+    line.arm(fault)
+    outcome = agent.command("restore", "--target", str(target), *house.login(), expect=None)
+    assert line.happened.is_set()
+    never_wrong(outcome, target, source)
+    report = agent.restore(target, house.account())
+    assert report["errors"] == []
+    assert_same(source, landed(target, source))
+
+
+def test_a_restore_over_a_slow_line_with_stalls(
+    house: House, restoring: tuple[Agent, BadLine, Path], tmp_path: Path
+) -> None:
+    agent, line, source = restoring
+    line.bytes_s, line.delay_s = 6 << 20, 0.002
+    line.arm(Fault("stall", 7 << 20, False, stall_s=1.5))
+    target = tmp_path / "target"
+    assert agent.restore(target, house.account())["errors"] == []
+    assert line.happened.is_set()
+    assert_same(source, landed(target, source))
