@@ -4,16 +4,19 @@
 #   make test                 lint, types, then every test
 #   make lint                 ruff and mypy --strict alone
 #   make bench                Pilulier beside restic on a 3.2 GiB pharmacy (SCALE=0.05 for a quick look)
+#   make fuzz                 every format from outside, 20 s each (FUZZ_SECONDS=600 FUZZ=--target=pack-walk)
 #   make clean                remove the environment and caches
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench environment tools clean
+.PHONY: help run test lint bench environment tools fuzz clean
 
 PYTHON_IN := .venv/bin/python
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard transport/__init__.py appliance/__init__.py agent/__init__.py webui/__init__.py))
 SCALE ?= 1
+FUZZ_SECONDS ?= 20
+FUZZ ?=
 SOURCE ?=
 TESTS ?= tests
 
@@ -42,6 +45,10 @@ test: lint tools
 bench: environment
 	@.ci/prepare tool restic restic
 	$(PYTHON_IN) -m tests.benchmarks.run --scale $(SCALE)
+
+fuzz: environment
+	@$(PYTHON_IN) -m pip install --quiet --only-binary atheris --editable '.[fuzz]' || true
+	$(PYTHON_IN) -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(FUZZ)
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from agent import __version__, planner
+from agent import __version__, mending, planner
 from agent.client import ApplianceFailed, Client
 from agent.enrolling import Enrolled, check_welcome
 from agent.entries import EntryWriter
@@ -35,9 +35,9 @@ from agent.state import LastRun, write_state
 from agent.uploader import Uploader
 from transport import delta as deltas
 from transport import messages as m
-from transport.commits import COMMIT_FORMAT, COMMIT_LABEL, FIRST_PREVIOUS, CommitRecord
+from transport.commits import COMMIT_FORMAT, COMMIT_LABEL, FIRST_PREVIOUS, CommitRecord, SignedCommit
 from transport.errors import RefusedError
-from transport.names import NO_VERSION, SessionId, random_id
+from transport.names import NO_VERSION, SessionId, VersionId, random_id
 from transport.tree import FileType
 
 CHECKPOINT_S: Final = 600.0
@@ -118,12 +118,15 @@ class _Run:
             sealer, ledger, self._uploader, MetadataReader(lambda w: self._figures.warn(w.path, w.reason))
         )
         delta = machine.settings.delta
+        self._signatures = Signatures(machine.home.signatures)
+        self._content_key = sealer.keys.content
+        self._wishes: dict[VersionId, list[tuple[int, int]]] = {}
         self._sender = Sender(
             ledger,
-            Signatures(machine.home.signatures),
+            self._signatures,
             self._packer,
             self._uploader,
-            sealer.keys.content,
+            self._content_key,
             deltas.Budget(seconds_per_gib=delta.seconds_per_gib, literal_share=delta.literal_share),
             self._figures.advance,
             readers=LARGE_READERS if self._had_files else 1,
@@ -141,6 +144,7 @@ class _Run:
             head = self._ledger.head()
             self._uploader.begin(head.hash() if head else FIRST_PREVIOUS)
             self._uploader.start()
+            self._take_care(head)
             for listing in self._scanner.scan():
                 self._folder(listing)
                 self._take_outcomes(0.0)
@@ -202,6 +206,8 @@ class _Run:
                 case planner.Unchanged(found=found, known=before, refresh=refresh):
                     if refresh:
                         self._entries.refresh(found, before)
+                    if self._wishes and before.version_id in self._wishes:
+                        self._lay_out_anew(listing.path, found, before)
                     self._unchanged(before)
                 case planner.MetadataOnly(found=found, known=earlier):
                     self._metadata_only(listing.path, found, earlier)
@@ -214,6 +220,41 @@ class _Run:
                 case planner.Kept(known=before):
                     for kept in (before, *self._below(before)):
                         self._unchanged(kept)
+
+    def _take_care(self, head: SignedCommit | None) -> None:
+        """Give back what the appliance lost and this disk still has; remember what it wishes to have laid out anew."""
+        care = self._uploader.care
+        if not care or head is None:
+            return
+        settings, sealer = self._machine.settings, self._machine.sealer()
+        vault = mending.Vault(settings.vault, settings.machine, settings.installation, head.decoded().number)
+        mender = mending.Mender(
+            sealer, self._machine.keys.signing, self._sealing, self._uploader.put, vault, self._signatures
+        )
+        mended = mender.mend(care, self._ledger)
+        self._sender.unsound = mended.unsound
+        self._wishes = mending.wishes_of(care)
+        self._figures.bytes_mended = mended.bytes_sent
+
+    def _lay_out_anew(self, folder: bytes, found: Found, known: Known) -> None:
+        """A wish of the appliance: the same content, of which some parts stand in fresh segments."""
+        path = os.path.join(folder, found.name)
+        made = mending.lay_out_anew(
+            path, known, self._wishes[known.version_id], self._packer, self._signatures, self._content_key
+        )
+        if made is not None:
+            version, sent = made
+            self._sender.literal_bytes += sent
+            self._entries.add(
+                path,
+                found,
+                version,
+                known.mac,
+                known.size,
+                known=known,
+                signed=known.has_signature,
+                settled=known.settled,
+            )
 
     def _warn_all(self, warnings: Iterable[ScanWarning]) -> None:
         for warning in warnings:

@@ -11,6 +11,8 @@ import platform
 import time
 from typing import TypeVar
 
+import msgspec
+
 from agent import __version__
 from transport import PROTOCOL_VERSION
 from transport import messages as m
@@ -57,8 +59,14 @@ class ApplianceFailed(PilulierError):
         self.code = code
 
 
+def one_line(text: str) -> str:
+    """What the appliance says, fit for a terminal and a log: no line breaks, no control or direction characters."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
 def refusal(answer: m.Refused) -> PilulierError:
     """The error that a Refused stands for on this side."""
+    answer = msgspec.structs.replace(answer, reason=one_line(answer.reason), code=one_line(answer.code))
     if answer.code == "reconnect":
         return UnreachableError(answer.reason)
     if answer.code in _FAILURES:

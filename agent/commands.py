@@ -150,6 +150,7 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         "seconds": round(report.seconds, 3),
         "over_quota": report.over_quota,
         "reconnections": report.reconnections,
+        "bytes_mended": report.bytes_mended,
         "warnings": [{"path": shown_path(w.path), "reason": w.reason} for w in report.warnings],
     }
     ratio = 100 * report.bytes_sent / report.bytes_source if report.bytes_source else 0.0
@@ -159,6 +160,8 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         f"{report.files_deleted} deleted, {report.files_unchanged} unchanged.",
         f"Sent {_bytes(report.bytes_sent)} ({ratio:.2f} % of the source) in {report.seconds:.1f} s.",
     ]
+    if report.bytes_mended:
+        lines.append(f"The appliance had lost {_bytes(report.bytes_mended)} to damage: they were given back.")
     if report.over_quota:
         lines.append("The contract is over its allocated volume; the backup was made all the same.")
     show(as_json, document, "\n".join(lines))
@@ -248,6 +251,7 @@ def _restore(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int
                     at_ms=at_ms,
                     overwrite=options.overwrite,
                     keep_privileges=options.keep_privileges,
+                    repository=machine.settings.machine,
                     progress=progress,
                 )
             received = client.channel.bytes_received

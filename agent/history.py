@@ -25,7 +25,11 @@ def list_snapshots(machine: Enrolled) -> list[Snapshot]:
         check_welcome(machine, client.connect())
         source = RemoteSource(client)
         history = verify_history(
-            source.commits(), machine.keys.signing.public, last_head(machine.home), vault=machine.settings.vault
+            source.commits(),
+            machine.keys.signing.public,
+            last_head(machine.home),
+            vault=machine.settings.vault,
+            repository=machine.settings.machine,
         )
         return list(history.snapshots)
     finally:
@@ -36,7 +40,10 @@ def reader_for(
     machine: Enrolled, source: SnapshotSource, witness: SignedCommit | None, number: int | None, at_ms: int | None
 ) -> SnapshotReader:
     """A reader of one proved snapshot (the newest by default)."""
-    history = verify_history(source.commits(), machine.keys.signing.public, witness, vault=machine.settings.vault)
+    settings = machine.settings
+    history = verify_history(
+        source.commits(), machine.keys.signing.public, witness, vault=settings.vault, repository=settings.machine
+    )
     return SnapshotReader(source, machine.sealer(), choose_snapshot(history, number=number, at_ms=at_ms))
 
 

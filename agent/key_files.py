@@ -83,7 +83,7 @@ def export_key(machine: Enrolled, path: Path) -> None:
 def read_exported_key(path: Path) -> RepositoryKey:
     """The key in a file that `export_key` wrote, or a bare one; KeyFileError that says what is wrong with it."""
     content = read_key_file(path)
-    if len(content) == MACHINE_KEY_BYTES and not content.startswith(b"{"):
+    if len(content) == MACHINE_KEY_BYTES:  # no exported file is as short, and one bare key in 256 begins like JSON
         return RepositoryKey(content, None, None, None)
     try:
         stored = msgspec.json.decode(content, type=_KeyFile)

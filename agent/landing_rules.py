@@ -6,6 +6,7 @@ name. Decides from facts it is handed and touches nothing.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Final, Protocol
 
 from transport.errors import PilulierError
 
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+"""What the operating system says of a full disk."""
 _WINDOWS_FORBIDDEN: Final = frozenset('<>:"|?*\\')
 _WINDOWS_DEVICES: Final = frozenset(
     ["con", "prn", "aux", "nul", "conin$", "conout$", "clock$"]

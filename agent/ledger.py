@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +29,7 @@ from agent.staging import ChildRow, Staging
 from agent.staging import Known as Known
 from transport.commits import SignedCommit
 from transport.errors import IntegrityError
-from transport.names import ROOT, Digest, PathId
+from transport.names import ROOT, Digest, PathId, VersionId
 from transport.tree import EMPTY_FOLDER, EntryKind
 
 LEDGER_FORMAT: Final = 1
@@ -57,6 +57,7 @@ _INDEXES: Final = {
     "entry_signature": "ON entry (version_id) WHERE has_signature = 1",
 }
 _COLUMNS: Final = ", ".join(Known.__struct_fields__)
+_IDS_PER_QUERY: Final = 500
 _BULK_ROWS: Final = 5000
 """From so many staged rows on, and where they outnumber the ledger's, indexes are made anew after the insert."""
 
@@ -231,6 +232,34 @@ class Ledger:
                 (mac, size),
             ).fetchone()
         return None if row is None else Known(*row)
+
+    def places_of(self, versions: Collection[VersionId]) -> list[tuple[Known, list[bytes]]]:
+        """Live files with one of these versions: one of them for each version, and the absolute paths of all."""
+        found: dict[VersionId, tuple[Known, list[bytes]]] = {}
+        wanted = list(versions)
+        for at in range(0, len(wanted), _IDS_PER_QUERY):
+            part = wanted[at : at + _IDS_PER_QUERY]
+            marks = ",".join("?" * len(part))
+            with translated(self._path):
+                rows = self._db.execute(
+                    f"SELECT {_COLUMNS} FROM entry WHERE kind = 0 AND version_id IN ({marks})", part
+                ).fetchall()
+            for known in (Known(*row) for row in rows):
+                found.setdefault(known.version_id, (known, []))[1].append(self._path_of(known))
+        return list(found.values())
+
+    def _path_of(self, known: Known) -> bytes:
+        names, folder = [known.name], known.parent_id
+        while folder != ROOT:
+            with translated(self._path):
+                row = self._db.execute(
+                    "SELECT name, parent_id FROM entry WHERE path_id = ? AND kind = 1", (folder,)
+                ).fetchone()
+            if row is None:
+                break
+            names.append(row[0])
+            folder = PathId(row[1])
+        return b"/" + b"/".join(reversed(names))
 
     # What the next commit changes
 

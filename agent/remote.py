@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from agent.client import ANSWER_S, Client, refusal
+from agent.client import ANSWER_S, Client, one_line, refusal
 from transport import messages as m
 from transport.commits import StoredCommit
 from transport.errors import ProtocolError, UnreachableError
@@ -135,7 +135,7 @@ class RemoteSource:
         if not isinstance(answer, m.SegmentData | m.SegmentMissing) or answer.segment != expected:
             raise ProtocolError(f"the appliance sent {type(answer).__name__} instead of segment {expected.hex()}")
         if isinstance(answer, m.SegmentMissing):
-            return expected, MissingSegment(answer.reason)
+            return expected, MissingSegment(one_line(answer.reason))
         self._received_bytes += len(payload)
         return expected, payload
 
@@ -158,6 +158,6 @@ class RemoteSource:
             if isinstance(answer, m.SegmentData):
                 yield SegmentId(answer.segment), payload
             elif isinstance(answer, m.SegmentMissing):
-                yield SegmentId(answer.segment), MissingSegment(answer.reason)
+                yield SegmentId(answer.segment), MissingSegment(one_line(answer.reason))
             else:
                 raise ProtocolError(f"the appliance sent {type(answer).__name__} instead of a sample")

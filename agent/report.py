@@ -40,6 +40,8 @@ class BackupReport:
     seconds: float
     over_quota: bool
     reconnections: int
+    bytes_mended: int
+    """Given back because the appliance had lost them."""
     warnings: tuple[Warned, ...]
 
 
@@ -80,6 +82,7 @@ class Figures:
         self._lock = threading.Lock()
         self.bytes_read = 0
         self.deleted = 0
+        self.bytes_mended = 0
         self._warnings: list[Warned] = []
 
     def warn(self, path: bytes, reason: str) -> None:
@@ -146,5 +149,6 @@ class Figures:
             seconds=time.monotonic() - self._began,
             over_quota=self._over_quota,
             reconnections=self._uploader.reconnections,
+            bytes_mended=self.bytes_mended,
             warnings=tuple(self._warnings),
         )

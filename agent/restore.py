@@ -1,8 +1,8 @@
 """Restoring: from a selection to files on disk, in segment order, proved before they get their names.
 
 Owns the job: history and tree are proved (transport), existing files judged, each segment fetched once and
-handed on, links and folders finished. Three things overlap: the calling thread fetches (the source never leaves
-it), two threads open and hash, one writes (agent.assembly). One bad segment costs the files that need it and
+handed on, links and folders finished. Two things overlap: the calling thread fetches (the source never leaves it),
+two workers open, hash and write (agent.assembly). One bad segment costs the files that need it and
 nothing else. Must not know the network; what may be written is `agent.landing`'s to say.
 """
 
@@ -14,12 +14,11 @@ import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import msgspec
 
-from agent.assembly import ALTERED, Assembler, FileRecords, Task, Unusable, Writer
+from agent.assembly import ALTERED, Assembler, Crew, FileRecords, Sealed, Unusable
 from agent.assembly import RestoreError as RestoreError
 from agent.landing import Folder, Landing, LandingError, Note, Unfinished
 from agent.landing_rules import Keep
@@ -27,7 +26,7 @@ from agent.verify import content_mac, read_chunks
 from transport.commits import SignedCommit
 from transport.contents import chunk_digest, file_mac, same_mac
 from transport.errors import IntegrityError, UsageError
-from transport.names import PathId, SegmentId
+from transport.names import PathId, RepositoryId, SegmentId
 from transport.restore_plan import RestorePlan, WantedFile, plan_restore, versions_to_ask
 from transport.sealing import Sealer
 from transport.snapshot_reader import (
@@ -41,7 +40,7 @@ from transport.snapshot_reader import (
 )
 from transport.tree import FileType
 
-_OPENERS: Final = 2
+_WORKERS: Final = 2
 
 
 class RestoreProgress(msgspec.Struct, frozen=True):
@@ -81,19 +80,22 @@ def restore(
     at_ms: int | None = None,
     overwrite: bool = False,
     keep_privileges: bool = False,
+    repository: RepositoryId | None = None,
     progress: Callable[[RestoreProgress], None] | None = None,
 ) -> RestoreReport:
     """Restore `paths` (none: everything) of a snapshot (by number, by time, or the newest) under `target`.
 
     `/a/b` lands at target/a/b; `target` None restores in place. Existing files: same content stays, older is
     replaced, newer is kept and reported unless `overwrite`. Folders on the way to a selected path get their
-    attributes only where this job made them. Raises UsageError (nothing to restore), IntegrityError or SealError
-    (the tree or history is not what was signed; nothing is written then), DiskFullError, and what the source
-    raises. `progress` is called from the calling thread.
+    attributes only where this job made them. `repository`, where known, is the one whose history it must be.
+    Raises UsageError (nothing to restore), IntegrityError or SealError (the tree or history is not what was signed;
+    nothing is written then), DiskFullError, and what the source raises. `progress` is called from the calling thread.
     """
     began = time.monotonic()
     tell = progress or (lambda _: None)
-    history = verify_history(source.commits(), public_key, witness, vault=sealer.keys.vault)
+    history = verify_history(
+        source.commits(), public_key, witness, vault=sealer.keys.vault, repository=repository
+    )
     chosen = choose_snapshot(history, number=snapshot, at_ms=at_ms)
     reader = SnapshotReader(source, sealer, chosen)
     total = chosen.record.entry_count
@@ -229,39 +231,24 @@ class _Job:
             tell(RestoreProgress(phase, self.records.files_done, files_total, self.records.bytes_done, bytes_total))
 
         told()
-        with self._landing.sibling() as sibling:
-            landings = (self._landing, sibling)
-            writers = [
-                Writer(Assembler(landing, self._sealer, plan, self.records, share, len(landings)))
-                for share, landing in enumerate(landings)
-            ]
-            with ThreadPoolExecutor(_OPENERS, thread_name_prefix="restore-open") as openers:
-                for writer in writers:
-                    writer.start()
-                try:
-                    self._feed(source, plan, writers, openers, told)
-                except BaseException:
-                    for writer in writers:
-                        writer.stop = True
-                    raise
-                finally:
-                    for writer in writers:
-                        writer.finish()
-            for note in sibling.notes.values():
-                self._landing.add_note(note)
-        for writer in writers:
-            if writer.failure is not None:
-                raise writer.failure
+        with contextlib.ExitStack() as stack:
+            siblings = [stack.enter_context(self._landing.sibling()) for _ in range(_WORKERS)]
+            crew = Crew(Assembler(self._landing, self._sealer, plan, self.records), siblings)
+            try:
+                self._feed(source, plan, crew, told)
+            except BaseException:
+                crew.stop = True
+                raise
+            finally:
+                crew.finish()
+                for sibling in siblings:
+                    for note in sibling.notes.values():
+                        self._landing.add_note(note)
+        if crew.failure is not None:
+            raise crew.failure
         told()
 
-    def _feed(
-        self,
-        source: SnapshotSource,
-        plan: RestorePlan,
-        writers: list[Writer],
-        openers: ThreadPoolExecutor,
-        told: Callable[[], None],
-    ) -> None:
+    def _feed(self, source: SnapshotSource, plan: RestorePlan, crew: Crew, told: Callable[[], None]) -> None:
         asked: deque[int] = deque()
 
         def ids() -> Iterator[SegmentId]:
@@ -277,18 +264,14 @@ class _Job:
                 raise IntegrityError(f"the appliance sent segment {segment.hex()} out of turn")
             position = asked.popleft()
             done += 1
-            for writer in writers:
-                writer.slots.acquire()
-            if any(writer.failure is not None for writer in writers):
+            if crew.failure is not None:
                 return
             if isinstance(data, MissingSegment):
                 reason = f"a part of it is missing (segment {segment.hex()}: {data.reason})"
-                task: Task = Unusable(plan.pieces(position), reason)
+                crew.put(Unusable(plan.pieces(position), reason))
             else:
-                task = openers.submit(writers[0].assembler.open, position, data)
-            for writer in writers:
-                writer.tasks.put(task)
-            del data, task
+                crew.put(Sealed(position, data))
+            del data  # its megabyte is the worker's now
             told()
         if done != len(plan.segments):
             raise IntegrityError(f"the appliance sent {done} segments of {len(plan.segments)} and stopped")

@@ -105,6 +105,8 @@ class Sender:
         self._fresh_large: dict[int, dict[bytes, tuple[VersionId, bool]]] = {}
         """Large contents sent in this run, by size and MAC: a new file of such a size is hashed before it is sent."""
         self._lock = threading.Lock()
+        self.unsound: frozenset[VersionId] = frozenset()
+        """Versions that the appliance cannot read whole: neither bases nor what another file could be a copy of."""
         self.outstanding = 0
         self.literal_bytes = 0
         """Bytes handed to the packer since the caller last set it to zero."""
@@ -163,13 +165,13 @@ class Sender:
             return Sent(wanted, how, version, mac, size, signed, settled, changed, size)
 
         self._advance(size)
-        if known is not None and known.mac == mac and known.size == size:
+        if known is not None and known.mac == mac and known.size == size and known.version_id not in self.unsound:
             return sent(How.SAME, known.version_id, known.has_signature)
         fresh = self._fresh.get(mac)
         if fresh is not None:
             return sent(How.MOVED, *fresh)
         twin = self._ledger.find_content(mac, size) if self._any_known else None
-        if twin is not None:
+        if twin is not None and twin.version_id not in self.unsound:
             return sent(How.MOVED, twin.version_id, twin.has_signature)
         if known is not None and known.has_signature and size >= deltas.MIN_DELTA_BYTES:
             self._advance(-size)
@@ -205,7 +207,7 @@ class Sender:
         candidates = wanted.twins
         if known is not None and wanted.probably_same and not known.has_signature:
             candidates = (known, *candidates)  # with its sums at hand, the delta finds out by itself
-        candidates = tuple(c for c in candidates if c.size == file.size)
+        candidates = tuple(c for c in candidates if c.size == file.size and c.version_id not in self.unsound)
         if candidates:
             unsigned = file.size >= deltas.MIN_DELTA_BYTES and not all(c.has_signature for c in candidates)
             if unsigned:
@@ -233,7 +235,12 @@ class Sender:
         version = VersionId(random_id())
         how, content = self._new_version(file, wanted, known, version)
         assert content.draft is not None
-        if known is not None and content.mac == known.mac and not content.literal_bytes:
+        if (
+            known is not None
+            and content.mac == known.mac
+            and not content.literal_bytes
+            and known.version_id not in self.unsound
+        ):
             return self._sent(wanted, How.SAME, known.version_id, content, known.has_signature, settled, file)
         self._packer.finish(content.draft)
         with self._lock:
@@ -274,7 +281,7 @@ class Sender:
         return How.FULL, content
 
     def _held(self, known: Known) -> bool:
-        return bool(self._uploader.held_versions([known.version_id]))
+        return known.version_id not in self.unsound and bool(self._uploader.held_versions([known.version_id]))
 
     def _sent(
         self,

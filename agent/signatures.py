@@ -62,6 +62,13 @@ class Signatures:
             file.write(sums.signature)
         os.replace(temporary, path)
 
+    def copy(self, version: VersionId, other: VersionId) -> None:
+        """Keep the sums of a version for another one of the same content; nothing where there are none."""
+        path = self.path(other)
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.link(self.path(version), path)
+
     @contextlib.contextmanager
     def mapped(self, version: VersionId) -> Iterator[FileSums | None]:
         """A version's sums as mapped memory; None where there are none or they are damaged."""

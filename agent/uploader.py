@@ -24,6 +24,7 @@ from transport import messages as m
 from transport.commits import SignedCommit
 from transport.errors import ProtocolError, RefusedError, UnreachableError
 from transport.extents import VersionRecord
+from transport.mending import SignedMend
 from transport.names import Digest, PathId, SegmentId, SessionId, VersionId
 from transport.tree import EntryBatch
 
@@ -59,7 +60,9 @@ class _Stop:
     pass
 
 
-_Item = SealedSegment | VersionBatch | EntryBatch | list[PathId] | _Commit | _Ask | m.Progress | m.LogLine | _Stop
+_Item = (
+    SealedSegment | VersionBatch | EntryBatch | list[PathId] | SignedMend | _Commit | _Ask | m.Progress | m.LogLine | _Stop
+)
 
 
 @dataclass(slots=True)
@@ -93,6 +96,8 @@ class Uploader:
         self._pinged = 0.0
         self._aborted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
+        self.care: list[m.CareRange] = []
+        """What the appliance wants to have again, as it said at the beginning."""
         self.reconnections = 0
         self.transfer_s = 0.0
 
@@ -108,12 +113,13 @@ class Uploader:
                 held.update(page)
                 after = page[-1]
         self._pending.restrict_to(held)
+        self.care = self._client.ask(m.CareQuery(), m.Care).ranges
 
     def start(self) -> None:
         """Let the thread take the connection."""
         self._thread.start()
 
-    def put(self, item: Outgoing | EntryBatch | list[PathId] | m.Progress | m.LogLine) -> None:
+    def put(self, item: Outgoing | EntryBatch | list[PathId] | SignedMend | m.Progress | m.LogLine) -> None:
         """Queue something; blocks while the queue is full, raises what stopped the upload."""
         self._enqueue(item)
 
@@ -229,6 +235,8 @@ class Uploader:
             for at in range(0, len(item), m.IDS_PER_MESSAGE):
                 part = item[at : at + m.IDS_PER_MESSAGE]
                 self._number(lambda seq, part=part: m.PutDeaths(seq, part))  # type: ignore[misc]
+        elif isinstance(item, SignedMend):
+            self._number(lambda seq: m.PutMend(seq, item))
         elif isinstance(item, _Commit):
             self._send_versions()
             self._waiting.append(item)

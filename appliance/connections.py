@@ -29,6 +29,9 @@ HEARTBEAT_S: Final = 30
 IDLE_S: Final = 3 * HEARTBEAT_S
 CONNECTIONS_PER_MACHINE: Final = 8
 """A backup, a restore, a listing or two, and those that a broken line left behind."""
+LOG_LINES: Final = 60
+LOG_LINES_S: Final = 60.0
+"""Lines of one machine kept in so many seconds: each costs an fsync of the database that all share."""
 _WARNINGS: Final = 10
 _WARNINGS_S: Final = 60.0
 
@@ -62,6 +65,26 @@ class Connection:
 def credit_for(active_backups: int) -> int:
     """Credit of one more backup beside `active_backups` others."""
     return max(CREDIT_FLOOR_BYTES, min(CREDIT_BYTES, CREDIT_POOL_BYTES // (active_backups + 1)))
+
+
+class Allowance:
+    """So many of something for each machine in a window of seconds. Any thread."""
+
+    def __init__(self, count: int, window_s: float) -> None:
+        self._count = count
+        self._window_s = window_s
+        self._lock = threading.Lock()
+        self._since: dict[str, tuple[float, int]] = {}
+
+    def take(self, machine: str) -> bool:
+        """Whether the machine may have one more."""
+        now = time.monotonic()
+        with self._lock:
+            since, used = self._since.get(machine, (now, 0))
+            if now - since > self._window_s:
+                since, used = now, 0
+            self._since[machine] = (since, used + 1)
+        return used < self._count
 
 
 class Warnings:

@@ -22,7 +22,7 @@ from appliance.store.repository import Repository
 from transport import messages as m
 from transport.commits import StoredCommit
 from transport.errors import PilulierError, ProtocolError, RefusedError
-from transport.names import MESSAGE_LIMIT, Buffer, PathId, SegmentId, checked_id
+from transport.names import MESSAGE_LIMIT, Buffer, PathId, SegmentId, VersionId, checked_id
 
 RESTORE_S: Final = 15 * 60
 """One code on the command line opens one restore; the session is renewed as long as data flows."""
@@ -141,17 +141,8 @@ def _check_open(connection: Connection) -> None:
 def extents(message: m.ExtentsQuery, connection: Connection, repository: Repository) -> m.Extents:
     """Extent pages of the asked versions, as many as fit one message."""
     _check_open(connection)
-    pages = []
-    room = _EXTENTS_PER_MESSAGE
-    start = message.start
-    for version in message.versions:
-        page = repository.extents(version, start, room)
-        pages.append(page)
-        room -= len(page.extents) + 2
-        start = 0
-        if page.more or room <= 0:
-            break
-    return m.Extents(pages)
+    versions = [VersionId(version) for version in message.versions]
+    return m.Extents(repository.extent_pages(versions, message.start, _EXTENTS_PER_MESSAGE))
 
 
 def want(message: m.FetchSegments, connection: Connection) -> None:
@@ -175,15 +166,19 @@ def deliver(
     """Segments in the order asked, as far as the window reaches."""
     while connection.wanted and connection.delivered_bytes - connection.confirmed_bytes < WINDOW_BYTES:
         segment = connection.wanted.popleft()
-        answer = _segment(segment, repository)
+        # The agent opens each seal, names what does not open, and restores the rest: summing it up here as well was a
+        # fifth of a restore's CPU on this side (measured) and found nothing more. Samples are summed.
+        answer = _segment(segment, repository, summed=False)
         connection.delivered_bytes += len(answer[1])
         connection.restore_until = time.monotonic() + RESTORE_S
         yield answer
 
 
-def _segment(segment: SegmentId, repository: Repository) -> tuple[m.SegmentData | m.SegmentMissing, Buffer]:
+def _segment(
+    segment: SegmentId, repository: Repository, *, summed: bool = True
+) -> tuple[m.SegmentData | m.SegmentMissing, Buffer]:
     try:
-        return m.SegmentData(segment), repository.read_segment(segment)
+        return m.SegmentData(segment), repository.read_segment(segment, summed=summed)
     except PilulierError as error:
         return m.SegmentMissing(segment, str(error)[:500]), b""
 

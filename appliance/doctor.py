@@ -11,11 +11,12 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from appliance import endpoints
-from appliance.control import machines
+from appliance.control import alarms, machines
 from appliance.control.database import OLDEST_SQLITE, SAFE_WAL, SQLITE_VERSION, Database
 from appliance.control.migrations import MIGRATIONS
 from appliance.control.scope import EVERYTHING
@@ -57,6 +58,7 @@ def examine(root: Path, now: float) -> list[Check]:
             checks.append(_database(db))
             overviews = machines.overviews(db, EVERYTHING)
             checks.append(_clock(db, now))
+            checks += _alarms(db)
     except PilulierError as error:
         checks.append(Check("control database", False, str(error)))
         overviews = []
@@ -136,6 +138,16 @@ def _clock(db: Database, now: float) -> Check:
             f"the clock is {latest - now:.0f} s behind the last thing recorded: check time synchronisation",
         )
     return Check("clock", True, "later than everything recorded")
+
+
+def _alarms(db: Database) -> Iterator[Check]:
+    """One failed check for each thing that is wrong now; an older schema has no alarms to look at."""
+    if db.schema_version() < alarms.SCHEMA:
+        return
+    for alarm in alarms.every(db):
+        whose = f" of machine {alarm.machine_id.hex()}" if alarm.machine_id else ""
+        since = datetime.fromtimestamp(alarm.first_seen_at, UTC)
+        yield Check("alarm", False, f"{alarm.kind}{whose}, since {since:%Y-%m-%d %H:%M} UTC: {alarm.text}")
 
 
 def _repositories(home: Home, overviews: list[Overview]) -> Iterator[Check]:

@@ -19,7 +19,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance import delivery, intake
-from appliance.connections import CONNECTIONS_PER_MACHINE, HEARTBEAT_S, IDLE_S, Connection, Warnings
+from appliance.connections import (
+    CONNECTIONS_PER_MACHINE,
+    HEARTBEAT_S,
+    IDLE_S,
+    LOG_LINES,
+    LOG_LINES_S,
+    Allowance,
+    Connection,
+    Warnings,
+)
 from appliance.control.database import Database
 from appliance.control.machines import AuthorisedMachine
 from appliance.directory import Directory
@@ -43,7 +52,7 @@ GATHER_BYTES: Final = 8 << 20
 GATHER_S: Final = 0.004
 GATHER_STEPS: Final = 6
 _QUIET: Final = (m.Progress, m.LogLine, m.Pong, m.BackupEnd)
-_PUTS: Final = (m.PutSegment, m.PutVersions, m.PutEntries, m.PutDeaths)
+_PUTS: Final = (m.PutSegment, m.PutVersions, m.PutEntries, m.PutDeaths, m.PutMend)
 PARKED_BYTES: Final = 4 << 20
 TASK_BYTES: Final = 512
 """Charged for each waiting message beside its own bytes, so that a flood of tiny ones ends too."""
@@ -102,6 +111,7 @@ class Exchange:
         self._connections: dict[bytes, Connection] = {}
         self._parked: dict[bytes, _Parked] = {}
         self._warnings = Warnings(log)
+        self._log_lines = Allowance(LOG_LINES, LOG_LINES_S)
         self._lanes: dict[str, _Lane] = collections.defaultdict(_Lane)
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="worker")
@@ -433,10 +443,13 @@ class Exchange:
                 self._post(connection, intake.held(message, repository))
             case m.HasVersions():
                 self._post(connection, intake.has_versions(message, repository))
+            case m.CareQuery():
+                self._post(connection, m.Care(repository.care()))
             case m.PutCommit():
                 self._post(connection, intake.commit(message, connection, machine, repository, self._database()))
             case m.LogLine():
-                intake.log_line(message, machine, self._database())
+                if self._log_lines.take(connection.peer.machine):
+                    intake.log_line(message, machine, self._database())
             case m.SnapshotsQuery():
                 self._post(connection, delivery.snapshots(message, repository))
             case m.ChildrenQuery():

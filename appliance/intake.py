@@ -19,7 +19,7 @@ from transport import messages as m
 from transport.errors import RefusedError
 from transport.names import Digest, InstallationId, SegmentId, SessionId
 
-Staged = tuple[m.PutSegment | m.PutVersions | m.PutEntries | m.PutDeaths, bytes]
+Staged = tuple[m.PutSegment | m.PutVersions | m.PutEntries | m.PutDeaths | m.PutMend, bytes]
 
 
 class InstallationError(RefusedError):
@@ -55,7 +55,7 @@ def begin(
 
 def put(items: Sequence[Staged], repository: Repository) -> m.Acknowledged:
     """Make a group of numbered messages durable."""
-    return m.Acknowledged(repository.stage(items))
+    return m.Acknowledged(repository.stage(items, now_ms=int(time.time() * 1000)))
 
 
 def commit(

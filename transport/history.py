@@ -91,7 +91,8 @@ def verify_history(
         if repository is not None and record.repository != repository:
             raise IntegrityError(f"snapshot {number} belongs to another machine ({record.repository.hex()})")
         if not 0 <= stored.received_ms <= _LATEST_MS:
-            raise IntegrityError(f"snapshot {number} was received at a time that no clock shows ({stored.received_ms} ms)")
+            told = stored.received_ms
+            raise IntegrityError(f"snapshot {number} was received at a time that no clock shows ({told} ms)")
         previous = stored.signed.hash()
         if number == known and previous != witness_hash:
             raise IntegrityError(_ROLLED_BACK.format(detail=f" (snapshot {number} is another one)"))

@@ -18,6 +18,7 @@ from transport.commits import SignedCommit, StoredCommit
 from transport.errors import DecodeError
 from transport.extents import ExtentPage, VersionRecord
 from transport.keys import Certificate
+from transport.mending import SignedMend
 from transport.names import (
     MESSAGE_LIMIT,
     PathId,
@@ -35,6 +36,8 @@ _T = TypeVar("_T")
 
 IDS_PER_MESSAGE: Final = 4096
 """Ids in one list at most."""
+CARE_LIMIT: Final = 8000
+"""Ranges in one `Care`."""
 FETCH_LIMIT: Final = 64
 """Segments that one FetchSegments may name."""
 
@@ -148,6 +151,27 @@ class Versions(Message, frozen=True):
     held: Annotated[list[VersionId], Meta(max_length=IDS_PER_MESSAGE)]
 
 
+class CareQuery(Message, frozen=True):
+    """Ask which parts of present files the appliance wants to have again."""
+
+
+class CareRange(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """`length` bytes at `offset` of a version. With `segment` other than 16 zero bytes they stand damaged at
+    `segment_offset` of it, and an order to mend is wanted; else a new version that does not need the old segments."""
+
+    version: VersionId
+    offset: int
+    length: int
+    segment: SegmentId
+    segment_offset: int
+
+
+class Care(Message, frozen=True):
+    """What the appliance wants to have again, CARE_LIMIT ranges at most; the rest is asked for the next time."""
+
+    ranges: Annotated[list[CareRange], Meta(max_length=CARE_LIMIT)]
+
+
 class PutSegment(Message, frozen=True):
     """Agent: one sealed segment; payload: its bytes."""
 
@@ -174,6 +198,13 @@ class PutDeaths(Message, frozen=True):
 
     seq: Count
     paths: Annotated[list[PathId], Meta(max_length=IDS_PER_MESSAGE)]
+
+
+class PutMend(Message, frozen=True):
+    """A signed order to read damaged extents from fresh segments, sent before it. Only for what `Care` asked for."""
+
+    seq: int
+    mend: SignedMend
 
 
 class Acknowledged(Message, frozen=True):
@@ -353,10 +384,12 @@ AgentMessage = (
     | BackupBegin
     | HeldQuery
     | HasVersions
+    | CareQuery
     | PutSegment
     | PutVersions
     | PutEntries
     | PutDeaths
+    | PutMend
     | PutCommit
     | BackupEnd
     | Progress
@@ -380,6 +413,7 @@ ApplianceMessage = (
     | BackupBegun
     | Held
     | Versions
+    | Care
     | Acknowledged
     | Committed
     | Snapshots

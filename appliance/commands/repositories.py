@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from appliance.commands import pruning, rebuilding
+from appliance.commands import pruning, rebuilding, scrubbing
 from appliance.commands.invocation import Commands, Invocation
 from appliance.errors import NotFoundError
 from appliance.sizes import format_size
@@ -22,7 +22,7 @@ def register(commands: Commands, common: argparse.ArgumentParser) -> None:
         "repo",
         parents=[common],
         allow_abbrev=False,
-        help="repositories on disk: stats, check, prune, hold, release, rebuild",
+        help="repositories on disk: stats, check, prune, hold, release, scrub, rebuild",
         description="A machine's repository on disk. None of this needs a key.",
     )
     actions = repo.add_subparsers(dest="action", metavar="ACTION", title="actions")
@@ -40,6 +40,7 @@ def register(commands: Commands, common: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=check)
     pruning.register(actions, common)
     rebuilding.register(actions, common)
+    scrubbing.register(actions, common)
 
 
 def _open(invocation: Invocation) -> Repository:

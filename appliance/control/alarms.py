@@ -13,6 +13,8 @@ from appliance.control.text import one_line
 
 CLOCK: Final = "clock"
 """The appliance's clock cannot be believed."""
+SCHEMA: Final = 2
+"""The first version of the database that has this table."""
 _TEXT_LIMIT: Final = 500
 _APPLIANCE: Final = bytes(16)
 """Stands for no machine: an alarm of the appliance itself. No machine has this id."""

@@ -123,12 +123,17 @@ CREATE TABLE damage (
 CREATE TABLE mend (number INTEGER PRIMARY KEY, record BLOB NOT NULL UNIQUE);
 CREATE TABLE scrub (
     id INTEGER PRIMARY KEY CHECK (id = 1),
-    pack INTEGER NOT NULL, offset INTEGER NOT NULL, started_ms INTEGER NOT NULL, finished_ms INTEGER NOT NULL
+    pack INTEGER NOT NULL, generation INTEGER NOT NULL, offset INTEGER NOT NULL,
+    started_ms INTEGER NOT NULL, finished_ms INTEGER NOT NULL
 );
-INSERT INTO scrub VALUES (1, 0, 0, 0, 0);
+INSERT INTO scrub VALUES (1, 0, 0, 0, 0, 0);
+CREATE TABLE wish (
+    version BLOB NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
+    PRIMARY KEY (version, offset)
+) WITHOUT ROWID;
 """
 """Tables that only maintenance fills: old generations of compacted packs, damage found, mends applied, how far the
-scrub has come. All but `mend` say something about the disk, not about history, and are empty after a rebuild."""
+scrub has come, and which parts of versions the next backup is asked to send anew. All but `mend` say something about the disk, not about history, and are empty after a rebuild."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +320,8 @@ class Catalog:
     def save_pack(self, number: int, size_bytes: int, segment_bytes: int) -> None:
         """How much of an open pack counts, `segment_bytes` more of it being SEGMENT records; within a transaction."""
         self.connection.execute(
-            "INSERT INTO pack VALUES (?, 0, ?, ?) ON CONFLICT (number) DO UPDATE "
+            "INSERT INTO pack (number, generation, size, segment_bytes) VALUES (?, 0, ?, ?) "
+            "ON CONFLICT (number) DO UPDATE "
             "SET size = excluded.size, segment_bytes = segment_bytes + excluded.segment_bytes",
             (number, size_bytes, segment_bytes),
         )

@@ -11,14 +11,15 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
-from appliance.store import staging
+from appliance.store import mending, staging
 from appliance.store.catalog import State
-from appliance.store.packs import Group
+from appliance.store.packs import Group, Identity
 from appliance.store.pages import CELLS_PER_MESSAGE, Layout, resolve
 from appliance.store.records import (
     DeathsRecord,
     EntriesRecord,
     Kind,
+    MendRecord,
     PageRow,
     PagesRecord,
     StagedBy,
@@ -29,7 +30,8 @@ from appliance.store.records import (
 )
 from transport.errors import DecodeError, ProtocolError
 from transport.extents import Fragment, Operation, VersionRecord, decode_operations
-from transport.messages import PutDeaths, PutEntries, PutSegment, PutVersions
+from transport.keys import verify_mend
+from transport.messages import PutDeaths, PutEntries, PutMend, PutSegment, PutVersions
 from transport.names import (
     FILE_LIMIT,
     ID_BYTES,
@@ -45,7 +47,7 @@ from transport.tree import EntryBatch, EntryKind
 
 _R = TypeVar("_R", PageRow, VersionRow)
 
-StageMessage = PutSegment | PutVersions | PutEntries | PutDeaths
+StageMessage = PutSegment | PutVersions | PutEntries | PutDeaths | PutMend
 
 Item = tuple[StageMessage, bytes | memoryview]
 """A message with its payload frame, empty but for PutSegment."""
@@ -78,8 +80,12 @@ def fresh_items(state: State, items: Sequence[Item]) -> Sequence[Item]:
 class Intake:
     """Carries out staged messages one after the other."""
 
-    def __init__(self, connection: sqlite3.Connection, state: State, group: Group) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, state: State, group: Group, identity: Identity, now_ms: int
+    ) -> None:
         self._connection = connection
+        self._identity = identity
+        self._now_ms = now_ms
         self._state = state
         self._group = group
         self._segments: list[staging.SegmentRow] = []
@@ -96,6 +102,8 @@ class Intake:
             self._versions(message)
         elif isinstance(message, PutEntries):
             self._entries(message)
+        elif isinstance(message, PutMend):
+            self._mend(message)
         else:
             self._deaths(message)
 
@@ -131,6 +139,18 @@ class Intake:
             raise ProtocolError("a message of deaths names no path")
         self._group.add(Kind.DEATHS, encode_payload(DeathsRecord(self._by(message.seq), message.paths)))
         staging.stage_deaths(self._connection, self._state, message.paths)
+
+    def _mend(self, message: PutMend) -> None:
+        """An order that heals nothing that is known to be damaged is acknowledged and left undone: what the agent was
+        asked for may read well again, or be mended already."""
+        self.finish()  # the fresh segments may have come in this very group
+        order = verify_mend(self._identity.public_key, message.mend)
+        if not mending.may_be_done(self._connection, self._identity, order):
+            return
+        record = MendRecord(self._now_ms, message.mend)
+        self._group.add(Kind.MEND, encode_payload(record))
+        mending.apply_record(self._connection, self._identity, record)
+        mending.settle(self._connection, self._now_ms)
 
     # Versions
 

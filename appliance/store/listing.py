@@ -7,12 +7,13 @@ An entry is true in snapshot n when born <= n < died, so no page changes while a
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Final
 
 from appliance.store import staging
 from appliance.store.catalog import select_in
 from appliance.store.errors import DamagedRepositoryError, UnknownItemError
-from appliance.store.pages import flat_extents
+from appliance.store.pages import Layout, flat_extents
 from transport.errors import ProtocolError
 from transport.extents import ExtentPage
 from transport.names import NO_DIGEST, Digest, PathId, VersionId, checked_id
@@ -21,6 +22,10 @@ from transport.tree import BatchHeader, EntryKind, EntryPage, EntryRecord, Liste
 PAGE_LIMIT_BYTES: Final = 700_000
 _ENTRY_OVERHEAD_BYTES: Final = 3 * 18 + 34 + 40
 _HEADER_OVERHEAD_BYTES: Final = 80
+_VERSIONS_PER_QUERY: Final = 64
+"""A version's body is 128 KiB at most, so a group's is 8 MiB."""
+_PAGE_COST: Final = 2
+"""What a page takes beside its extents, as extents."""
 
 _COLUMNS: Final = (
     "SELECT e.path, e.parent, e.kind, e.size, e.version, e.idx, e.sealed, e.batch, "
@@ -89,11 +94,40 @@ def _page(
     return EntryPage([headers[number] for number in batches], entries, more)
 
 
+def extent_pages(
+    connection: sqlite3.Connection, versions: Sequence[VersionId], start: int, limit: int
+) -> list[ExtentPage]:
+    """Pages of at most `limit` merged extents of these versions, the first one from byte `start`, in their order.
+
+    Ends where the limit is used up: the last page may have `more`, and the versions behind it have none. Versions are
+    looked up in groups: one query and one lock for each of 30,000 small files were a tenth of what a restore cost the
+    appliance (measured).
+    """
+    pages: list[ExtentPage] = []
+    for at in range(0, len(versions), _VERSIONS_PER_QUERY):
+        group = versions[at : at + _VERSIONS_PER_QUERY]
+        wanted = "SELECT id, size, span, body FROM version WHERE id IN ({})"
+        layouts = {row[0]: Layout(*row[1:]) for row in select_in(connection, wanted, group)}
+        for version in group:
+            page = _extents(connection, version, layouts.get(version), start, limit)
+            pages.append(page)
+            limit -= len(page.extents) + _PAGE_COST
+            start = 0
+            if page.more or limit <= 0:
+                return pages
+    return pages
+
+
 def extents(connection: sqlite3.Connection, version: VersionId, start: int, limit: int) -> ExtentPage:
     """At most `limit` merged extents of a version from byte `start`, where a former page ended."""
+    return _extents(connection, version, staging.version_layout(connection, version), start, limit)
+
+
+def _extents(
+    connection: sqlite3.Connection, version: VersionId, layout: Layout | None, start: int, limit: int
+) -> ExtentPage:
     if limit < 1:
         raise ProtocolError(f"{limit} extents were asked for")
-    layout = staging.version_layout(connection, version)
     if layout is None:
         raise UnknownItemError(f"version {version.hex()} is not held")
     if not 0 <= start <= layout.size_bytes:

@@ -1,7 +1,7 @@
 """Mending: extents that lie in a damaged segment are read from a fresh one, as the machine signed it.
 
 `apply_record` is what a MEND record does, at intake and at rebuild alike. Whether an order may be taken (only for
-segments that a scrub has proved damaged, only into fresh ones) is `check_order`'s to say. Entries, digests and
+segments that a scrub has proved damaged, only into fresh ones) is `may_be_done`'s to say. Entries, digests and
 versions' sizes stay as they are: nothing that was signed changes.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from appliance.store.catalog import select_in
-from appliance.store.errors import StoreError
+from appliance.store.impact import versions_of
 from appliance.store.packs import Identity
 from appliance.store.pages import EXTENT, pack_extents, unpack_extents
 from appliance.store.records import MendRecord
@@ -78,33 +78,37 @@ class Redirection:
             yield segment, at, end - at
 
 
-def check_order(connection: sqlite3.Connection, identity: Identity, order: MendOrder) -> None:
-    """IntegrityError or StoreError unless this order is for this repository, heals only proved damage, and reads
-    from segments that are held and whole."""
+def may_be_done(connection: sqlite3.Connection, identity: Identity, order: MendOrder) -> bool:
+    """Whether every slice heals damage that was proved, from a segment that is held and whole.
+
+    IntegrityError for an order made for another repository, DecodeError for slices out of bounds.
+    """
     if order.vault != identity.vault or order.repository != identity.repository:
         raise IntegrityError("an order to mend was made for another repository or vault than this one")
     damaged = {row[0] for row in connection.execute("SELECT segment FROM damage WHERE segment IS NOT NULL")}
-    plain: dict[SegmentId, int] = dict(
-        select_in(
-            connection,
-            "SELECT id, plain FROM segment WHERE id IN ({})",
-            {segment for slice_ in order.repoints for segment in (slice_.segment, slice_.fresh)},
-        )
-    )
+    named = {segment for slice_ in order.repoints for segment in (slice_.segment, slice_.fresh)}
+    plain: dict[SegmentId, int] = dict(select_in(connection, "SELECT id, plain FROM segment WHERE id IN ({})", named))
     for slice_ in order.repoints:
-        if slice_.segment not in damaged:
-            raise StoreError(f"segment {slice_.segment.hex()} is not known to be damaged: nothing is mended")
-        if slice_.fresh in damaged or slice_.fresh not in plain or slice_.segment not in plain:
-            raise StoreError(
-                f"segment {slice_.fresh.hex()} cannot stand in for {slice_.segment.hex()}: it is not held whole"
-            )
-        for segment, offset in ((slice_.segment, slice_.offset), (slice_.fresh, slice_.fresh_offset)):
+        old, fresh = slice_.segment, slice_.fresh
+        if old not in damaged or old not in plain or fresh in damaged or fresh not in plain:
+            return False
+        for segment, offset in ((old, slice_.offset), (fresh, slice_.fresh_offset)):
             if offset + slice_.length > plain[segment]:
                 raise DecodeError(
                     f"a slice to mend is out of bounds (offset={offset}, length={slice_.length}, "
                     f"segment={plain[segment]})"
                 )
     Redirection(order.repoints)
+    return True
+
+
+def settle(connection: sqlite3.Connection, now_ms: int) -> int:
+    """Mark damage that nothing needs any more as mended; how many records that were."""
+    damaged = {row[0] for row in connection.execute("SELECT segment FROM damage WHERE mended_ms = 0") if row[0]}
+    needed = {segment for segments in versions_of(connection, damaged).values() for segment in segments}
+    whole = [(now_ms, segment) for segment in damaged - needed]
+    connection.executemany("UPDATE damage SET mended_ms = ? WHERE segment = ?", whole)
+    return len(whole)
 
 
 def apply_record(connection: sqlite3.Connection, identity: Identity, record: MendRecord) -> int:

@@ -85,7 +85,7 @@ def prune(
         say(f"{len(retired)} snapshots are no longer held")
         deleted = delete_expired(access, now_ms=now_ms, quarantine_ms=_quarantine_ms(access, reserve_bytes))
         swept = sweep(access)
-        say(f"{swept.entries} entries, {swept.versions} versions, {swept.segments} segments were needed by nothing else")
+        say(f"{swept.entries} entries, {swept.versions} versions, {swept.segments} segments were not needed any more")
         written, reason = _checkpoint(access, checkpoint_slack_bytes)
         say(reason)
         compacted, kept, more = _compact(access, now_ms, reserve_bytes, say)

@@ -250,7 +250,7 @@ class _Builder:
 
     def build(self) -> None:
         """Checkpoint, replay, sweep; the state is saved and its transaction left to the caller."""
-        state, connection = self._state, self._catalog.connection
+        state = self._state
         begin = (0, 0)
         parts = self._survey.newest_checkpoint()
         for place in parts:
@@ -274,8 +274,6 @@ class _Builder:
         self._settle()
         self._found.snapshots = state.head
         self._catalog.save(state)
-        connection.execute("DELETE FROM scrub")
-        connection.execute("INSERT INTO scrub VALUES (1, 0, 0, 0, 0)")
 
     def _payload(self, place: _Place) -> bytes | None:
         """What stands at a place of the first walk; None, and a note, where the disk no longer says the same."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from appliance.store import check, listing, recovery, snapshots, staging
+from appliance.store import care, check, listing, recovery, snapshots, staging
 from appliance.store.catalog import Catalog, State, select_in, sqlite_errors
 from appliance.store.durable import Disk, publish
 from appliance.store.errors import (
@@ -36,6 +36,7 @@ from transport.commits import SignedCommit, StoredCommit
 from transport.errors import DecodeError, IntegrityError, ProtocolError
 from transport.extents import ExtentPage
 from transport.keys import verify_commit
+from transport.messages import CareRange
 from transport.names import (
     DIGEST_BYTES,
     ID_BYTES,
@@ -303,13 +304,18 @@ class Repository:
         return int(row[0])
 
     def has_versions(self, ids: Sequence[VersionId]) -> list[VersionId]:
-        """Those of the versions that are held, and so can be bases, in the order asked."""
+        """Those of the versions that are held whole, and so can be bases, in the order asked."""
         with self._reading():
             rows = select_in(self._catalog.connection, "SELECT id FROM version WHERE id IN ({})", set(ids))
-            held = {row[0] for row in rows}
+            held = {row[0] for row in rows} - care.unsound_versions(self._catalog.connection)
         return [version for version in ids if version in held]
 
-    def stage(self, items: Sequence[Item]) -> int:
+    def care(self) -> list[CareRange]:
+        """Which parts of present files the next backup is asked to send again."""
+        with self._reading():
+            return care.care_ranges(self._catalog.connection)
+
+    def stage(self, items: Sequence[Item], *, now_ms: int = 0) -> int:
         """Make a group of numbered messages durable, whole or not at all: one append, one fsync, one transaction.
 
         Returns the highest durable number. Numbers that are durable already are skipped; a gap, or numbers that do
@@ -323,7 +329,7 @@ class Repository:
                 return state.received_upto
             self._check_room(sum(len(payload) for _, payload in fresh))
             with self._recording(writer) as (state, group):
-                intake = Intake(self._catalog.connection, state, group)
+                intake = Intake(self._catalog.connection, state, group, self._catalog.identity, now_ms)
                 for message, payload in fresh:
                     intake.take(message, payload)
                 intake.finish()
@@ -421,13 +427,18 @@ class Repository:
         with self._reading():
             return listing.extents(self._catalog.connection, version, start, limit)
 
-    def read_segment(self, segment: SegmentId) -> memoryview:
+    def extent_pages(self, versions: Sequence[VersionId], start: int, limit: int) -> list[ExtentPage]:
+        """Pages of at most `limit` extents in all, of as many of these versions as that reaches, in their order."""
+        with self._reading():
+            return listing.extent_pages(self._catalog.connection, versions, start, limit)
+
+    def read_segment(self, segment: SegmentId, *, summed: bool = True) -> memoryview:
         """A sealed segment. UnknownItemError if it is not held, DamagedRecordError naming pack and offset if its
-        record is not what was written."""
+        record is not what was written; without `summed` only its head is looked at, for who checks the seal itself."""
         place = self._place_of(segment)
         while True:
             try:
-                return self._segment_at(segment, *place)
+                return self._segment_at(segment, *place, summed=summed)
             except DamagedRecordError:
                 # A compaction may have moved it between the look and the read.
                 former, place = place, self._place_of(segment)
@@ -447,8 +458,10 @@ class Repository:
         pack, generation, offset, length = row
         return pack, generation, offset, length
 
-    def _segment_at(self, segment: SegmentId, pack: int, generation: int, offset: int, length: int) -> memoryview:
-        payload = read_record(self._layout, pack, offset, Kind.SEGMENT, length, generation=generation)
+    def _segment_at(
+        self, segment: SegmentId, pack: int, generation: int, offset: int, length: int, *, summed: bool
+    ) -> memoryview:
+        payload = read_record(self._layout, pack, offset, Kind.SEGMENT, length, generation=generation, summed=summed)
         if segment_id_of(payload) != segment:
             detail = f"another segment than {segment.hex()} stands here"
             raise DamagedRecordError(pack_name(pack, generation), offset, detail)

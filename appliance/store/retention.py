@@ -239,9 +239,10 @@ def _last_calm(complete: Sequence[_Aged]) -> _Aged | None:
 
 
 def _last_storm(every: Sequence[_Aged], now_ms: int) -> int | None:
-    """The newest unquiet snapshot, retired or not: what follows an attack is calm again and proves nothing."""
+    """The newest unquiet snapshot, retired or not, complete or not yet: what follows an attack is calm again and
+    proves nothing."""
     for one in reversed(every):
-        if one.snapshot.calm is False and one.snapshot.complete:
+        if one.snapshot.calm is False:
             return one.snapshot.number if now_ms - one.time_ms <= STORM_REMEMBERED_MS else None
     return None
 
@@ -296,6 +297,8 @@ def _thinned(present: Sequence[_Aged], now_ms: int) -> frozenset[int]:
 def _why_dropped(one: _Aged, policy: Policy, now_ms: int, last_complete: int) -> str:
     if not one.snapshot.complete and one.snapshot.number < last_complete:
         return f"partial, and snapshot {last_complete} is complete"
+    if not policy.keep_days:
+        return "nothing beyond the floor is asked to be kept"
     if now_ms - one.time_ms >= policy.keep_days * DAY_MS:
         return f"older than {policy.keep_days} days"
     return "continuous, and a newer one stands for its hour or day"

@@ -80,7 +80,7 @@ def originals(true: Stage, content: Callable[[Item], bytes], mtime: Callable[[It
 def restoring(true: Stage, source: SnapshotSource, target: bytes | None, **options: object) -> RestoreReport:
     """A restore by an agent that remembers its last head."""
     repository = true.repository
-    given = {"witness": repository.head, "target": target, **options}
+    given = {"witness": repository.head, "target": target, "repository": repository.id, **options}
     return restore(source, repository.sealer, repository.signing.public, **given)  # type: ignore[arg-type]
 
 
@@ -99,8 +99,9 @@ def verifying(true: Stage, source: SnapshotSource, _: bytes) -> Outcome:
 
 def history(true: Stage, source: SnapshotSource, _: bytes = b"") -> History:
     repository = true.repository
+    vault = repository.sealer.keys.vault
     return verify_history(
-        source.commits(), repository.signing.public, repository.head, vault=repository.sealer.keys.vault
+        source.commits(), repository.signing.public, repository.head, vault=vault, repository=repository.id
     )
 
 
@@ -265,4 +266,4 @@ def blank_agent(true: Stage, source: SnapshotSource, target: bytes) -> None:
         assert no_wrong_byte(target, true, last.number, place=False) == expected
     seen = verify_history(shown, true.repository.signing.public, None)
     assert seen.head is not None and iso_time(seen.head.received_ms) == iso_time(last.number * HOUR_MS)
-    assert seen.head.signed.hash() != true.repository.head.hash(), "the head code on the recovery sheet tells them apart"
+    assert seen.head.signed.hash() != true.repository.head.hash(), "what a head code is made of tells them apart"

@@ -254,6 +254,7 @@ def _first_again(asked: m.Message, said: list[Said]) -> list[Said]:
 
 _CERTIFIED = IDENTITY.certify(SERVER_KEY, 5)
 _REFUSED = m.Refused("damaged", "a pack is damaged")
+_ESCAPES = m.Refused("pau\x1bsed", "wait\r\x1b[2Jroot@pharmacy:~# rm\n\u202e")
 
 LIES: dict[str, Lie] = {
     "another connection key certified": Lie(
@@ -336,6 +337,12 @@ LIES: dict[str, Lie] = {
     ),
     "a refusal instead of a segment": Lie(
         _to(m.FetchSegments, lambda said: _REFUSED), "damaged", "a pack is damaged", RESTORES
+    ),
+    "a refusal that would write over the screen": Lie(
+        _instead(m.Hello, (_ESCAPES, b"")),
+        "pau\ufffdsed",
+        "^wait\ufffd\ufffd\\[2Jroot@pharmacy:~# rm\ufffd\ufffd$",
+        EVERY,
     ),
     "segments that stop": Lie(_instead(m.FetchSegments), "unreachable", "stopped sending", RESTORES),
     "a sample of all the world": Lie(

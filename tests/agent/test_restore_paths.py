@@ -21,7 +21,6 @@ from agent.landing_rules import Keep
 from agent.restore import restore
 from tests.support.memory_source import Item, Repository
 from transport.errors import IntegrityError
-from transport.tree import FileType
 
 CORPUS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "restore_paths.json").read_text())
 NAMES, PAIRS, TRICKS = CORPUS["names"], CORPUS["pairs"], CORPUS["tricks"]

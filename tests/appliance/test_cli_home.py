@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from appliance import doctor, endpoints, sizes
+from appliance.control import alarms
 from appliance.control.database import Database
 from appliance.endpoints import Endpoint, Overrides
 from appliance.errors import AlreadyServingError, ControlDatabaseError, HomeError
@@ -244,6 +245,17 @@ def test_doctor_names_each_fault(home: Home, tmp_path: Path) -> None:
     assert "chmod 700" in found["permissions"] and "chmod 600" in found["keys"]
     home.settings_file.write_text("{")
     assert "settings.json is damaged" in failures(home)["settings"]
+
+
+def test_doctor_tells_what_is_wrong_now_and_since_when(home: Home) -> None:
+    with Database.open(home.control_db) as db:
+        alarms.sound(db, alarms.CLOCK, "it went back", now=1.8e9)
+        assert failures(home) == {"alarm": "clock, since 2027-01-15 08:00 UTC: it went back"}
+        alarms.end(db, alarms.CLOCK)
+        alarms.sound(db, alarms.CLOCK, "it went back", now=1.8e9, machine_id=b"m" * 16)
+        assert f"clock of machine {b'm'.hex() * 16}" in failures(home)["alarm"]
+        alarms.end(db, alarms.CLOCK, b"m" * 16)
+    assert failures(home) == {}
 
 
 def test_control_database_that_vanished_is_not_made_anew(home: Home) -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from appliance.control import contracts
 from appliance.control.database import Database
 from appliance.control.migrations import MIGRATIONS, Migration
+from appliance.control.scope import EVERYTHING
 from appliance.errors import ControlDatabaseError
+from appliance.store.retention import Policy
 
 ONE = Migration(
     1,
@@ -48,6 +51,20 @@ def test_older_schema_is_brought_up_to_date_with_its_data(tmp_path: Path) -> Non
         assert db.value("SELECT y FROM a") == 42
     with Database.open(path, [ONE, TWO]) as db:
         assert [row["number"] for row in db.rows("SELECT number FROM schema_migration ORDER BY number")] == [1, 2]
+
+
+def test_contracts_of_the_first_schema_get_the_default_retention(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    with Database.create(path, MIGRATIONS[:1]) as db, db.write():
+        db.insert("space", {"id": "s1", "name": "first", "created_at": 1.0})
+        db.execute(
+            "INSERT INTO contract VALUES ('c1', 's1', 'client', 'a@x.org', 1, 1, 1.0, '2026-01-01', NULL, 'confided', "
+            "'active', NULL)"
+        )
+    with Database.open(path) as db:
+        assert db.schema_version() == MIGRATIONS[-1].number and db.integrity_problems() == []
+        [contract] = contracts.every(db, EVERYTHING)
+        assert contract.retention == Policy()
 
 
 def test_failed_migration_leaves_the_older_schema_whole(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from appliance.control.contracts import Changes, ContractState
 from appliance.control.machines import MachineState
 from appliance.control.scope import EVERYTHING, OneContract, OneSpace
 from appliance.errors import ConflictError, EnrolCodeError, MachineQuotaError, NotFoundError, PausedError
+from appliance.store.changes import SnapshotChange
+from appliance.store.retention import Policy
 from tests.support.control_house import NOW, House, build, enrol, figures, keys
 from transport.errors import UsageError
 
@@ -230,3 +232,23 @@ def test_log_lines_are_one_line_bounded_and_trimmed(house: House, monkeypatch: p
     )
     kept = machine_logs.of_machine(house.db, house.machine.id)
     assert len(kept) <= 15 and kept[-1].text == "39"
+
+
+def test_a_contract_keeps_never_less_than_its_floor(house: House) -> None:
+    assert house.ours.retention == Policy(keep_days=90, floor_days=7)
+    kept = Policy(keep_days=30, floor_days=14, keep_daily=60, keep_weekly=20, keep_monthly=12, keep_yearly=3)
+    edited = contracts.edit(house.db, house.ours, Changes(retention=kept))
+    assert edited.retention == kept == contracts.of_machine(house.db, house.machine.id).retention
+    assert contracts.edit(house.db, edited, Changes(email="new@example.org")).retention == kept
+    with pytest.raises(UsageError, match="a floor of 31 days is more than the 30 days that are kept"):
+        contracts.edit(house.db, edited, Changes(retention=Policy(keep_days=30, floor_days=31)))
+    floors = {machine.machine_id: machine.retention_floor_days for machine in machines.authorised(house.db).values()}
+    assert floors[house.machine.id] == 14 and floors[house.neighbour_machine.id] == 7
+
+
+def test_counted_changes_stand_as_first_counted(house: House) -> None:
+    first, second = SnapshotChange(1, 0, 0), SnapshotChange(2, 100, 90)
+    statistics.record_changes(house.db, house.machine.id, [first, second])
+    statistics.record_changes(house.db, house.machine.id, [SnapshotChange(2, 100, 3), SnapshotChange(3, 100, 1)])
+    assert statistics.changes_of(house.db, house.machine.id) == [first, second, SnapshotChange(3, 100, 1)]
+    assert statistics.changes_of(house.db, house.neighbour_machine.id) == []

@@ -747,7 +747,7 @@ def test_unconfirmed_bytes_end_the_flow() -> None:
     """The window without a socket: it is left to 24 MiB, then nothing flows until bytes are confirmed."""
 
     class Store:
-        def read_segment(self, segment: SegmentId) -> bytes:
+        def read_segment(self, segment: SegmentId, *, summed: bool = True) -> bytes:
             return bytes(1 << 20)
 
     store = cast(Repository, Store())

@@ -93,7 +93,7 @@ def test_any_flipped_byte_of_any_other_record_is_found_without_reading_data(clie
         ("UPDATE snapshot SET signature = zeroblob(64) WHERE number = 2", "COMMIT"),
         ("UPDATE segment SET plain = plain - 1 WHERE number = 1", "SEGMENT"),
         ("UPDATE segment SET offset = offset + 1 WHERE number = 2", "SEGMENT"),
-        ("DELETE FROM page WHERE number = 1", "PAGES"),
+        ("DELETE FROM page WHERE number = 1", "extents"),
         ("UPDATE page SET length = 5 WHERE number = 1", "PAGES"),
         ("UPDATE version SET size = size + 1 WHERE span = 0", "VERSIONS"),
         ("DELETE FROM version WHERE span = 0", "VERSIONS"),

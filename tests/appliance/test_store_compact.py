@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +31,7 @@ from appliance.store.compact import (
     pack_use,
     plan_compaction,
 )
+from appliance.store.copying import copy_pack
 from appliance.store.durable import Buffer, Disk
 from appliance.store.errors import DamagedRepositoryError
 from appliance.store.layout import Layout, PackFile
@@ -36,7 +40,7 @@ from appliance.store.records import Kind, segment_id_of
 from appliance.store.repository import Repository
 from appliance.store.retire import retire
 from appliance.store.sweep import sweep
-from tests.appliance.store_builder import Client, FullDisk, assert_snapshots, content, listed, make_repository
+from tests.appliance.store_builder import Client, FullDisk, content, listed, make_repository
 from transport.names import NO_VERSION, SegmentId
 
 NOW_MS = 1_800_000_000_000
@@ -118,9 +122,32 @@ class Pruned:
         for number in numbers:
             del self.client.committed[number]
 
+    def change(self, *statements: str) -> None:
+        """The catalog, behind everybody's back."""
+        with (
+            Repository.open(self.folder) as repository,
+            repository.maintaining() as catalog,
+            catalog.transaction() as connection,
+        ):
+            for statement in statements:
+                connection.execute(statement)
+
     def check(self) -> None:
         with Repository.open(self.folder, reserve_bytes=0) as repository:
-            assert_snapshots(repository, self.client)
+            assert_read(repository, self.client)
+            report = repository.check(read_data=True)
+            errors = [e for e in report.errors if e.kind != "RETIREMENT" and not e.detail.endswith("otherwise")]
+            assert not errors, errors
+
+
+def assert_read(repository: Repository, client: Client) -> None:
+    """Every held snapshot lists and reads as the client made it."""
+    for number, entries in client.committed.items():
+        if number:
+            assert listed(repository, number) == entries
+            for record in entries.values():
+                if record.version_id != NO_VERSION:
+                    assert content(repository, record.version_id) == client.contents[record.version_id]
 
 
 def everything(access: Access) -> CompactionPlan:
@@ -128,32 +155,42 @@ def everything(access: Access) -> CompactionPlan:
     return plan_compaction([u for u in pack_use(access) if not u.open], dead_share=0, small_gain_bytes=1)
 
 
+SMALL_PACK_BYTES = 60_000
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Pruned:
+    folder = tmp_path_factory.mktemp("original") / "r"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packs_module, "PACK_BYTES", SMALL_PACK_BYTES)
+        with make_repository(folder) as repository:
+            client = Client(repository)
+            for day in range(1, 7):
+                client.begin()
+                for name in (b"a", b"b", b"c"):
+                    client.put_file((name,), client.random.randbytes(9_000))
+                client.put_file((b"once-%d" % day,), client.random.randbytes(5_000))
+                client.commit()
+        made = Pruned(folder, client)
+        made.retire(1, 2, 4)
+    return made
+
+
 @pytest.fixture
-def pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pruned:
-    monkeypatch.setattr(packs_module, "PACK_BYTES", 60_000)
-    with make_repository(tmp_path / "r") as repository:
-        client = Client(repository)
-        for day in range(1, 7):
-            client.begin()
-            for name in (b"a", b"b", b"c"):
-                client.put_file((name,), client.random.randbytes(9_000))
-            client.put_file((b"once-%d" % day,), client.random.randbytes(5_000))
-            client.commit()
-    found = Pruned(tmp_path / "r", client)
-    found.retire(1, 2, 4)
-    return found
+def pruned(original: Pruned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pruned:
+    monkeypatch.setattr(packs_module, "PACK_BYTES", SMALL_PACK_BYTES)
+    shutil.copytree(original.folder, tmp_path / "r")
+    client = copy.copy(original.client)
+    client.committed = dict(client.committed)
+    return Pruned(tmp_path / "r", client)
 
 
 def records(path: Path) -> list[tuple[Kind, bytes]]:
-    walk = PackWalk(path, path.stat().st_size, read_data=True)
-    steps = list(itertools.starmap(lambda kind, payload: (kind, payload), _found(walk)))
-    return steps
-
-
-def _found(walk: PackWalk) -> Iterator[tuple[Kind, bytes]]:
-    for step in walk:
+    found = []
+    for step in PackWalk(path, path.stat().st_size, read_data=True):
         assert isinstance(step, Found), step
-        yield step.kind, bytes(step.payload)
+        found.append((step.kind, bytes(step.payload)))
+    return found
 
 
 def test_a_rewrite_keeps_what_is_held_in_its_order(pruned: Pruned) -> None:
@@ -196,15 +233,13 @@ def test_two_generations_in_a_row_and_backups_in_between(pruned: Pruned) -> None
 
 def test_a_pack_of_which_nothing_is_left_keeps_its_header(pruned: Pruned) -> None:
     """As after a checkpoint that stands behind it: told by the plan's figures here, by the catalog in earnest."""
-    with Repository.open(pruned.folder) as repository, repository.maintaining() as catalog:
-        with catalog.transaction() as connection:
-            connection.execute("DELETE FROM segment WHERE pack = 1")
-            connection.execute("UPDATE state SET checkpoint_pack = 2, checkpoint_offset = 17")
+    pruned.change("DELETE FROM segment WHERE pack = 1", "UPDATE state SET checkpoint_pack = 2, checkpoint_offset = 17")
     pruned.compact()
     assert [kind for kind, _ in records(pruned.layout.pack(1, 1))] == [Kind.HEADER]
     with Repository.open(pruned.folder) as repository, repository.reading_catalog() as catalog:
         assert catalog.pack(1).segment_bytes == 0
-        places = catalog.connection.execute("SELECT pack, offset FROM snapshot WHERE pack < 2 OR offset = 17").fetchall()
+        statement = "SELECT pack, offset FROM snapshot WHERE pack < 2 OR offset = 17"
+        places = catalog.connection.execute(statement).fetchall()
         assert places and set(places) == {(2, 17)}, "commits of dropped packs stand in the checkpoint"
 
 
@@ -241,28 +276,22 @@ def test_who_has_the_old_generation_open_reads_on_and_who_comes_late_looks_again
     for segment in segments:
         assert bytes(reader.read_segment(segment)) == before[segment]
     assert looked.count(segments[0]) == 2
-    for number, entries in pruned.client.committed.items():
-        if number:
-            assert listed(reader, number) == entries
-            for record in entries.values():
-                if record.version_id != NO_VERSION:
-                    assert content(reader, record.version_id) == pruned.client.contents[record.version_id]
+    assert_read(reader, pruned.client)
     reader.close()
 
 
-def _rows(repository: Repository, statement: str) -> list[tuple[bytes]]:
+def _rows(repository: Repository, statement: str) -> list[Any]:
     with repository.reading_catalog() as catalog:
-        rows: list[tuple[bytes]] = catalog.connection.execute(statement).fetchall()
+        rows: list[Any] = catalog.connection.execute(statement).fetchall()
     return rows
 
 
 def test_a_backup_goes_on_while_packs_are_copied(pruned: Pruned, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = compaction.copy_pack
     backups = 0
 
     def meanwhile(*given: object, **named: object) -> object:
         nonlocal backups
-        moves = copy(*given, **named)  # type: ignore[arg-type]
+        moves = copy_pack(*given, **named)  # type: ignore[arg-type]
         with Repository.open(pruned.folder, reserve_bytes=0) as repository:
             pruned.client.repository = repository
             pruned.client.begin()
@@ -281,13 +310,10 @@ def test_a_backup_goes_on_while_packs_are_copied(pruned: Pruned, monkeypatch: py
 def test_a_segment_that_dies_while_its_pack_is_copied_stays_as_dead_bytes(
     pruned: Pruned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = compaction.copy_pack
 
     def dying(*given: object, **named: object) -> object:
-        moves = copy(*given, **named)  # type: ignore[arg-type]
-        with Repository.open(pruned.folder) as repository, repository.maintaining() as catalog:
-            with catalog.transaction() as connection:
-                connection.execute("DELETE FROM segment WHERE number = ?", (moves.segment_numbers[0],))
+        moves = copy_pack(*given, **named)  # type: ignore[arg-type]
+        pruned.change(f"DELETE FROM segment WHERE number = {moves.segment_numbers[0]}")
         return moves
 
     monkeypatch.setattr(compaction, "copy_pack", dying)
@@ -336,21 +362,12 @@ def test_damage_stops_it_is_noted_and_the_original_stays(pruned: Pruned) -> None
         assert use_now.damaged and not everything(access).rewrites
 
 
-class FullAt(FullDisk):
-    """Full after so many more bytes of packs, and says so only when written to."""
-
-    def __init__(self, room: int) -> None:
-        super().__init__()
-        self.room = room
-
-    def sync(self, descriptor: int) -> None:
-        super().sync(descriptor)
-
-
-@pytest.mark.parametrize("room", [0, 100, 10_000])
+@pytest.mark.parametrize("room", [0, 100, 5_000])
 def test_a_disk_that_fills_up_leaves_all_as_it_was(pruned: Pruned, room: int) -> None:
     before = {path.name: path.read_bytes() for path in pruned.layout.packs.iterdir()}
-    result = pruned.compact(FullAt(room))
+    disk = FullDisk()
+    disk.room = room
+    result = pruned.compact(disk)
     assert all(isinstance(pack, NotRewritten) and "no space left" in pack.reason for pack in result.packs)
     assert {path.name: path.read_bytes() for path in pruned.layout.packs.iterdir()} == before
     pruned.check()
@@ -402,13 +419,11 @@ def test_opening_for_writing_ends_quarantines_and_removes_leftovers(pruned: Prun
 
 def test_old_generations_that_a_rebuilt_catalog_does_not_know_wait_their_day(pruned: Pruned) -> None:
     done = [pack.number for pack in pruned.compact().packs]
-    with Repository.open(pruned.folder) as repository, repository.maintaining() as catalog:
-        with catalog.transaction() as connection:
-            connection.execute("DELETE FROM quarantine")
+    pruned.change("DELETE FROM quarantine")
     Repository.open(pruned.folder).close()
     with Repository.open(pruned.folder, read_only=True) as repository:
         waiting = _rows(repository, "SELECT pack FROM quarantine WHERE size > 0 AND since_ms > 0 ORDER BY pack")
-    assert [row[0] for row in waiting] == sorted(done)
+    assert waiting == [(number,) for number in sorted(done)]
     pruned.check()
 
 

@@ -96,6 +96,50 @@ def test_the_last_calm_one_is_kept_through_a_long_storm() -> None:
     assert planned.kept == {2, 10, 11, 12}
 
 
+def test_what_is_known_to_be_calm_counts_before_what_is_not_known() -> None:
+    days = [replace(one, calm={2: True, 5: False}.get(one.number)) for one in history(*range(12, 0, -1))]
+    policy = Policy(keep_days=0, floor_days=3)
+    assert action(plan(days, policy), 2) == Keep("floor: the last calm one")
+    assert plan(days, policy).kept == {2, 10, 11, 12}
+    unknown = [replace(one, calm=False if one.number > 7 else None) for one in days]
+    assert plan(unknown, policy).kept == {7, 10, 11, 12}
+
+
+def test_a_storm_under_way_protects_what_was_before_it() -> None:
+    days = [replace(one, calm=True) for one in history(9, 8, 7, 6, 5, 4, 3, 2, 1)]
+    days[4] = replace(days[4], calm=False, complete=False)
+    assert 4 in plan(days, Policy(keep_days=0, floor_days=3)).kept
+
+
+def test_the_newest_complete_one_stays_beside_a_newer_partial() -> None:
+    days = [replace(one, calm=one.number < 5, complete=one.number != 6) for one in history(6, 5, 4, 3, 2, 1)]
+    planned = plan(days, Policy(keep_days=0, floor_days=3))
+    assert {5, 6} <= planned.kept
+    assert isinstance(action(planned, 5), Keep) and "newest of its day" in action(planned, 5).reason
+
+
+def test_partials_of_today_go_when_nothing_is_to_be_kept() -> None:
+    today = [replace(one, complete=one.number == 3) for one in history(0.3, 0.2, 0.1)]
+    assert plan(today).kept == {1, 2, 3}
+    assert plan(today, Policy(keep_days=0)).kept == {3}
+
+
+def test_a_correction_of_the_clock_makes_no_snapshot_a_future_one() -> None:
+    just_ahead = [Candidate(number, NOW_MS + 60_000 * number) for number in (1, 2, 3)]
+    assert plan(just_ahead, Policy(keep_days=0)).kept == {3}
+
+
+def test_a_partial_stands_for_no_hour_of_continuous_mode() -> None:
+    hour = [
+        Candidate(1, NOW_MS - 3 * DAY_MS, continuous=True),
+        Candidate(2, NOW_MS - 3 * DAY_MS + 60_000, continuous=True, complete=False),
+        Candidate(3, NOW_MS - 1000, continuous=True),
+    ]
+    planned = plan(hour)
+    assert action(planned, 1) == Keep("within 90 days")
+    assert action(planned, 2) == Drop("partial, and snapshot 3 is complete")
+
+
 def test_holds_outrank_everything_but_the_newest_in_the_reason() -> None:
     days = [replace(one, held=one.number in (1, 10)) for one in history(*range(200, 100, -10))]
     planned = plan(days, Policy(keep_days=0, floor_days=3))

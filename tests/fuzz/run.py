@@ -134,7 +134,8 @@ def main() -> int:
     leads = not options.plain and importlib.util.find_spec("atheris") is not None
     print("libFuzzer leads (atheris)" if leads else "a plain mutation loop (atheris is not installed)", flush=True)
     run = guided_apart if leads else plain
-    return 0 if all([run(name, options.seconds, options.findings) for name in names]) else 1
+    ended = [run(name, options.seconds, options.findings) for name in names]
+    return 0 if all(ended) else 1
 
 
 if __name__ == "__main__":

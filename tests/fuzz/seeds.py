@@ -7,6 +7,7 @@ corpus beside them under the name `found-…` and are never removed.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import struct
@@ -19,13 +20,14 @@ import msgspec
 from appliance.store import records
 from appliance.store.packs import Identity
 from appliance.store.records import Kind
-from tests.fuzz.targets import SEALER, SEGMENT, SIGNING, TARGETS, VAULT, seal_entry
+from tests.fuzz.targets import PAYLOADS, SEALER, SEGMENT, SIGNING, TARGETS, VAULT, seal_entry
 from tests.support.memory_source import Item, Repository
 from transport import messages as m
 from transport.enrolment import EnrolmentCode
 from transport.extents import Copy, ExtentPage, Fragment, VersionRecord, Zero, encode_operations
 from transport.keys import SigningKey
-from transport.names import NO_VERSION, ROOT, PathId, RepositoryId, SegmentId, SessionId, VersionId
+from transport.mending import MEND_LABEL, MendOrder, Repoint, encode_mend
+from transport.names import NO_VERSION, ROOT, InstallationId, PathId, RepositoryId, SegmentId, SessionId, VersionId
 from transport.tree import EntryBatch, FileType, Metadata, encode_metadata
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -75,6 +77,11 @@ def _messages() -> dict[str, list[bytes]]:
     }
 
 
+def _order() -> MendOrder:
+    repoint = Repoint(SEGMENT, 5, 10, SegmentId(SIXTEEN), 0)
+    return MendOrder(MEND_LABEL, VAULT, RepositoryId(b"R" * 16), InstallationId(b"I" * 16), 3, [repoint])
+
+
 def _packs() -> dict[str, list[bytes]]:
     repository = RepositoryId(b"R" * 16)
     entry, header = seal_entry(encode_metadata(_metadata()), name=b"name")
@@ -89,6 +96,9 @@ def _packs() -> dict[str, list[bytes]]:
         (Kind.ENTRIES, records.EntriesRecord(by, 1, EntryBatch(header, [entry]))),
         (Kind.DEATHS, records.DeathsRecord(by, [PathId(SIXTEEN)])),
         (Kind.COMMIT, records.CommitRecordOnDisk(by, 5, 6, signed.head)),
+        (Kind.RETIREMENT, records.RetirementRecord(7, [1, 2], True)),
+        (Kind.MEND, records.MendRecord(8, SIGNING.sign_mend(_order()))),
+        (Kind.CHECKPOINT, records.CheckpointRecord(SIXTEEN, 0, records.CheckpointBegin(1, 2, 3, 4, 5))),
     ]
     encoded = [records.encode_payload(payload) for _, payload in payloads]
     parts = [(kind, [payload]) for (kind, _), payload in zip(payloads, encoded, strict=True)]
@@ -100,9 +110,11 @@ def _packs() -> dict[str, list[bytes]]:
     flipped[len(pieces[0]) + 60] ^= 1
     return {
         "record-head": [records.encode_head(kind, some) for kind, some in parts],
-        "record-payload": [bytes([number]) + payload for number, payload in enumerate(encoded)],
+        "record-payload": [
+            bytes([PAYLOADS.index(type(payload))]) + data for (_, payload), data in zip(payloads, encoded, strict=True)
+        ],
         "sealed-head": [sealed],
-        "pack-walk": [b"", pieces[0], pack, torn, bytes(flipped), pack[5:], pieces[6] + b"junk" + pieces[0], pack * 3],
+        "pack-walk": [b"", pieces[0], pack, torn, bytes(flipped), pack[5:], pieces[-1] + b"junk" + pieces[0], pack * 3],
         "segment": [sealed, sealed[:100], SEALER.seal_segment(SEGMENT, random.Random(1).randbytes(200))],
     }
 
@@ -160,6 +172,18 @@ def _trees() -> dict[str, list[bytes]]:
     }
 
 
+def _exported() -> bytes:
+    """What `key export` writes: fields, and a checksum over them in their order."""
+    fields: dict[str, Any] = {
+        "format": "pilulier-key/1", "name": "poste", "contract": "c", "machine": "ab" * 16, "vault": "cd" * 16,
+        "machine_key": "01" * 32, "signing_public": "02" * 32, "appliance": ["tcp://127.0.0.1:9444"],
+        "identity": "03" * 32,
+    }
+    told = "\n".join(["pilulier/key-file/1", *(str(value) for value in fields.values())])
+    fields["checksum"] = hashlib.sha256(told.encode()).hexdigest()[:16]
+    return msgspec.json.encode(fields)
+
+
 def _rest() -> dict[str, list[bytes]]:
     code = EnrolmentCode(["tcp://127.0.0.1:9444"], ["tcp://127.0.0.1:9445"], THIRTY_TWO, THIRTY_TWO, SIXTEEN)
     text = code.encode().encode()
@@ -170,6 +194,8 @@ def _rest() -> dict[str, list[bytes]]:
         "restore-path": names,
         "certificate": [_pack(SigningKey(THIRTY_TWO).certify(THIRTY_TWO, 1)), _pack([THIRTY_TWO, -1, bytes(64)])],
         "key-files": keys,
+        "exported-key": [keys[0][:32], _exported(), b"{}", _exported().replace(b"poste", b"p\\ud800ste")],
+        "mend": [encode_mend(_order())],
     }
 
 

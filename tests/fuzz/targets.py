@@ -21,12 +21,13 @@ from base64 import b32encode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from agent.enrolling import load_keys
+from agent.key_files import read_exported_key
 from agent.landing import Landing
 from agent.landing_rules import unsafe_name
 from agent.settings import AgentHome
@@ -40,12 +41,25 @@ from transport.enrolment import CODE_PREFIX, EnrolmentCode, decode_code
 from transport.errors import DecodeError, PilulierError
 from transport.extents import ExtentPage, decode_operations, encode_operations
 from transport.history import choose_snapshot, verify_history
-from transport.keys import Certificate, SigningKey, read_key_file, verify_certificate, verify_commit
+from transport.keys import Certificate, SigningKey, read_key_file, verify_certificate, verify_commit, verify_mend
+from transport.mending import SignedMend, decode_mend, encode_mend
 from transport.names import NO_VERSION, ROOT, PathId, SegmentId, VaultId, VersionId
 from transport.restore_plan import WantedFile, plan_restore, versions_to_ask
 from transport.sealing import Sealer, vault_keys
 from transport.snapshot_reader import Snapshot, SnapshotReader, split_path
-from transport.tree import BatchHeader, EntryKind, EntryPage, EntryRecord, decode_metadata, encode_metadata
+from transport.tree import (
+    EMPTY_FOLDER,
+    BatchHeader,
+    Child,
+    EntryKind,
+    EntryPage,
+    EntryRecord,
+    FileType,
+    ListedEntry,
+    decode_metadata,
+    encode_metadata,
+    folder_digest,
+)
 
 VAULT: Final = VaultId(b"V" * 16)
 SEALER: Final = Sealer(vault_keys(bytes(range(32)), VAULT))
@@ -114,21 +128,14 @@ def record_head(data: bytes) -> None:
     assert again[: records.HEAD_BYTES] == data[: records.HEAD_BYTES]
 
 
-_PAYLOADS: Final = (
-    records.HeaderRecord,
-    records.PagesRecord,
-    records.VersionsRecord,
-    records.EntriesRecord,
-    records.DeathsRecord,
-    records.CommitRecordOnDisk,
-)
+PAYLOADS: Final[tuple[Any, ...]] = get_args(records.Payload)
 
 
 def record_payload(data: bytes) -> None:
     """A payload of any kind; the first byte says which."""
     if not data:
         return
-    kind: Any = _PAYLOADS[data[0] % len(_PAYLOADS)]
+    kind = PAYLOADS[data[0] % len(PAYLOADS)]
     assert records.encode_payload(records.decode_payload(data[1:], kind)) == data[1:]
 
 
@@ -245,12 +252,14 @@ def seal_entry(metadata: bytes, *, name: bytes, parent: PathId = ROOT, kind: int
 
 
 class _Answers:
-    """A source that answers each question about a tree with the same pages."""
+    """A source that answers each question about a tree with the same pages, over and over where `again`."""
 
-    def __init__(self, pages: list[EntryPage]) -> None:
-        self._pages = pages
+    def __init__(self, pages: list[EntryPage], again: bool) -> None:
+        self._pages, self._again = pages, again
 
     def tree(self, snapshot: int) -> Iterator[EntryPage]:
+        if not self._again:
+            return iter(self._pages)
         return itertools.islice(itertools.cycle(self._pages), max(CHAIN_MORE, len(self._pages)))
 
     def children(self, snapshot: int, folder: PathId) -> Iterator[EntryPage]:
@@ -266,16 +275,16 @@ class _Answers:
         raise NotImplementedError
 
 
-def _reader(pages: list[EntryPage]) -> SnapshotReader:
+def _reader(pages: list[EntryPage], root: bytes = b"\x01" * 32, count: int = 3, again: bool = True) -> SnapshotReader:
     record = CommitRecord(
-        "pilulier/commit/1", 1, VAULT, b"R" * 16, b"I" * 16, 1, 1, bytes(32), b"\x01" * 32,  # type: ignore[arg-type]
-        3, 0, 0, 0, True, bytes(32), 90, "0", bytes(32),  # type: ignore[arg-type]
+        "pilulier/commit/1", 1, VAULT, b"R" * 16, b"I" * 16, 1, 1, bytes(32), root,  # type: ignore[arg-type]
+        count, 0, 0, 0, True, bytes(32), 90, "0", bytes(32),  # type: ignore[arg-type]
     )
-    return SnapshotReader(_Answers(pages), SEALER, Snapshot(record, SignedCommit(b"", b""), 0, 0, False))
+    return SnapshotReader(_Answers(pages, again), SEALER, Snapshot(record, SignedCommit(b"", b""), 0, 0, False))
 
 
 def entry_metadata(data: bytes) -> None:
-    """Metadata under a seal that holds: the kind, then the bytes. A name is tried as it stands within."""
+    """Metadata under a seal that holds, in a signed tree: the kind, then the bytes. What reads is landed."""
     if not data:
         return
     kind, inside = data[0] % 3, data[1:]
@@ -285,23 +294,40 @@ def entry_metadata(data: bytes) -> None:
         name = metadata.name
         assert decode_metadata(encode_metadata(metadata)) == metadata
     record, header = seal_entry(inside, name=name, kind=kind)
-    page = EntryPage([header], [m_listed(record)], False)
-    _reader([page]).whole_tree()
+    page = EntryPage([header], [ListedEntry(0, record, EMPTY_FOLDER)], False)
+    root = folder_digest([Child(record.path_id, record.token(), EMPTY_FOLDER if record.kind == 1 else None)])
+    (node,) = _reader([page], root, 1, again=False).whole_tree()
+    with _target() as landing:
+        if node.type == FileType.FILE:
+            landing.put(landing.root, node, memoryview(b""))
+        elif node.is_folder:
+            landing.finish_folder(landing.folder(landing.root, node.name), node)
+        else:
+            landing.symlink(landing.root, node)
+        assert os.listdir(landing.root.name) == [node.name]
+        assert not node.is_folder or not os.listdir(os.path.join(landing.root.name, node.name))
 
 
-def m_listed(record: EntryRecord) -> Any:
-    """A listed entry of batch 0."""
-    from transport.tree import ListedEntry
-
-    return ListedEntry(0, record, b"\x02" * 32)  # type: ignore[arg-type]
+@contextlib.contextmanager
+def _target() -> Iterator[Landing]:
+    """An empty target, emptied afterwards."""
+    target = os.fsencode(_folder() / f"target-{os.getpid()}")
+    with Landing(target) as landing:
+        try:
+            yield landing
+        finally:
+            for name in os.listdir(target):
+                path = os.path.join(target, name)
+                os.rmdir(path) if stat.S_ISDIR(os.lstat(path).st_mode) else os.unlink(path)
 
 
 def tree_pages(data: bytes) -> None:
     """Pages of a tree as the appliance sends them, read as a whole and folder by folder."""
     pages = _unpack(data, list[EntryPage])
-    for read in (lambda r: r.whole_tree(), lambda r: r.listing(b"/"), lambda r: r.select([b"/a/b"])):
+    reads = (lambda r: r.whole_tree(), lambda r: r.listing(b"/"), lambda r: r.select([b"/a/b"]))
+    for read, again in itertools.product(reads, (True, False)):
         with contextlib.suppress(PilulierError):
-            read(_reader(pages))
+            read(_reader(pages, again=again))
             raise AssertionError("a tree that nobody signed was believed")
 
 
@@ -346,8 +372,8 @@ def restore_path(data: bytes) -> None:
     unsafe_name(data, windows=True)
     with contextlib.suppress(PilulierError):
         split_path(data)
-    target = os.fsencode(_folder() / f"target-{os.getpid()}")
-    with Landing(target) as landing:
+    with _target() as landing:
+        target = landing.root.name
         try:
             landing.put(landing.root, _Wanted(data), memoryview(b"x"))
             assert os.listdir(target) == [data]
@@ -428,6 +454,23 @@ def key_files(data: bytes) -> None:
     assert len(keys.signing.public) == 32 and "seed" not in repr(keys)
 
 
+def exported_key(data: bytes) -> None:
+    """The file that `key export` writes."""
+    path = _folder() / f"exported-{os.getpid()}"
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
+    key = read_exported_key(path)
+    assert len(key.machine_key) == 32 and key.machine_key.hex() not in repr(key)
+
+
+def mend(data: bytes) -> None:
+    """An order to mend, and a signature over it that does not hold."""
+    assert encode_mend(decode_mend(data)) == data
+    with contextlib.suppress(PilulierError):
+        verify_mend(SIGNING.public, SignedMend(data, bytes(64)))
+        raise AssertionError("a signature of nobody holds")
+
+
 TARGETS: Final[dict[str, Target]] = {
     "message-agent": message_agent,
     "message-appliance": message_appliance,
@@ -450,6 +493,8 @@ TARGETS: Final[dict[str, Target]] = {
     "history": history,
     "certificate": certificate,
     "key-files": key_files,
+    "exported-key": exported_key,
+    "mend": mend,
 }
 
 

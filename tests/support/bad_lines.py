@@ -250,11 +250,12 @@ class Trials:
 
         self.line.arm(fault, at_fault)
         # A stalled line is known by silence alone, and so is a flipped bit in a length.
-        self.agent.under = () if fault.kind == "cut" else IMPATIENT
+        self.agent.under = () if fault.kind == "cut" or fault.stall_s is not None else IMPATIENT
         running = self.agent.start("backup")
         outcome = running.wait()
         met = self.line.happened.is_set()
         self.line.arm(None)
+        self.agent.under = ()
         where = f"{fault}{', agent killed' if kill else ''}"
         if outcome.code != 0:
             self._check_told(outcome, where, killed=kill and met)

@@ -8,8 +8,8 @@ source, in the messages themselves. Nothing here knows how a restore works.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ import msgspec
 import zstandard
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from tests.support.memory_source import HOUR_MS, Item, LyingSource, Repository
+from tests.support.memory_source import Item, LyingSource, Repository
 from transport import sealing
 from transport.commits import SignedCommit, StoredCommit, encode_commit
 from transport.errors import UnreachableError
@@ -128,7 +128,7 @@ class Mutation:
     says: str
     whole: str = ""
     witness_only: bool = False
-    """Known limit, by design: a true older or other history signed by this installation is noticed only by a witness."""
+    """Known limit, by design: an older or other history signed by this installation is noticed only by a witness."""
     opens: bool = False
     """The segments open, since the host holds the key: a sample proves nothing, the whole-file check does."""
 
@@ -184,6 +184,14 @@ def _other_vault(stage: Stage) -> SnapshotSource:
     return fork
 
 
+def _other_repository(stage: Stage) -> SnapshotSource:
+    fork = stage.repository.fork()
+    fork.history, fork.trees, fork.id = [], {}, RepositoryId(b"copy on site. . ")
+    for number in stage.items:
+        fork.commit(stage.items[number])
+    return fork
+
+
 class _EndlessCommits(LyingSource):
     """The true history, then unsigned commits without end, each of them the successor of the last."""
 
@@ -221,6 +229,7 @@ _HISTORY: dict[str, Mutation] = {
         lambda stage: LyingSource(stage.repository, commits=lambda c: [*c[:-1], stage.others.history[-1]]), _BROKEN
     ),
     "another vault under the same signature": _history(_other_vault, "belongs to another vault"),
+    "another repository of the same machine": _history(_other_repository, "belongs to another machine"),
     "the head signed by another key": _history(_signed(_resigned()), _SIGNATURE),
     "the first signed by another key": _history(_signed(_resigned(), at=0), f"{_BROKEN}|{_SIGNATURE}"),
     "signature flipped": _history(_signed(lambda s: replace(s, signature=_flip(s.signature, 9))), _SIGNATURE),
@@ -393,7 +402,7 @@ class _Forged(LyingSource):
         sign: Callable[[SignedCommit], SignedCommit] | None = None,
     ) -> None:
         self.forged = stage.repository.fork()
-        number = self.forged.commit(change(stage, [msgspec_free_copy(item) for item in stage.items[NEWEST]]))
+        number = self.forged.commit(change(stage, [dataclasses.replace(item) for item in stage.items[NEWEST]]))
         super().__init__(self.forged)
         self._number, self._true, self._sign = number, stage.repository, sign
 
@@ -411,13 +420,6 @@ class _Forged(LyingSource):
 
     def tree(self, snapshot: int) -> Iterator[EntryPage]:
         return self.forged.tree(self._number)
-
-
-def msgspec_free_copy(item: Item) -> Item:
-    """A copy that may be changed."""
-    import dataclasses
-
-    return dataclasses.replace(item)
 
 
 def _forge(change: Callable[[Stage, list[Item]], list[Item]]) -> Callable[[Stage], SnapshotSource]:
@@ -545,7 +547,9 @@ _TREE: dict[str, Mutation] = {
     "seal cut to less than a tag": _tree(_entry(sealed=lambda r: r.sealed[:5]), _ANY, whole="seal"),
     "no seal": _tree(_entry(sealed=lambda r: b""), _ANY, whole="seal"),
     "metadata of two entries swapped": _tree(_pages(_swap_sealed), f"{_ANY}|another folder", whole="seal"),
-    "path ids flipped": _tree(_entry(path_id=lambda r: PathId(_flip(r.path_id, 15))), f"{_ANY}|{_CONFUSED}", whole="seal"),
+    "path ids flipped": _tree(
+        _entry(path_id=lambda r: PathId(_flip(r.path_id, 15))), f"{_ANY}|{_CONFUSED}", whole="seal"
+    ),
     "a short path id": _tree(_entry(path_id=lambda r: PathId(r.path_id[:-1])), "bytes long"),
     "children moved to another folder": _tree(
         _entry(parent_id=lambda r: PathId(_flip(r.parent_id, 2))), "another folder|" + _ENTRY, whole="seal"
@@ -567,7 +571,7 @@ _TREE: dict[str, Mutation] = {
     ),
     "older entries in the folders of today": _tree(_older_entries, _NOT_SIGNED),
     "another machine's tree": _tree(
-        lambda stage: _commits_of(stage.repository, stage.others),
+        lambda stage: _TreeOfAnother(stage.repository, stage.others),
         f"{_NOT_SIGNED}|under another key",
         whole="seal",
     ),
@@ -606,7 +610,7 @@ _TREE: dict[str, Mutation] = {
 
 _HISTORY |= {
     "forged with the machine key, signed by the host": _history(
-        lambda stage: _Forged(stage, _edited(content=b"pay me"), lambda s: SigningKey(b"host" * 8).sign_commit(s.decoded())),
+        lambda stage: _Forged(stage, _edited(content=b"pay me"), _resigned()),
         _SIGNATURE,
     ),
     "forged with the machine key, root changed, signature kept": _history(
@@ -615,7 +619,7 @@ _HISTORY |= {
 }
 
 
-class _commits_of(LyingSource):
+class _TreeOfAnother(LyingSource):
     """The true history over another machine's tree."""
 
     def __init__(self, history: Repository, tree: Repository) -> None:
@@ -701,7 +705,9 @@ _EXTENTS: dict[str, Mutation] = {
     "of negative lengths": _of_extents(_extent(lambda e: (e[0], e[1], -e[2])), "beyond its file"),
     "everything a hole": _of_extents(_extent(lambda e: (SegmentId(bytes(16)), 0, e[2])), _ALTERED),
     "an unknown segment": _of_extents(_extent(lambda e: (SegmentId(b"?" * 16), e[1], e[2])), "missing"),
-    "a segment id that is none": _of_extents(_extent(lambda e: (SegmentId(b"?" * 9), e[1], e[2])), "beyond its segment"),
+    "a segment id that is none": _of_extents(
+        _extent(lambda e: (SegmentId(b"?" * 9), e[1], e[2])), "beyond its segment"
+    ),
     "another size": _of_extents(_page(size=lambda p: p.size + 1), "extents of [0-9]+ bytes for a file of"),
     "a gap": _of_extents(_page(start=lambda p: p.start + 7), "leave a gap"),
     "more, and nothing comes": _of_extents(_page(more=lambda p: True), "short|goes on|go on"),
@@ -709,7 +715,9 @@ _EXTENTS: dict[str, Mutation] = {
         _extents(lambda pages: [replace(p, more=False, extents=p.extents[:1] if p.more else []) for p in pages]),
         "short|go on after|leave a gap",
     ),
-    "pages twice": _of_extents(_extents(lambda pages: [p for page in pages for p in (page, page)]), "go on after|overlap"),
+    "pages twice": _of_extents(
+        _extents(lambda pages: [p for page in pages for p in (page, page)]), "go on after|overlap"
+    ),
     "no extents at all": _of_extents(_extents(lambda pages: []), "gave no extents"),
     "extents of versions not asked for": _of_extents(
         _extents(lambda pages: [*pages, replace(pages[0], version_id=VersionId(b"u" * 16))]), "out of turn", "integrity"
@@ -838,7 +846,7 @@ _SEGMENTS: dict[str, Mutation] = {
         _by_key(lambda k, segment, p: k.seal_segment(segment, bytes(b ^ 1 for b in p))), _ALTERED, opens=True
     ),
     "sealed by the host: one bit": _of_segments(
-        _by_key(lambda k, segment, p: k.seal_segment(segment, _every_kilobyte(p))), _ALTERED, opens=True
+        _by_key(lambda k, segment, p: k.seal_segment(segment, _a_bit_in_each_64(p))), _ALTERED, opens=True
     ),
     "sealed by the host: too short": _of_segments(
         _by_key(lambda k, segment, p: k.seal_segment(segment, p[:1])), "beyond its segment", opens=True
@@ -874,7 +882,7 @@ _SEGMENTS: dict[str, Mutation] = {
 }
 
 
-def _every_kilobyte(plaintext: bytes) -> bytes:
+def _a_bit_in_each_64(plaintext: bytes) -> bytes:
     changed = bytearray(plaintext)
     for at in range(0, len(changed), 64):
         changed[at] ^= 0x10

@@ -85,6 +85,7 @@ class Repository:
         self.random = random.Random(20)
         self.sealer = Sealer(vault_keys(bytes(range(32)), VaultId(b"V" * 16)), level=1)
         self.signing = SigningKey(bytes(range(1, 33)))
+        self.id = RepositoryId(b"R" * 16)
         self.page, self.span, self.segment_bytes = page, span, segment_bytes
         self.history: list[StoredCommit] = []
         self.trees: dict[int, _Tree] = {}
@@ -201,7 +202,7 @@ class Repository:
         number = len(self.history) + 1
         record = CommitRecord(
             label=COMMIT_LABEL, format=COMMIT_FORMAT, vault=self.sealer.keys.vault,
-            repository=RepositoryId(b"R" * 16), installation=InstallationId(b"I" * 16), epoch=1, number=number,
+            repository=self.id, installation=InstallationId(b"I" * 16), epoch=1, number=number,
             previous=self.history[-1].signed.hash() if self.history else FIRST_PREVIOUS,
             root=digests[ROOT] if root is None else root,
             entry_count=len(entries) if count is None else count,

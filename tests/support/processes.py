@@ -280,6 +280,12 @@ class Appliance:
         running, self._running = self._running, None
         return running.kill()
 
+    def said(self) -> str:
+        """What the running service has written to its log so far."""
+        if self._running is None:
+            raise ProcessError("the appliance is not running")
+        return self._running.text("stderr")
+
     def usage(self) -> ServerUsage:
         """CPU seconds since its start and peak resident memory since its start or `forget_peak`."""
         ticks = os.sysconf("SC_CLK_TCK")

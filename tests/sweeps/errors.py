@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,8 @@ from tests.support.crashing_disk import FailingDisk, Operation, WatchedDisk, unr
 from tests.support.faults import SmallDisk
 from tests.support.invariants import check_invariants, expect, newest_generations
 from tests.sweeps.crashes import NAME, Baseline, Tally, prepare, reopened, sound
-from tests.sweeps.workloads import WORKLOADS, Machine, Workload, open_with
+from tests.sweeps.machine import Machine
+from tests.sweeps.workloads import WORKLOADS, Workload, open_with
 from transport.errors import PilulierError
 from transport.names import SegmentId
 
@@ -54,8 +55,10 @@ def sweep_errors(workload: Workload, scratch: Path, *, step: int = 1) -> Tally:
         base = prepare(workload, scratch)
         disk = WatchedDisk()
         machine = base.machine.clone()
-        workload.run(base.copy(scratch / "run") / NAME, disk, machine)
-        machine.repository.close()
+        with workload.pressure():
+            workload.run(base.copy(scratch / "run") / NAME, disk, machine)
+        if machine.repository is not None:
+            machine.repository.close()
         for operation in disk.operations[::step]:
             for code in ERRORS[operation.name]:
                 for lasting in _how_long(operation, code):
@@ -84,7 +87,8 @@ def _refuse(
     disk = FailingDisk(operation.number, code, lasting=lasting)
     refused: PilulierError | None = None
     try:
-        workload.run(folder, disk, machine)
+        with workload.pressure():
+            workload.run(folder, disk, machine)
     except PilulierError as error:
         refused = error
     expect(disk.struck is not None, "the operation never came: the work is not the same each time")
@@ -163,13 +167,13 @@ def fill_for_real(disk: SmallDisk, scratch: Path, room_bytes: int) -> Tally:
     return tally
 
 
-def exhaust_descriptors(scratch: Path) -> Tally:
-    """An upload with 0, 1, 2 … descriptors left: refused, and then it goes through."""
+def exhaust_descriptors(scratch: Path, spares: Iterable[int] = range(8)) -> Tally:
+    """An upload with so many descriptors left: refused, and then it goes through."""
     workload = WORKLOADS["ingest"]
     tally = Tally()
     with workload.conditions():
         base = prepare(workload, scratch)
-        for spare in range(8):
+        for spare in spares:
             world = base.copy(scratch / "run")
             machine = base.machine.clone()
             open_with(world / NAME, Disk(), machine)
@@ -207,8 +211,12 @@ def _descriptors(spare: int) -> Iterator[None]:
 # Bytes that changed, bytes that cannot be read
 
 
-def sweep_flips(scratch: Path, *, step: int = 97) -> Tally:
-    """One bit turned at every `step`-th byte of every pack, and in every record's head: found where it is."""
+_FIELDS: Final = (0, 4, 5, 6, 7, 8, 11, 12, 43, 44)
+"""Offsets within a record: magic, format, kind, algorithm, flags, length, checksum, payload."""
+
+
+def sweep_flips(scratch: Path, *, step: int = 97, fields: Sequence[int] = _FIELDS) -> Tally:
+    """One bit turned at every `step`-th byte of every pack, and in each record's head: found where it is."""
     workload = WORKLOADS["ingest"]
     tally = Tally()
     with workload.conditions():
@@ -219,7 +227,7 @@ def sweep_flips(scratch: Path, *, step: int = 97) -> Tally:
                 data = pack.read_bytes()
                 places = record_places(data)
                 wanted = {*range(0, len(data), step)}
-                wanted.update(place + at for place in places for at in (0, 4, 5, 6, 7, 8, 11, 12, 43, 44))
+                wanted.update(place + at for place in places for at in fields)
                 for place in sorted(place for place in wanted if place < len(data)):
                     tally.flips += 1
                     with open(pack, "r+b") as file:

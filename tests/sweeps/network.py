@@ -21,6 +21,8 @@ from tests.support.processes import House
 
 ENROLMENT_SHARE: Final = 8
 """One point in so many breaks an enrolment instead of a backup."""
+RESTORES: Final = 24
+"""Spread over the sweep: the appliance lets a machine try 30 codes in a quarter of an hour."""
 
 
 def sweep(points: int, work: Path) -> tuple[dict[str, int], list[str]]:
@@ -30,10 +32,11 @@ def sweep(points: int, work: Path) -> tuple[dict[str, int], list[str]]:
     with House(work / "house") as house:
         trials = Trials(house, work)
         enrolments = max(4, points // ENROLMENT_SHARE)
+        every = -(-points // RESTORES)
         try:
             for fault, kill in sweep_of(points - enrolments, trials.sent, trials.received):
                 try:
-                    trials.run(fault, kill=kill)
+                    trials.run(fault, kill=kill, restore=trials.counts.points % every == 0)
                     if trials.counts.points % 25 == 0:
                         print(f"{time.monotonic() - began:.0f} s: {trials.counts}", file=sys.stderr, flush=True)
                 except AssertionError as error:
@@ -50,8 +53,8 @@ def sweep(points: int, work: Path) -> tuple[dict[str, int], list[str]]:
                     print(f"LOSS {error}", flush=True)
             try:
                 trials.finish()
-                for number in range(1, len(trials.snapshots), max(1, len(trials.snapshots) // 10)):
-                    trials.restore(number)
+                trials.restore(len(trials.snapshots))
+                trials.restore(len(trials.snapshots) // 2)
             except AssertionError as error:
                 losses.append(str(error))
                 print(f"LOSS {error}", flush=True)

@@ -1,14 +1,12 @@
 """What the store's crash sweeps put a repository through, one `Workload` for each thing that writes.
 
 `WORKLOADS` is the one place where an engine plugs in: `prepare` makes the baseline, `run` does the work through the
-disk it is given and tells the `Machine` of every acknowledgement, `reopen` is how an operator comes back after a crash.
-A `Machine` is an agent with a ledger: it knows what was acknowledged and what was only asked for, and can go on after a
-crash. Work must be deterministic in its operations: the same seed asks the same of the disk.
+disk it is given and tells the `Machine` of every acknowledgement, `reopen` is how an operator comes back after a crash,
+`again` what is done once more then. Work must be deterministic: the same seed asks the same operations of the disk.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,144 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store import catalog, packs
+from appliance.store import catalog, checkpoint, compact, packs
 from appliance.store.durable import Disk
 from appliance.store.repository import Repository
-from tests.appliance.store_builder import REPOSITORY, VAULT, Client, make_repository
-from tests.support.invariants import Expected, Tree, expect
-from transport import messages as m
-from transport.commits import SignedCommit
-from transport.names import SegmentId
-
-Item = tuple[m.Message, bytes]
+from tests.appliance.store_builder import make_repository
+from tests.support.invariants import expect
+from tests.sweeps import maintenance
+from tests.sweeps.machine import Machine
 
 _BIG = b"pages" * 60_000 + bytes(900_000) + b"tail" * 1000
 """Large enough for pages, small in a pack."""
 
 SMALL_PACK_BYTES = 9000
+_SMALL_GROUP_BYTES = 600
 _SMALL_CACHE_KIB = 24
-"""So small that SQLite writes pages before the commit: crashes leave hot journals."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A commit that was sent and not answered yet."""
-
-    seq: int
-    signed: SignedCommit
-    tree: Tree
-
-
-class Machine(Client):
-    """One machine's agent and its ledger, through crashes. Its `repository` is replaced after each of them."""
-
-    def __init__(self, repository: Repository | None = None, seed: int = 1) -> None:
-        super().__init__(repository, seed)  # type: ignore[arg-type]
-        self.created = repository is not None
-        """Whether the repository was acknowledged to be there."""
-        self.sent: list[Item] = []
-        """Of the open session, durable or not."""
-        self.received = 0
-        """The highest message number that was acknowledged in the open session."""
-        self.open = False
-        self.attempt: Attempt | None = None
-        self.held: dict[SegmentId, bytes] = {}
-        """Acknowledged sealed segments that no snapshot took."""
-        self.retired: set[int] = set()
-        self.leaving: set[int] = set()
-        """Asked to be retired, not acknowledged."""
-
-    def clone(self) -> Machine:
-        """The same machine at this moment, without a repository."""
-        other = copy.copy(self)
-        other.repository = None  # type: ignore[assignment]
-        other.random = copy.deepcopy(self.random)
-        other.added = copy.copy(self.added)
-        other.added._hash = self.added._hash.copy()
-        for name in ("live", "contents", "segments", "committed", "sent", "held", "retired", "leaving"):
-            setattr(other, name, copy.copy(getattr(self, name)))
-        return other
-
-    def expected(self) -> Expected:
-        """What the acknowledgements so far promise."""
-        gone = self.retired | self.leaving
-        return Expected(
-            REPOSITORY,
-            VAULT,
-            self.keys,
-            {number: tree for number, tree in self.committed.items() if number and number not in gone},
-            {self.number + 1: self.attempt.tree} if self.attempt else {},
-            frozenset(self.retired),
-            frozenset(self.leaving),
-            self.contents,
-            self.held,
-            self.session if self.open else None,
-            self.received,
-        )
-
-    # Every request notes what it asks for before, and what was answered after
-
-    def begin(self, session: bytes | None = None) -> int:
-        """A new session."""
-        self.open, self.sent, self.received = False, [], 0
-        super().begin(session)
-        self.open = True
-        return self.seq
-
-    def stage(self, *items: Item) -> int:
-        """Send a group."""
-        self.sent += items
-        upto = super().stage(*items)
-        self._staged(upto)
-        return upto
-
-    def _staged(self, upto: int) -> None:
-        for message, payload in self.sent:
-            if isinstance(message, m.PutSegment) and self.received < message.seq <= upto:
-                self.held[SegmentId(message.segment)] = payload
-        self.received = upto
-
-    def commit(self) -> int:
-        """Sign and send a commit."""
-        signed = self.sign()
-        self.attempt = Attempt(self.next(), signed, dict(self.live))
-        return self._commit()
-
-    def _commit(self) -> int:
-        assert self.attempt is not None
-        attempt = self.attempt
-        number = self.repository.commit(
-            attempt.seq, attempt.signed, received_ms=1000 + self.number, bytes_received=77
-        )
-        expect(number == self.number + 1, f"snapshot {self.number + 1} was answered as number {number}")
-        self.live = dict(attempt.tree)
-        self.made(attempt.signed, number)
-        self.attempt, self.received = None, attempt.seq
-        self.held = {}
-        return number
-
-    def resume(self) -> None:
-        """Go on with the open session where the repository stands, and finish it with a commit."""
-        if not self.open and self.attempt is None and not self.sent:
-            return
-        upto = self.repository.begin(self.session, self.previous)
-        expect(upto >= self.received, f"message {self.received} was acknowledged and {upto} is the last one known")
-        self.seq = self.attempt.seq if self.attempt else self.sent[-1][0].seq if self.sent else upto
-        rest = [item for item in self.sent if item[0].seq > upto]
-        if rest:
-            upto = Client.stage(self, *rest)
-        self._staged(max(upto, self.received))
-        if self.attempt is not None:
-            self._commit()
-        if self.live != self.committed[self.number]:
-            self.commit()
-
-    def go_on(self) -> None:
-        """After whatever happened: the open session ends well, and a new one does too."""
-        self.resume()
-        self.begin()
-        self.put_file((b"after the storm",), b"goes on" * 50)
-        self.commit()
 
 
 def _document(machine: Machine, size: int) -> bytes:
@@ -305,12 +179,25 @@ class Workload:
     pack_bytes: int = SMALL_PACK_BYTES
     nested_step: int = 1
     """Of the places in a recovery, every how many-th a full sweep stops at."""
+    again: Callable[[Path, Machine], None] | None = None
+    """What an operator has done once more after a crash; the repository is closed meanwhile."""
 
     @contextmanager
     def conditions(self) -> Iterator[None]:
-        """Small packs and a small catalog cache, so that a little work meets every case."""
+        """Small packs and portions, so that a little work meets every case."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(packs, "PACK_BYTES", self.pack_bytes)
+            # Portions by size alone, so that a slow moment does not change what is asked of the disk.
+            patch.setattr(checkpoint, "GROUP_BYTES", _SMALL_GROUP_BYTES)
+            patch.setattr(checkpoint, "PART_BYTES", _SMALL_GROUP_BYTES)
+            patch.setattr(checkpoint, "PORTION_S", 60.0)
+            patch.setitem(compact.plan_compaction.__kwdefaults__, "small_gain_bytes", 1)
+            yield
+
+    @contextmanager
+    def pressure(self) -> Iterator[None]:
+        """A small catalog cache: SQLite writes pages long before the commit, and crashes leave hot journals."""
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(catalog, "_CACHE_KIB", _SMALL_CACHE_KIB)
             yield
 
@@ -325,6 +212,41 @@ WORKLOADS: dict[str, Workload] = {
         Workload("resume", "the same session after a crash", _prepare_staged, _resume),
         Workload("new-session", "another session than the killed one", _prepare_staged, _new_session),
         Workload("torn-tail", "opening with an unacknowledged tail", _prepare_tail, _torn),
+        Workload("retire", "snapshots are retired beside an open upload", maintenance.prepare, maintenance.retire_some),
+        Workload(
+            "sweep",
+            "what only they named is forgotten",
+            maintenance.prepare_retired,
+            maintenance.sweep_all,
+            again=maintenance.sweep_again,
+        ),
+        Workload("checkpoint", "all that is held is written anew", maintenance.prepare_swept, maintenance.write_one),
+        Workload(
+            "compact",
+            "packs are rewritten, old generations wait and go",
+            maintenance.prepare_checkpoint,
+            maintenance.compact_all,
+            nested_step=3,
+            again=maintenance.compact_again,
+        ),
+        Workload(
+            "prune",
+            "all of it, twice",
+            maintenance.prepare_committed,
+            maintenance.prune_all,
+            nested_step=5,
+            again=maintenance.prune_again,
+        ),
+        Workload("upgrade", "a catalog of format 1 is opened", maintenance.prepare_format_1, maintenance.upgrade_one),
+        Workload(
+            "rebuild",
+            "a damaged catalog is made anew",
+            maintenance.prepare_damaged,
+            maintenance.rebuild_one,
+            maintenance.reopen_or_rebuild,
+            nested_step=5,
+            again=maintenance.rebuild_again,
+        ),
     )
 }
 """Engines that write add theirs here."""

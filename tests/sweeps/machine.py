@@ -1,0 +1,145 @@
+"""An agent with a ledger, through crashes: what it may rely on, and what it only asked for.
+
+`Machine` notes every request before it is made and every acknowledgement when it comes, so that after a crash it can
+say what must be there (`expected`) and go on (`resume`, `go_on`) as a real agent would. Talks to the repository's
+façade directly; knows nothing of disks.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from dataclasses import dataclass
+
+from appliance.store.repository import Repository
+from tests.appliance.store_builder import REPOSITORY, VAULT, Client
+from tests.support.invariants import Expected, Tree, expect
+from transport import messages as m
+from transport.commits import SignedCommit
+from transport.names import SegmentId
+
+Item = tuple[m.Message, bytes]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A commit that was sent and not answered yet."""
+
+    seq: int
+    signed: SignedCommit
+    tree: Tree
+
+
+class Machine(Client):
+    """One machine's agent and its ledger, through crashes. Its `repository` is replaced after each of them."""
+
+    def __init__(self, repository: Repository | None = None, seed: int = 1) -> None:
+        super().__init__(repository, seed)  # type: ignore[arg-type]
+        self.created = repository is not None
+        """Whether the repository was acknowledged to be there."""
+        self.sent: list[Item] = []
+        """Of the open session, durable or not."""
+        self.received = 0
+        """The highest message number that was acknowledged in the open session."""
+        self.open = False
+        self.attempt: Attempt | None = None
+        self.held: dict[SegmentId, bytes] = {}
+        """Acknowledged sealed segments that no snapshot took."""
+        self.retired: set[int] = set()
+        self.leaving: set[int] = set()
+        """Asked to be retired, not acknowledged."""
+        self.sweeping = False
+
+    def clone(self) -> Machine:
+        """The same machine at this moment, without a repository."""
+        other = copy.copy(self)
+        other.repository = None  # type: ignore[assignment]
+        other.random = random.Random()
+        other.random.setstate(self.random.getstate())
+        other.added = copy.copy(self.added)
+        other.added._hash = self.added._hash.copy()
+        for name in ("live", "contents", "segments", "committed", "sent", "held", "retired", "leaving"):
+            setattr(other, name, copy.copy(getattr(self, name)))
+        return other
+
+    def expected(self) -> Expected:
+        """What the acknowledgements so far promise."""
+        gone = self.retired | self.leaving
+        return Expected(
+            REPOSITORY,
+            VAULT,
+            self.keys,
+            {number: tree for number, tree in self.committed.items() if number and number not in gone},
+            {self.number + 1: self.attempt.tree} if self.attempt else {},
+            frozenset(self.retired),
+            frozenset(self.leaving),
+            self.contents,
+            self.held,
+            self.session if self.open else None,
+            self.received,
+            self.sweeping,
+        )
+
+    # Every request notes what it asks for before, and what was answered after
+
+    def begin(self, session: bytes | None = None) -> int:
+        """A new session."""
+        self.open, self.sent, self.received = False, [], 0
+        super().begin(session)
+        self.open = True
+        return self.seq
+
+    def stage(self, *items: Item) -> int:
+        """Send a group."""
+        self.sent += items
+        upto = super().stage(*items)
+        self._staged(upto)
+        return upto
+
+    def _staged(self, upto: int) -> None:
+        for message, payload in self.sent:
+            if isinstance(message, m.PutSegment) and self.received < message.seq <= upto:
+                self.held[SegmentId(message.segment)] = payload
+        self.received = upto
+
+    def commit(self) -> int:
+        """Sign and send a commit."""
+        signed = self.sign()
+        self.attempt = Attempt(self.next(), signed, dict(self.live))
+        return self._commit()
+
+    def _commit(self) -> int:
+        assert self.attempt is not None
+        attempt = self.attempt
+        number = self.repository.commit(
+            attempt.seq, attempt.signed, received_ms=1000 + self.number, bytes_received=77
+        )
+        expect(number == self.number + 1, f"snapshot {self.number + 1} was answered as number {number}")
+        self.live = dict(attempt.tree)
+        self.made(attempt.signed, number)
+        self.attempt, self.received = None, attempt.seq
+        self.held = {}
+        return number
+
+    def resume(self) -> None:
+        """Go on with the open session where the repository stands, and finish it with a commit."""
+        if not self.open and self.attempt is None and not self.sent:
+            return
+        upto = self.repository.begin(self.session, self.previous)
+        expect(upto >= self.received, f"message {self.received} was acknowledged and {upto} is the last one known")
+        self.seq = self.attempt.seq if self.attempt else self.sent[-1][0].seq if self.sent else upto
+        rest = [item for item in self.sent if item[0].seq > upto]
+        if rest:
+            upto = Client.stage(self, *rest)
+        self._staged(max(upto, self.received))
+        if self.attempt is not None:
+            self._commit()
+        if self.live != self.committed[self.number]:
+            self.commit()
+
+    def go_on(self) -> None:
+        """After whatever happened: the open session ends well, and a new one does too."""
+        self.resume()
+        self.begin()
+        self.put_file((b"after the storm",), b"goes on" * 50)
+        self.commit()

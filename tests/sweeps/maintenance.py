@@ -1,0 +1,203 @@
+"""What maintenance does to a repository, as workloads: retire, sweep, checkpoint, compact, prune, upgrade, rebuild.
+
+Each `prepare…` ends where the former step ended. The appliance's clock stands at NOW_MS, in the future of the machine
+that runs this: opening a repository in between never ends a quarantine of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from appliance.store.access import Access
+from appliance.store.checkpoint import Written, write_checkpoint
+from appliance.store.compact import Rewritten, compact, delete_expired, pack_use, plan_compaction
+from appliance.store.durable import Disk
+from appliance.store.errors import DamagedRepositoryError, StoreError
+from appliance.store.layout import Layout
+from appliance.store.prune import prune
+from appliance.store.rebuilding import rebuild
+from appliance.store.repository import Repository
+from appliance.store.retire import retire
+from appliance.store.sweep import sweep
+from tests.appliance.store_builder import make_repository
+from tests.support.invariants import expect
+from tests.sweeps.machine import Machine
+from tests.sweeps.old_catalog import to_format_1
+
+NOW_MS: Final = 2_000_000_000_000
+DAY_MS: Final = 24 * 3600 * 1000
+_GONE: Final = frozenset({1, 2, 4})
+"""The snapshots that go; 3, 5 and 6 are kept."""
+
+
+def prepare(folder: Path) -> Machine:
+    """Six snapshots, most of what the old ones named replaced, and an upload that is open with a file staged."""
+    machine = Machine(make_repository(folder))
+    base = None
+    for number in range(6):
+        machine.begin()
+        if number == 0:
+            machine.put_folders((b"a",), (b"b",))
+            machine.put_file((b"a", b"kept"), machine.random.randbytes(2000))
+        machine.put_file((b"b", b"daily"), machine.random.randbytes(3000) + bytes(3000))
+        if number % 2 == 0:
+            machine.put_file((b"b", b"odd %d" % number), machine.random.randbytes(700))
+        if base is None:
+            base = machine.put_file((b"a", b"big"), b"pages" * 60_000 + bytes(900_000) + b"tail" * 1000)
+        else:
+            size = len(machine.contents[base])
+            parts = [b"head %02d." % number, (8, 600_000), b"edit" * 300, (601_208, size - 601_208)]
+            base, items = machine.delta(base, parts)
+            machine.stage(*items, machine.entries(machine.entry((b"a", b"big"), base)))
+        if number == 3:
+            machine.stage(machine.deaths(machine.path(b"b", b"odd 2")))
+        machine.commit()
+    machine.begin()
+    machine.put_file((b"b", b"open"), machine.random.randbytes(900))
+    machine.repository.close()
+    return machine
+
+
+def _committed(machine: Machine, folder: Path) -> None:
+    """The open upload ends with a snapshot: nothing is staged any more."""
+    with Repository.open(folder, reserve_bytes=0) as repository:
+        machine.repository = repository
+        machine.resume()
+
+
+def prepare_committed(folder: Path) -> Machine:
+    machine = prepare(folder)
+    _committed(machine, folder)
+    return machine
+
+
+def prepare_retired(folder: Path) -> Machine:
+    machine = prepare(folder)
+    retire_some(folder, Disk(), machine)
+    machine.repository.close()
+    return machine
+
+
+def prepare_swept(folder: Path) -> Machine:
+    machine = prepare_retired(folder)
+    _committed(machine, folder)
+    sweep_all(folder, Disk(), machine)
+    return machine
+
+
+def prepare_checkpoint(folder: Path) -> Machine:
+    machine = prepare_swept(folder)
+    write_one(folder, Disk(), machine)
+    return machine
+
+
+def _away(machine: Machine) -> None:
+    """Maintenance opens the repository itself."""
+    machine.repository = None  # type: ignore[assignment]
+
+
+def retire_some(folder: Path, disk: Disk, machine: Machine) -> None:
+    machine.repository = Repository.open(folder, disk=disk, reserve_bytes=0)
+    machine.leaving = set(_GONE) - machine.retired
+    gone = retire(machine.repository, _GONE, now_ms=NOW_MS)
+    expect(gone == machine.leaving, f"{sorted(gone)} were retired, not {sorted(machine.leaving)}")
+    machine.retired, machine.leaving = set(_GONE), set()
+
+
+def sweep_all(folder: Path, disk: Disk, machine: Machine) -> None:
+    _away(machine)
+    machine.sweeping = True
+    with Access(folder, disk=disk, reserve_bytes=0) as access:
+        expect(sweep(access).finished, "the sweep did not finish")
+    machine.sweeping = False
+
+
+def sweep_again(folder: Path, machine: Machine) -> None:
+    sweep_all(folder, Disk(), machine)
+
+
+def write_one(folder: Path, disk: Disk, machine: Machine) -> None:
+    _away(machine)
+    with Access(folder, disk=disk, reserve_bytes=0) as access:
+        written = write_checkpoint(access)
+        expect(isinstance(written, Written), f"no checkpoint: {written}")
+
+
+def compact_all(folder: Path, disk: Disk, machine: Machine) -> None:
+    """Rewrite what has anything dead, and end the quarantine a day later."""
+    _away(machine)
+    with Access(folder, disk=disk, reserve_bytes=0) as access:
+        result = compact(access, plan_compaction(pack_use(access)), now_ms=NOW_MS)
+        expect(any(isinstance(pack, Rewritten) for pack in result.packs), f"nothing was rewritten: {result}")
+        expect(delete_expired(access, now_ms=NOW_MS + 2 * DAY_MS) > 0, "no quarantine ended")
+
+
+def compact_again(folder: Path, machine: Machine) -> None:
+    """As the next night's pruning does, whatever the last one left."""
+    _away(machine)
+    with Access(folder, reserve_bytes=0) as access:
+        compact(access, plan_compaction(pack_use(access)), now_ms=NOW_MS + DAY_MS)
+        delete_expired(access, now_ms=NOW_MS + 3 * DAY_MS)
+    left = [path.name for path in (folder / "packs").iterdir()]
+    expect(len(left) == len({name[:8] for name in left}), f"old generations are still there: {sorted(left)}")
+
+
+def prune_all(folder: Path, disk: Disk, machine: Machine) -> None:
+    """Retire, sweep, checkpoint, compact; and once more two days later, which ends the quarantine."""
+    _away(machine)
+    machine.leaving, machine.sweeping = set(_GONE) - machine.retired, True
+    for now_ms in (NOW_MS, NOW_MS + 2 * DAY_MS):
+        report = prune(folder, _GONE, now_ms=now_ms, disk=disk, reserve_bytes=0, checkpoint_slack_bytes=0)
+        expect(report.finished, "the sweep did not finish")
+        machine.retired, machine.leaving = set(_GONE), set()
+    machine.sweeping = False
+
+
+def prune_again(folder: Path, machine: Machine) -> None:
+    prune_all(folder, Disk(), machine)
+
+
+def prepare_format_1(folder: Path) -> Machine:
+    """As prepared, with a catalog of format 1."""
+    machine = prepare(folder)
+    to_format_1(Layout(folder).catalog)
+    return machine
+
+
+def upgrade_one(folder: Path, disk: Disk, machine: Machine) -> None:
+    machine.repository = Repository.open(folder, disk=disk, reserve_bytes=0)
+
+
+def prepare_damaged(folder: Path) -> Machine:
+    """Everything was done to it, and its catalog is no database any more."""
+    machine = prepare_checkpoint(folder)
+    compact_all(folder, Disk(), machine)
+    with open(Layout(folder).catalog, "r+b") as file:
+        os.pwrite(file.fileno(), b"no longer what it was", 0)
+    machine.open, machine.sent = False, []
+    return machine
+
+
+def rebuild_one(folder: Path, disk: Disk, machine: Machine) -> None:
+    _away(machine)
+    report = rebuild(folder, now_ms=NOW_MS, disk=disk)
+    expect(report.ok and report.replaced, f"not rebuilt: {report}")
+
+
+def reopen_or_rebuild(folder: Path, disk: Disk, machine: Machine) -> Repository:
+    """An operator is told that the catalog is gone or damaged, and has it made anew."""
+    try:
+        machine.repository = Repository.open(folder, disk=disk, reserve_bytes=0)
+    except (DamagedRepositoryError, StoreError):
+        rebuild(folder, now_ms=NOW_MS, disk=disk)
+        machine.repository = Repository.open(folder, disk=disk, reserve_bytes=0)
+    return machine.repository
+
+
+def rebuild_again(folder: Path, machine: Machine) -> None:
+    """A rebuild of a sound repository finds nothing to do."""
+    _away(machine)
+    report = rebuild(folder, now_ms=NOW_MS)
+    expect(report.ok and not report.replaced, f"the rebuild differs: {report.differences[:3]}")
