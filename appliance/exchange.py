@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance import delivery, intake
+from appliance.admission import Admission
 from appliance.connections import (
     CONNECTIONS_PER_MACHINE,
     HEARTBEAT_S,
@@ -53,11 +54,8 @@ GATHER_S: Final = 0.004
 GATHER_STEPS: Final = 6
 _QUIET: Final = (m.Progress, m.LogLine, m.Pong, m.BackupEnd)
 _PUTS: Final = (m.PutSegment, m.PutVersions, m.PutEntries, m.PutDeaths, m.PutMend)
-PARKED_BYTES: Final = 4 << 20
 TASK_BYTES: Final = 512
 """Charged for each waiting message beside its own bytes, so that a flood of tiny ones ends too."""
-PROBE_S: Final = 4.0
-"""A connection in a backup that says nothing for so long, asked whether it lives, gives way to a new beginning."""
 ENTRY_BYTES: Final = 60
 """An entry cannot be shorter (three ids and a tag): what claims to is made to grow in memory when decoded."""
 
@@ -69,16 +67,6 @@ class _Task:
     payload: Buffer
     size: int
     wire: int
-
-
-@dataclass(slots=True)
-class _Parked:
-    """A beginning that waits for a sign of life of another connection, and what was sent on its heels."""
-
-    until: float
-    asked: float
-    former: Connection
-    arrivals: list[Arrival]
 
 
 @dataclass(slots=True)
@@ -109,7 +97,7 @@ class Exchange:
         self._open_database = open_database
         self._local = threading.local()
         self._connections: dict[bytes, Connection] = {}
-        self._parked: dict[bytes, _Parked] = {}
+        self._admission = Admission(self._connections, lambda peer: channel.send(peer, m.Ping()), self._gone)
         self._warnings = Warnings(log)
         self._log_lines = Allowance(LOG_LINES, LOG_LINES_S)
         self._lanes: dict[str, _Lane] = collections.defaultdict(_Lane)
@@ -130,7 +118,7 @@ class Exchange:
                 self._directory.refresh()
                 for arrival in self._channel.poll(0.25, self._gone):
                     self._arrived(arrival)
-                self._unpark()
+                self._take_decisions()
                 self._repositories.give_way()
                 if time.monotonic() - swept > 5.0:
                     swept = time.monotonic()
@@ -155,7 +143,7 @@ class Exchange:
     # the polling thread
 
     def _gone(self, peer: Peer) -> None:
-        self._parked.pop(peer.route, None)
+        self._admission.forget(peer)
         connection = self._connections.pop(peer.route, None)
         if connection is not None:
             connection.overdrawn = True  # what it still has queued is not carried out: nobody would hear the answer
@@ -179,7 +167,7 @@ class Exchange:
         peer = arrival.peer
         connection = self._connections.get(peer.route)
         if connection is None:
-            full = self._full(peer)
+            full = self._admission.full(peer)
             connection = self._connections[peer.route] = Connection(peer)
             if full:
                 self._refuse(connection, "busy", f"this machine has {CONNECTIONS_PER_MACHINE} connections open already")
@@ -187,12 +175,9 @@ class Exchange:
         connection.heard = time.monotonic()
         if connection.overdrawn:
             return
-        if (parked := self._parked.get(peer.route)) is not None:
-            if sum(waiting.size + TASK_BYTES for waiting in parked.arrivals) + arrival.size < PARKED_BYTES:
-                parked.arrivals.append(arrival)
-            else:
-                self._refuse(connection, "credit", "more bytes were sent than the appliance gave credit for")
-                connection.overdrawn = True
+        if self._admission.waits(peer):
+            if not self._admission.follow(arrival):
+                self._overdraw(connection)
             return
         if connection.session.state in (State.NEW, State.READY):
             # What decides is about to be asked: a pause or a revocation of a moment ago must already count.
@@ -237,18 +222,17 @@ class Exchange:
                 return
             connection.installation = InstallationId(message.installation)
         elif isinstance(message, m.BackupBegin):
-            former = self._elsewhere(connection, message)
+            former = self._admission.former(connection, message.session)
             if former is not None:
-                self._park(connection, former, arrival)
+                if not self._admission.wait(connection, former, arrival):
+                    self._refuse_busy(connection)
                 return
             connection.backup = SessionId(message.session)  # from now on, so that of two at the same moment one waits
         elif isinstance(message, m.BackupEnd):
             connection.backup = None
         size = arrival.size + TASK_BYTES
         if connection.inflight_bytes + size > connection.credit_bytes + (4 << 20):
-            self._warnings.warn(connection.peer.machine, "sent beyond its credit")
-            self._refuse(connection, "credit", "more bytes were sent than the appliance gave credit for")
-            connection.overdrawn = True
+            self._overdraw(connection)
             return
         with self._lock:
             connection.inflight_bytes += size
@@ -257,71 +241,22 @@ class Exchange:
             connection.session.succeeded(message)
         self._queue(_Task(connection, message, arrival.payload, size, arrival.size))
 
-    def _full(self, peer: Peer) -> bool:
-        """Whether the machine has all the connections it may have; those whose peers are gone do not count."""
-        others = [c for c in self._connections.values() if c.peer.machine == peer.machine and not c.overdrawn]
-        if len(others) < CONNECTIONS_PER_MACHINE:
-            return False
-        for other in others:
-            if not self._channel.send(other.peer, m.Ping()):
-                self._gone(other.peer)
-        return sum(not other.overdrawn for other in others) >= CONNECTIONS_PER_MACHINE
-
-    def _park(self, connection: Connection, former: Connection, arrival: Arrival) -> None:
-        """A pulled cable leaves a connection that looks alive for a minute: it has just been asked, let it answer.
-
-        Only the same installation may wait for that; its agent runs one backup at a time, so the former is dead.
-        """
-        if former.installation != connection.installation or any(p.former is former for p in self._parked.values()):
-            self._busy(connection)
-            return
-        now = time.monotonic()
-        self._parked[connection.peer.route] = _Parked(now + PROBE_S, now, former, [arrival])
-
-    def _busy(self, connection: Connection) -> None:
-        self._refuse(connection, "busy", "a backup of this machine is running already, from another connection")
-
-    def _unpark(self) -> None:
-        """Decide on beginnings that wait: the former connection spoke, or is gone, or had its time."""
-        now = time.monotonic()
-        for route, parked in list(self._parked.items()):
-            connection, former = self._connections.get(route), parked.former
-            if connection is None:
-                del self._parked[route]
-                continue
-            ended = former.backup is None or former.overdrawn or former.put_failed
-            if not ended and former.heard > parked.asked:
-                del self._parked[route]
-                self._busy(connection)
-                connection.put_failed = True
-                arrivals = parked.arrivals[1:]
-            elif ended or (now > parked.until and former.inflight_bytes == 0):
-                del self._parked[route]
-                if not ended:
-                    self._give_way(former)
-                arrivals = parked.arrivals
-            else:
-                continue
-            for arrival in arrivals:
+    def _take_decisions(self) -> None:
+        """Go on with beginnings that waited."""
+        for decision in self._admission.decided():
+            if decision.refused:
+                self._refuse_busy(decision.connection)
+                decision.connection.put_failed = True  # what was sent on its heels is dropped with it
+            for arrival in decision.arrivals:
                 self._arrived(arrival)
 
-    def _give_way(self, former: Connection) -> None:
-        former.overdrawn = True
-        former.backup = None
-        self._gone(former.peer)
+    def _refuse_busy(self, connection: Connection) -> None:
+        self._refuse(connection, "busy", "a backup of this machine is running already, from another connection")
 
-    def _elsewhere(self, connection: Connection, message: m.BackupBegin) -> Connection | None:
-        """Another live connection of this machine in a backup, just asked whether it lives; resumed ones give way."""
-        for other in list(self._connections.values()):
-            if other is connection or other.peer.machine != connection.peer.machine or other.backup is None:
-                continue
-            if other.overdrawn or other.put_failed:
-                continue  # nothing of it is taken any more
-            if other.backup == message.session or not self._channel.send(other.peer, m.Ping()):
-                self._give_way(other)
-            else:
-                return other
-        return None
+    def _overdraw(self, connection: Connection) -> None:
+        self._warnings.warn(connection.peer.machine, "sent beyond its credit")
+        self._refuse(connection, "credit", "more bytes were sent than the appliance gave credit for")
+        connection.overdrawn = True
 
     def _refuse(self, connection: Connection, code: str, reason: str, seq: int = 0) -> None:
         if not self._channel.send(connection.peer, m.Refused(code, reason[:500], seq)):

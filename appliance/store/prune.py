@@ -29,6 +29,7 @@ from appliance.store.errors import DiskFullError
 from appliance.store.repository import RESERVE_BYTES
 from appliance.store.retire import retire
 from appliance.store.sweep import sweep
+from appliance.store.wishing import note_wishes
 
 SHORT_RESERVES: Final = 2
 """A disk is short of room when less than so many reserves are free: the next backup may be refused."""
@@ -55,6 +56,8 @@ class PruneReport:
     packs_compacted: int
     packs_kept: tuple[NotRewritten, ...]
     """Packs that should have been rewritten and could not be."""
+    bytes_wished: int
+    """What the next backup is asked to send again, because it keeps mostly dead segments alive."""
     checkpoint_written: bool
     checkpoint_reason: str
     finished: bool
@@ -89,6 +92,7 @@ def prune(
         written, reason = _checkpoint(access, checkpoint_slack_bytes)
         say(reason)
         compacted, kept, more = _compact(access, now_ms, reserve_bytes, say)
+        wished = note_wishes(access)
         with access.reading() as reader, reader.reading_catalog() as catalog:
             (waiting,) = catalog.connection.execute("SELECT coalesce(sum(size), 0) FROM quarantine").fetchone()
         return PruneReport(
@@ -102,6 +106,7 @@ def prune(
             bytes_dead_left=sum(use.dead_bytes for use in pack_use(access)),
             packs_compacted=len(compacted),
             packs_kept=kept,
+            bytes_wished=wished,
             checkpoint_written=written,
             checkpoint_reason=reason,
             finished=swept.finished,

@@ -16,12 +16,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
+import msgspec
 import pytest
 
 from agent.restore import RestoreReport, restore
 from agent.verify import VerifyReport, compare, disk_original, open_sample
-from tests.support.hostile_host import MUTATIONS, NEWEST, OLDER, Layer, Mutation, Stage, stage
-from tests.support.memory_source import HOUR_MS, Item
+from tests.support.hostile_content import EXTENTS, SEGMENTS
+from tests.support.hostile_host import HISTORY, NEWEST, OLDER, TREE, Layer, Mutation, Stage, stage
+from tests.support.memory_source import HOUR_MS, Item, LyingSource
+from transport.commits import StoredCommit
 from transport.errors import PilulierError, UsageError
 from transport.history import History, choose_snapshot, iso_time
 from transport.snapshot_reader import Node, SnapshotReader, SnapshotSource, verify_history
@@ -157,6 +160,7 @@ def no_wrong_byte(root: bytes, true: Stage, snapshot: int, *, place: bool) -> se
 
 # --- the table
 
+MUTATIONS = HISTORY | TREE | EXTENTS | SEGMENTS
 MINIMUM = 40
 
 
@@ -267,3 +271,20 @@ def blank_agent(true: Stage, source: SnapshotSource, target: bytes) -> None:
     seen = verify_history(shown, true.repository.signing.public, None)
     assert seen.head is not None and iso_time(seen.head.received_ms) == iso_time(last.number * HOUR_MS)
     assert seen.head.signed.hash() != true.repository.head.hash(), "what a head code is made of tells them apart"
+
+
+def test_times_are_the_hosts_word_and_numbers_are_signed(true: Stage, tmp_path: Path) -> None:
+    """The other known limit: when a snapshot was received is told by the host's clock, so a host can make `--at` choose
+    another one. What lands is true, whole, and named by its signed number and the agent's own time."""
+    repository = true.repository
+    turned = [one.received_ms for one in repository.history][::-1]
+
+    def lie(commits: list[StoredCommit]) -> list[StoredCommit]:
+        return [msgspec.structs.replace(one, received_ms=ms) for one, ms in zip(commits, turned, strict=True)]
+
+    target = os.fsencode(tmp_path / "out")
+    report = restoring(true, LyingSource(repository, commits=lie), target, at_ms=HOUR_MS)
+    assert (report.snapshot, report.errors) == (NEWEST, [])
+    assert len(no_wrong_byte(target, true, NEWEST, place=False)) == report.files
+    seen = verify_history(lie(repository.history), repository.signing.public, repository.head)
+    assert [one.record.ended_ms for one in seen.snapshots] == sorted(one.record.ended_ms for one in seen.snapshots)

@@ -13,7 +13,7 @@ import msgspec
 import pyotp
 import pytest
 
-from appliance import delivery, exchange
+from appliance import admission, delivery, exchange
 from appliance.connections import CONNECTIONS_PER_MACHINE, WINDOW_BYTES
 from appliance.connections import Connection as Live
 from appliance.control import accounts, contracts, passwords
@@ -604,7 +604,7 @@ def test_two_backups_begun_at_the_same_moment(hostile: HandAgent) -> None:
 
 def test_a_dead_connection_gives_way_to_a_new_session(hostile: HandAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a pulled cable the old connection looks alive: it is asked, and what it staged is dropped."""
-    monkeypatch.setattr(exchange, "PROBE_S", 0.3)
+    monkeypatch.setattr(admission, "PROBE_S", 0.3)
     dead, new = hostile.connect(), hostile.connect()
     dead.begin()
     dead.put_segment()
@@ -619,7 +619,7 @@ def test_a_dead_connection_gives_way_to_a_new_session(hostile: HandAgent, monkey
 def test_another_installation_never_takes_a_silent_one_s_place(
     served: Served, hostile: HandAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "PROBE_S", 0.3)
+    monkeypatch.setattr(admission, "PROBE_S", 0.3)
     first, clone = hostile.connect(), hostile.connect(hello=False)
     first.begin()
     clone.ask(m.Hello(PROTOCOL_VERSION, "hand", "test", 1, random_id()), m.Welcome)
@@ -630,14 +630,14 @@ def test_another_installation_never_takes_a_silent_one_s_place(
 
 def test_what_follows_a_beginning_that_waits(hostile: HandAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is carried out after the beginning, in order, or dropped with it; a flood of it is cut off."""
-    monkeypatch.setattr(exchange, "PROBE_S", 0.3)
+    monkeypatch.setattr(admission, "PROBE_S", 0.3)
     hostile.connect().begin()
     new = hostile.connect()
     new.say(m.BackupBegin(random_id(), hostile.previous))
     new.put_file()
     new.answer(m.BackupBegun)
     new.commit()
-    monkeypatch.setattr(exchange, "PROBE_S", 20.0)
+    monkeypatch.setattr(admission, "PROBE_S", 20.0)
     flooding = hostile.connect()
     flooding.say(m.BackupBegin(random_id(), hostile.previous))
     segment, sealed = hostile.segment()

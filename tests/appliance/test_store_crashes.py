@@ -70,7 +70,8 @@ def test_a_missing_fsync_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """As if the engine left it out: the disk forgets that it was asked."""
     name = "_was_synced" if step == "sync" else "_folder_was_synced"
     monkeypatch.setattr(CrashingDisk, name, lambda self, path: None)
-    assert sweep_crashes(WORKLOADS["ingest"], tmp_path, step=5, nested_step=0).losses
+    workload = WORKLOADS["torn-tail"]
+    assert sweep_crashes(workload, tmp_path, step=3, first=24, nested_step=0, torn=0).losses
 
 
 def test_an_acknowledgement_before_the_catalog_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import shutil
+import time
 from pathlib import Path
 
+from appliance.store.prune import prune
 from tests.support.processes import Agent, House, landed
 from tests.support.trees import assert_same
 
@@ -100,3 +102,36 @@ def test_a_base_that_is_damaged_is_not_copied_from(house: House, tmp_path: Path)
     target = tmp_path / "target"
     assert agent.restore(target, house.admin)["errors"] == []
     assert_same(source, landed(target, source))
+
+
+def test_what_keeps_a_dead_segment_alive_is_sent_again(house: House, tmp_path: Path) -> None:
+    """A prune wishes for it, the next backup sends that part alone, and a later prune frees the old segments."""
+    noise = random.Random("wish")
+    source = tmp_path / "source"
+    source.mkdir()
+    database = source / "stock.db"
+    database.write_bytes(noise.randbytes(3 << 20))
+    agent = house.agent(source)
+    agent.backup()
+    with open(database, "r+b") as file:
+        for at in range(3):
+            file.seek(at << 20)
+            file.write(noise.randbytes((1 << 20) - 150_000))
+    agent.backup()
+    folder = house.repository(agent)
+    now_ms = int(time.time() * 1000)
+    wished = prune(folder, frozenset({1}), now_ms=now_ms).bytes_wished
+    assert 3 * 140_000 < wished < 3 * 170_000
+    report = agent.backup()
+    assert report["files_unchanged"] == 1 and wished < report["bytes_sent"] < wished + 50_000
+    assert prune(folder, frozenset(), now_ms=now_ms).bytes_wished == 0
+    freed = prune(folder, frozenset({2}), now_ms=now_ms + 1000)
+    assert freed.segments_dropped >= 3
+    target = tmp_path / "target"
+    agent.restore(target, house.admin)
+    assert_same(source, landed(target, source))
+    with open(database, "r+b") as file:
+        file.seek(1_000_000)
+        file.write(b"a delta against the new version")
+    assert agent.backup()["files_delta"] == 1
+    assert house.appliance.command("repo", "check", agent.machine, "--read-data").document["ok"]

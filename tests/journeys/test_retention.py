@@ -56,6 +56,6 @@ def test_floor_hold_prune_and_a_clock_that_jumped(house: House, tmp_path: Path) 
 
     agent.restore(tmp_path / "held", house.account(), snapshot=2)
     assert_same(trees[2], describe(landed(tmp_path / "held", source)))
-    gone = agent.told("restore", "--target", str(tmp_path / "no"), "--snapshot", "1", *house.login())
+    gone = agent.told("restore", "--target", str(tmp_path / "no"), "--snapshot", "1", *house.login(), code=2)
     assert "no longer held" in gone
     assert agent.backup()["snapshot"] == 7

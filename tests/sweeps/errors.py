@@ -92,7 +92,8 @@ def _refuse(
     except PilulierError as error:
         refused = error
     expect(disk.struck is not None, "the operation never came: the work is not the same each time")
-    _fits(operation, code, refused)
+    if refused is not None or not (workload.reports_no_room and code == errno.ENOSPC and operation.name != "sync"):
+        _fits(operation, code, refused)
     disk.mend()
     repository = machine.repository
     if repository is not None:
@@ -104,6 +105,11 @@ def _refuse(
     survivor = reopened(workload, folder, machine)
     try:
         sound(survivor, folder, machine)
+        if workload.again is not None:
+            survivor.close()
+            workload.again(folder, machine)
+            survivor = reopened(workload, folder, machine)
+            sound(survivor, folder, machine)
     finally:
         survivor.close()
 

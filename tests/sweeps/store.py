@@ -62,6 +62,8 @@ def main(arguments: Sequence[str]) -> int:
             name, tally = pending[done], done.result()
             rows.setdefault(name, Tally()).add(tally)
             total.add(tally)
+            left = sum(not job.done() for job in pending)
+            print(f"{name}: {tally.crash_points} crash points, {tally.errors} errors; {left} jobs left", file=sys.stderr)
             for loss in tally.losses:
                 print(f"LOSS  {loss}", flush=True)
     _print(rows, total, time.monotonic() - began)
