@@ -4,13 +4,14 @@
 #   make test                 lint, types, then every test
 #   make lint                 ruff and mypy --strict alone
 #   make bench                Pilulier beside restic on a 3.2 GiB pharmacy (SCALE=0.05 for a quick look)
+#   make sweep                every crash point, power cut, disk error and network fault (SWEEP="--sample 9" is quicker)
 #   make fuzz                 every format from outside, 20 s each (FUZZ_SECONDS=600 FUZZ=--target=pack-walk)
 #   make clean                remove the environment and caches
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench environment tools fuzz clean
+.PHONY: help run test lint bench environment tools sweep fuzz clean
 
 PYTHON_IN := .venv/bin/python
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard transport/__init__.py appliance/__init__.py agent/__init__.py webui/__init__.py))
@@ -45,6 +46,11 @@ test: lint tools
 bench: environment
 	@.ci/prepare tool restic restic
 	$(PYTHON_IN) -m tests.benchmarks.run --scale $(SCALE)
+
+SWEEP ?=
+sweep: environment
+	$(PYTHON_IN) -m tests.sweeps.store $(SWEEP)
+	$(PYTHON_IN) -m tests.sweeps.network
 
 fuzz: environment
 	@$(PYTHON_IN) -m pip install --quiet --only-binary atheris --editable '.[fuzz]' || true

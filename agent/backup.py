@@ -223,7 +223,7 @@ class _Run:
 
     def _take_care(self, head: SignedCommit | None) -> None:
         """Give back what the appliance lost and this disk still has; remember what it wishes to have laid out anew."""
-        care = self._uploader.care
+        care = mending.believable(self._uploader.care)
         if not care or head is None:
             return
         settings, sealer = self._machine.settings, self._machine.sealer()

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from agent.ledger import Ledger
-from agent.metadata import MetadataReader, metadata_digest
+from agent.metadata import MetadataReader, digest_of_encoded
 from agent.scanner import Found
 from agent.staging import Known
 from agent.uploader import Uploader
@@ -58,13 +58,12 @@ class EntryWriter:
         settled: bool,
     ) -> None:
         """A path as it is now; `known` as it was, if it was there."""
-        metadata = self._metadata.read(path, found, mac)
-        digest = metadata_digest(metadata)
+        plain = encode_metadata(self._metadata.read(path, found, mac))
+        digest = digest_of_encoded(plain)
         settled = settled and size == (found.size if found.type is FileType.FILE else 0)
         if known is not None and (known.metadata_digest, known.version_id, known.size) == (digest, version, size):
             self.refresh(found, known, settled=settled, signed=signed)
             return
-        plain = encode_metadata(metadata)
         kind = _KINDS[found.type]
         record = self._batch.seal(
             EntryRecord(found.path_id, found.parent_id, kind, size, version, 0, b""), plain

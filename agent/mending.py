@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from typing import Final
 
 from agent.ledger import Ledger
 from agent.packing import Packer, Piece, SealedSegment, VersionDraft
@@ -20,12 +21,14 @@ from agent.reading import SourceFile
 from agent.signatures import FileSums, Signatures
 from agent.staging import Known
 from transport.contents import LEAF_BYTES, chunk_digest, file_mac, leaf_digests
+from transport.errors import ProtocolError
 from transport.extents import Copy, Operation
 from transport.keys import SigningKey
 from transport.mending import MEND_LABEL, REPOINTS_LIMIT, MendOrder, Repoint, SignedMend
 from transport.messages import CareRange
 from transport.names import (
     DIGEST_BYTES,
+    ID_BYTES,
     SEGMENT_LIMIT,
     ZERO_SEGMENT,
     InstallationId,
@@ -36,6 +39,9 @@ from transport.names import (
     random_id,
 )
 from transport.sealing import Sealer
+
+CARE_BYTES: Final = 128 << 20
+"""Wishes of one backup that are heeded, twice what a fair appliance asks for: they are read into memory."""
 
 Emit = Callable[[SealedSegment | SignedMend], None]
 
@@ -216,6 +222,27 @@ def _uncovered(covered: list[tuple[int, int]], begin: int, end: int) -> list[tup
     for piece in free:
         bisect.insort(covered, piece)
     return free
+
+
+def believable(ranges: Iterable[CareRange]) -> list[CareRange]:
+    """What of the appliance's list is looked at: slices of a segment, and wishes up to CARE_BYTES in all.
+
+    ProtocolError for numbers that no segment and no file has: read as they stand they would fill the memory, or end
+    under a signature.
+    """
+    heeded: list[CareRange] = []
+    wished = 0
+    for one in ranges:
+        lengths = {len(one.version), len(one.segment)}
+        within = 0 <= one.segment_offset <= SEGMENT_LIMIT - one.length or one.segment == ZERO_SEGMENT
+        if lengths != {ID_BYTES} or one.offset < 0 or one.length < 1 or not within:
+            raise ProtocolError(f"the appliance asks for {one.length} bytes at {one.offset}, which cannot be")
+        if one.segment == ZERO_SEGMENT:
+            wished += one.length
+            if wished > CARE_BYTES:
+                continue
+        heeded.append(one)
+    return heeded
 
 
 def wishes_of(ranges: Iterable[CareRange]) -> dict[VersionId, list[tuple[int, int]]]:

@@ -32,7 +32,12 @@ def metadata_digest(metadata: Metadata) -> bytes:
     Used by agent.entries and agent.resync; a changed ctime alone (or one that a rebuilt ledger does not know) then
     sends nothing.
     """
-    return hashlib.sha256(encode_metadata(metadata)).digest()[:16]
+    return digest_of_encoded(encode_metadata(metadata))
+
+
+def digest_of_encoded(plain: bytes) -> bytes:
+    """`metadata_digest` of metadata that is encoded already."""
+    return hashlib.sha256(plain).digest()[:16]
 
 
 class MetadataReader:

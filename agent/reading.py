@@ -30,6 +30,11 @@ from transport.contents import (
 from transport.extents import Fragment, Operation, Zero
 from transport.names import DIGEST_BYTES, VersionId
 
+_OPEN_FLAGS: Final = (
+    os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+)
+_CAN_SEEK_DATA: Final = hasattr(os, "SEEK_DATA")
+
 
 @dataclass(slots=True)
 class Content:
@@ -48,13 +53,12 @@ class SourceFile:
     """An open file read in chunks; counts what it reads and notices changes."""
 
     def __init__(self, path: bytes) -> None:
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-        self._descriptor = os.open(path, flags)
+        self._descriptor = os.open(path, _OPEN_FLAGS)
         try:
             status = os.fstat(self._descriptor)
             self.size = status.st_size
             self.status = status
-            self._sparse = hasattr(os, "SEEK_DATA") and status.st_blocks * 512 < status.st_size
+            self._sparse = _CAN_SEEK_DATA and status.st_blocks * 512 < status.st_size
         except BaseException:
             os.close(self._descriptor)
             raise

@@ -110,6 +110,8 @@ class Uploader:
         after = SegmentId(bytes(16))
         if begun.held_count and len(self._pending):
             while page := self._client.ask(m.HeldQuery(after), m.Held).segments:
+                if page[-1] <= after:
+                    raise ProtocolError("the appliance lists segments that do not go forward")
                 held.update(page)
                 after = page[-1]
         self._pending.restrict_to(held)

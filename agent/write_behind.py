@@ -19,6 +19,7 @@ from typing import Final
 WORTH_BYTES: Final = 256 * 1024
 """Shorter ranges are left to the kernel: a small write-out costs more than its pages."""
 BEHIND_BYTES: Final = 48 << 20
+_HANDLES: Final = 64
 _TRIAL_BYTES: Final = 32 << 20
 _PACE_BYTES_PER_S: Final = 200e6
 
@@ -51,7 +52,7 @@ class WriteBehind:
                 self._spent_s += spent_s
                 if _TRIAL_BYTES < self._advised_bytes < self._spent_s * _PACE_BYTES_PER_S:
                     self._on = False
-                while self._waiting_bytes > (BEHIND_BYTES if self._on else 0):
+                while self._waiting_bytes > (BEHIND_BYTES if self._on else 0) or len(self._waiting) > _HANDLES:
                     due.append(self._waiting.popleft())
                     self._waiting_bytes -= due[-1][2]
             for settled, start, size in due:

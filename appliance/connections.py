@@ -88,25 +88,25 @@ class Allowance:
 
 
 class Warnings:
-    """Warnings that a machine can provoke: so many a minute each, the others counted. Any thread."""
+    """Warnings that peers can provoke: so many a minute each, the others counted. Any thread."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._lock = threading.Lock()
         self._since: dict[str, tuple[float, int]] = {}
 
-    def warn(self, machine: str, text: str) -> None:
-        """Log one line, unless the machine has had its share of this minute."""
+    def warn(self, who: str, text: str) -> None:
+        """Log one line, unless `who` has had its share of this minute."""
         now = time.monotonic()
         with self._lock:
-            since, count = self._since.get(machine, (now, 0))
+            since, count = self._since.get(who, (now, 0))
             dropped = 0
             if now - since > _WARNINGS_S:
                 since, count, dropped = now, 0, max(0, count - _WARNINGS)
-            self._since[machine] = (since, count + 1)
+            self._since[who] = (since, count + 1)
         if dropped:
-            self._log.warning("machine %s: %d more warnings were not logged", machine, dropped)
+            self._log.warning("%s: %d more warnings were not logged", who, dropped)
         if count < _WARNINGS:
-            self._log.warning("machine %s: %s", machine, text[:1000])
+            self._log.warning("%s: %s", who, text[:1000])
         elif count == _WARNINGS:
-            self._log.warning("machine %s: too many warnings, the next are only counted", machine)
+            self._log.warning("%s: too many warnings, the next are only counted", who)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from appliance.connections import Warnings
 from appliance.control import contracts, machines
 from appliance.control.database import Database
 from appliance.settings import Home
@@ -46,6 +47,7 @@ class Enroller:
         self._certificate = certificate
         self._channel = channel
         self._enrolled = enrolled
+        self._warnings = Warnings(log)  # strangers provoke these
         self._waiting = 0
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="enrolling")
         self._database: Database | None = None
@@ -67,7 +69,7 @@ class Enroller:
         except DecodeError:
             answer = m.Refused("protocol", "this is not an enrolment request of this version: update the agent")
         except PilulierError as error:
-            log.warning("enrolment refused: %s", error)
+            self._warnings.warn("enrolment refused", str(error))
             answer = m.Refused(error.code, str(error)[:500])
         except Exception:  # the edge of a worker
             log.exception("enrolment failed")

@@ -196,7 +196,7 @@ class Exchange:
         except ProtocolError as error:
             if connection.put_failed and isinstance(message, (*_PUTS, m.PutCommit)):
                 return  # sent on the heels of a beginning that was refused: that answer is on its way
-            self._warnings.warn(peer.machine, str(error))
+            self._warnings.warn(f"machine {peer.machine}", str(error))
             # A connection that fell silent was forgotten: its agent says hello again and goes on where it was.
             forgotten = connection.session.state is State.NEW and not isinstance(error, DecodeError)
             self._refuse(connection, "reconnect" if forgotten else error.code, str(error))
@@ -254,7 +254,7 @@ class Exchange:
         self._refuse(connection, "busy", "a backup of this machine is running already, from another connection")
 
     def _overdraw(self, connection: Connection) -> None:
-        self._warnings.warn(connection.peer.machine, "sent beyond its credit")
+        self._warnings.warn(f"machine {connection.peer.machine}", "sent beyond its credit")
         self._refuse(connection, "credit", "more bytes were sent than the appliance gave credit for")
         connection.overdrawn = True
 
@@ -345,7 +345,7 @@ class Exchange:
         except FatalDiskError:
             raise
         except PilulierError as error:
-            self._warnings.warn(machine, f"{type(message).__name__}: {error}")
+            self._warnings.warn(f"machine {machine}", f"{type(message).__name__}: {error}")
             self._answer_failure(tasks, error.code, str(error))
 
     def _answer_failure(self, tasks: list[_Task], code: str, reason: str) -> None:

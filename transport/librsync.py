@@ -23,8 +23,10 @@ BLOCK_SUM_BYTES: Final = 4 + STRONG_BYTES
 """One block's entry in a signature: weak sum, strong sum."""
 
 STEP_BYTES: Final = 1 << 18
-"""Input handed to one job step: large enough that Python's share vanishes (504 MB/s signed against 431 with 64 KiB,
+"""Input handed to one step of a delta: large enough that Python's share vanishes (504 MB/s against 431 with 64 KiB,
 measured), small enough that a budget is looked at often."""
+SIGNATURE_STEP_BYTES: Final = 1 << 20
+"""A signature has no budget: a whole chunk passes without being cut up (4 % of a signature's CPU, measured)."""
 
 
 class Source(Protocol):
@@ -44,8 +46,9 @@ class Sink(Protocol):
 class _Rewindable:
     """The file-like face that the wheel asks for: it steps back when a job left input unread."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, step_bytes: int = STEP_BYTES) -> None:
         self._source = source
+        self._step_bytes = step_bytes
         self._last = b""
         self._position = 0
         self._behind = 0
@@ -55,7 +58,7 @@ class _Rewindable:
             data = self._last[-self._behind :]
             self._behind = 0
         else:
-            data = self._last = self._source.read(STEP_BYTES)
+            data = self._last = self._source.read(self._step_bytes)
         self._position += len(data)
         return data
 
@@ -113,7 +116,12 @@ class WheelLibrary:
 
     def signature(self, source: Source, sink: Sink, block_bytes: int) -> None:
         self._run(
-            self._module.signature, _Rewindable(source), _Output(sink), STRONG_BYTES, RK_BLAKE2_MAGIC, block_bytes
+            self._module.signature,
+            _Rewindable(source, SIGNATURE_STEP_BYTES),
+            _Output(sink),
+            STRONG_BYTES,
+            RK_BLAKE2_MAGIC,
+            block_bytes,
         )
 
     def delta(self, source: Source, signature: Source, sink: Sink) -> None:

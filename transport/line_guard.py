@@ -126,7 +126,7 @@ class LineGuard:
         for fd, line in list(self._lines.items()):
             if line.incoming > self._incoming_limit:
                 self._shut(fd, f"{line.incoming} bytes of one message")
-            elif not line.route and now - line.since > SILENT_S:
+            elif drained and not line.route and now - line.since > SILENT_S:
                 self._shut(fd, f"not a word in {SILENT_S:.0f} s")
         self._bound_incoming()
         self._bound_outgoing()

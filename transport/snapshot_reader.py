@@ -377,8 +377,9 @@ class SnapshotReader:
             if siblings is None:
                 siblings = below[record.parent_id] = []
                 tokens[record.parent_id] = bytearray()
-            siblings.append(openers.open(record, openers.opener(raw.header), raw.claimed))
-            tokens[record.parent_id] += record.token()
+            node = openers.open(record, openers.opener(raw.header), raw.claimed)
+            siblings.append(node)
+            tokens[record.parent_id] += node.token
             if observe is not None and count % 1024 == 0:
                 observe(count)
         if count != expected:

@@ -122,6 +122,7 @@ def _show(invocation: Invocation, outcome: PruneOutcome) -> None:
             "snapshots_dropped": len(plan.dropped),
             "bytes_freed": outcome.bytes_freed,
             "bytes_in_quarantine": outcome.report.bytes_in_quarantine if outcome.report else 0,
+            "bytes_dead_left": outcome.report.bytes_dead_left if outcome.report else 0,
             "dry_run": outcome.dry_run,
             "keep_days": outcome.policy.keep_days,
             "floor_days": outcome.policy.floor_days,
@@ -158,6 +159,9 @@ def _show(invocation: Invocation, outcome: PruneOutcome) -> None:
         if outcome.report.bytes_in_quarantine:
             waiting = format_size(outcome.report.bytes_in_quarantine)
             invocation.say(f"{waiting} of old packs stay on disk in quarantine, until a prune a day from now.")
+        if outcome.report.bytes_dead_left:
+            left = format_size(outcome.report.bytes_dead_left)
+            invocation.say(f"{left} that nothing needs stay in packs that are not worth writing anew yet.")
 
 
 def hold(invocation: Invocation) -> int:

@@ -184,7 +184,7 @@ class _Writer:
         if not self.parts:
             self._begin(recording)
         start = recording.group.end
-        while recording.group.end - start < GROUP_BYTES and time.monotonic() - began < PORTION_S:
+        while True:
             if self._source is None:
                 self._add(recording, CheckpointEnd(self.parts + 1))
                 recording.state.checkpoint_pack, recording.state.checkpoint_offset = self.pack, self.offset
@@ -195,6 +195,8 @@ class _Writer:
                 self._source = next(self._sources, None)
             else:
                 self._add(recording, part)
+            if recording.group.end - start >= GROUP_BYTES or time.monotonic() - began >= PORTION_S:
+                return
 
     def _begin(self, recording: Recording) -> None:
         state = recording.state

@@ -199,10 +199,7 @@ class AppendFile:
 def write_whole(disk: Disk, path: Path, content: Sequence[Buffer]) -> None:
     """A small file, there whole or not at all: temporary name, length check, fsync, rename, folder fsync."""
     temporary = path.with_name(path.name + ".new")
-    try:
-        disk.remove(temporary)
-    except OSError as error:
-        raise disk_error(error, f"cannot remove {temporary}") from error
+    discard(disk, temporary)
     file = AppendFile.create(disk, temporary)
     try:
         file.append(content)
@@ -210,6 +207,14 @@ def write_whole(disk: Disk, path: Path, content: Sequence[Buffer]) -> None:
     finally:
         file.close()
     publish(disk, temporary, path)
+
+
+def discard(disk: Disk, path: Path) -> None:
+    """Unlink a file if it exists; what `disk_error` says where that fails."""
+    try:
+        disk.remove(path)
+    except OSError as error:
+        raise disk_error(error, f"cannot remove {path}") from error
 
 
 def publish(disk: Disk, temporary: Path, path: Path) -> None:

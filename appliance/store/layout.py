@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 _PACK_NAME: Final = re.compile(r"([0-9]{8})(?:-([1-9][0-9]*))?\.pack")
-_UNFINISHED: Final = ".new"
+UNFINISHED: Final = ".new"
+"""How the name of a file ends while it is being written."""
 
 
 def pack_name(number: int, generation: int = 0) -> str:
@@ -27,6 +29,12 @@ class PackFile(NamedTuple):
     def name(self) -> str:
         """Its file name."""
         return pack_name(self.number, self.generation)
+
+
+def pack_files_among(names: Iterable[str]) -> list[PackFile]:
+    """Those of the names that are packs', ascending."""
+    found = (_PACK_NAME.fullmatch(name) for name in names)
+    return sorted(PackFile(int(match.group(1)), int(match.group(2) or 0)) for match in found if match)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +93,23 @@ class Layout:
 
     def unfinished(self, path: Path) -> Path:
         """What a file is called while it is being written."""
-        return path.with_name(path.name + _UNFINISHED)
+        return path.with_name(path.name + UNFINISHED)
 
     def pack_files(self) -> list[PackFile]:
         """The packs that exist on disk, all generations, ascending; files of other names are not looked at."""
-        found = (_PACK_NAME.fullmatch(name) for name in os.listdir(self.packs))
-        return sorted(PackFile(int(match.group(1)), int(match.group(2) or 0)) for match in found if match)
+        return pack_files_among(os.listdir(self.packs))
 
     def pack_numbers(self) -> list[int]:
         """The packs that exist on disk in any generation, ascending."""
         return sorted({file.number for file in self.pack_files()})
 
+    def names_of_packs(self) -> frozenset[str]:
+        """Every name in the folder of packs, not looked at any closer: cheap with thousands of them."""
+        return frozenset(os.listdir(self.packs))
+
     def unfinished_packs(self) -> list[Path]:
         """Files that were being written when somebody stopped, or still are."""
-        return sorted(self.packs / name for name in os.listdir(self.packs) if name.endswith(_UNFINISHED))
+        return sorted(self.packs / name for name in os.listdir(self.packs) if name.endswith(UNFINISHED))
 
     @property
     def nursery(self) -> Path:

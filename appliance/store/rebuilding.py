@@ -15,7 +15,7 @@ from appliance.store import recovery
 from appliance.store.access import WAIT_S
 from appliance.store.catalog import Catalog, connect, sqlite_errors
 from appliance.store.compare import compare
-from appliance.store.durable import Disk, disk_error, publish
+from appliance.store.durable import Disk, discard, disk_error, publish
 from appliance.store.errors import DamagedRepositoryError, FatalDiskError, StoreError
 from appliance.store.layout import Layout
 from appliance.store.rebuild import rebuild_catalog
@@ -69,7 +69,7 @@ def _alone(
     old_trouble = _settle_old(layout, disk)
     fresh = layout.catalog_rebuilt
     for path in (fresh, layout.journal_of(fresh)):
-        disk.remove(path)
+        discard(disk, path)
     found = rebuild_catalog(layout, fresh, disk=disk, progress=progress)
     differences = [old_trouble] if old_trouble else _compare(layout, fresh)
     replaced = bool(differences)
@@ -78,7 +78,7 @@ def _alone(
         _replace(layout, disk, fresh)
     else:
         for path in (fresh, layout.journal_of(fresh)):
-            disk.remove(path)
+            discard(disk, path)
     return RebuildReport(
         ok=not found.differences,
         records_read=found.records_read,
@@ -145,6 +145,8 @@ def _replace(layout: Layout, disk: Disk, fresh: Path) -> None:
         descriptor = os.open(fresh, os.O_RDONLY | os.O_CLOEXEC)
         try:
             disk.sync(descriptor)
+        except OSError as error:
+            raise FatalDiskError(f"cannot fsync {fresh} ({error.strerror}): stop and check the disk") from error
         finally:
             os.close(descriptor)
         if layout.catalog.exists():
@@ -154,4 +156,4 @@ def _replace(layout: Layout, disk: Disk, fresh: Path) -> None:
     except OSError as error:
         raise disk_error(error, f"cannot put {fresh} in its place") from error
     publish(disk, fresh, layout.catalog)
-    disk.remove(layout.journal_of(fresh))
+    discard(disk, layout.journal_of(fresh))

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from appliance.store.catalog import Catalog
+from appliance.store.catalog import Catalog, PackRow
 from appliance.store.durable import AppendFile, Disk, disk_error, write_whole
 from appliance.store.errors import BusyRepositoryError, DamagedRepositoryError, FatalDiskError
-from appliance.store.layout import Layout, PackFile, pack_name
+from appliance.store.layout import UNFINISHED, Layout, PackFile, pack_files_among, pack_name
 from appliance.store.packs import Damage, Identity, PackWalk, PackWriter
 from appliance.store.records import Kind, encode_head
 from appliance.store.turns import MaintenanceTurn
@@ -70,43 +70,84 @@ def open_packs(disk: Disk, layout: Layout, catalog: Catalog) -> PackWriter:
     A last pack that is shorter than the catalog knows is left as it is (`check` names what is lost) and a new pack
     is begun, so that later backups and all other restores go on.
     """
-    packs = catalog.packs()
-    last = max(packs, default=0)
-    if not last:
-        raise DamagedRepositoryError(f"{layout.catalog} knows no pack: keep the packs, rebuild the catalog")
-    known = packs[last].size_bytes
-    files = layout.pack_files()
-    unknown = [file for file in files if file.number > last]
-    if any(file != PackFile(last + 1, 0) for file in unknown):
+    standing = _Standing.of(layout, catalog)
+    last, known = standing.newest.number, standing.newest.size_bytes
+    if any(file != PackFile(last + 1, 0) for file in standing.unknown) or standing.replaced_too_early:
         raise _too_old(layout)
-    _check_generations(layout, {number: pack.generation for number, pack in packs.items()}, files)
-    path = layout.pack(last, packs[last].generation)
-    size = path.stat().st_size if PackFile(last, packs[last].generation) in files else 0
+    path = layout.pack(last, standing.newest.generation)
+    size = path.stat().st_size if path.name in standing.names else 0
     commits = _commits_beyond(path, known, size) if size > known else 0
-    for file in unknown:
+    for file in standing.unknown:
         commits += _commits_beyond(layout.pack(*file), 0, layout.pack(*file).stat().st_size)
     if commits > 1:
         raise _too_old(layout)
-    for file in unknown:
+    for file in standing.unknown:
         _remove(disk, layout.pack(*file))
-    _tidy_if_alone(disk, layout, catalog)
-    if packs[last].generation:
+    _tidy_if_alone(disk, layout, catalog, standing)
+    if standing.newest.generation or size < known:
         # Only a closed pack is ever compacted: the one that came after it is gone, and this one stays closed.
-        return _after_loss(disk, layout, catalog, last)
-    if size < known:
         return _after_loss(disk, layout, catalog, last)
     if size > known:
         AppendFile.resume(disk, path, known).close()
     return PackWriter(disk, layout, catalog.identity, last, known)
 
 
-def _check_generations(layout: Layout, known: dict[int, int], files: list[PackFile]) -> None:
-    """A generation that the catalog names is missing and a later one is there: the catalog comes from before it."""
-    present = set(files)
-    for file in files:
-        number, generation = file
-        if generation > known.get(number, generation) and PackFile(number, known[number]) not in present:
-            raise _too_old(layout)
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """The folder of packs beside the catalog, looked at once. Of thousands of packs only the unusual cost anything."""
+
+    layout: Layout
+    newest: PackRow
+    compacted: dict[int, int]
+    """The generation of each pack that has more than one."""
+    names: frozenset[str]
+    waiting: dict[PackFile, int]
+    """What is in quarantine, and since when (ms)."""
+
+    @classmethod
+    def of(cls, layout: Layout, catalog: Catalog) -> _Standing:
+        (last,) = catalog.connection.execute("SELECT coalesce(max(number), 0) FROM pack").fetchone()
+        if not last:
+            raise DamagedRepositoryError(f"{layout.catalog} knows no pack: keep the packs, rebuild the catalog")
+        rows = catalog.connection.execute("SELECT number, generation FROM pack WHERE generation > 0").fetchall()
+        compacted: dict[int, int] = dict(rows)
+        rows = catalog.connection.execute("SELECT pack, generation, since_ms FROM quarantine").fetchall()
+        waiting = {PackFile(row[0], row[1]): row[2] for row in rows if row[1] < compacted.get(row[0], 0)}
+        return cls(layout, catalog.pack(last), compacted, layout.names_of_packs(), waiting)
+
+    @property
+    def unknown(self) -> list[PackFile]:
+        """Packs after the newest that the catalog knows."""
+        newest = pack_name(self.newest.number)
+        found = pack_files_among(name for name in self.names if name > newest)
+        return [file for file in found if file.number > self.newest.number]
+
+    @property
+    def leftovers(self) -> list[PackFile]:
+        """Generations that a compaction put in place and did not live to tell the catalog about."""
+        found = pack_files_among(name for name in self.names if "-" in name)
+        return [
+            file
+            for file in found
+            if file.number <= self.newest.number and file.generation > self.compacted.get(file.number, 0)
+        ]
+
+    @property
+    def replaced_too_early(self) -> bool:
+        """A generation that the catalog names is missing and a later one is there: the catalog is from before it."""
+        known = (pack_name(file.number, self.compacted.get(file.number, 0)) for file in self.leftovers)
+        return any(name not in self.names for name in known)
+
+    @property
+    def unlisted(self) -> list[PackFile]:
+        """Older generations that are not in quarantine, because the catalog was rebuilt: their day begins now."""
+        older = (PackFile(number, old) for number, now in self.compacted.items() for old in range(now))
+        return [file for file in older if file.name in self.names and file not in self.waiting]
+
+    @property
+    def unfinished(self) -> list[Path]:
+        """Packs that were being written."""
+        return [self.layout.packs / name for name in sorted(self.names) if name.endswith(UNFINISHED)]
 
 
 # What compaction leaves
@@ -126,55 +167,29 @@ def tidy(disk: Disk, layout: Layout, catalog: Catalog, *, now_ms: int, quarantin
     For whoever has the place of the writer and that of maintenance. A time in the future counts as now: a clock that
     went back ends no quarantine. Nothing of a pack goes unless the generation that the catalog names is there, whole.
     """
-    beside = _Beside.of(layout, catalog)
-    waiting = dict.fromkeys(beside.unlisted, now_ms) | beside.waiting
+    standing = _Standing.of(layout, catalog)
+    unlisted = standing.unlisted
+    waiting = dict.fromkeys(unlisted, now_ms) | standing.waiting
     over = [file for file, since_ms in waiting.items() if now_ms - since_ms >= quarantine_ms]
     over = [file for file in over if _whole(layout, catalog, file.number)]
-    leftovers = [file for file in beside.leftovers if _whole(layout, catalog, file.number)]
+    leftovers = [file for file in standing.leftovers if _whole(layout, catalog, file.number)]
     gone = over[: max(1, _FILES - len(leftovers))]
-    freed = sum(_remove(disk, path) for path in beside.unfinished)
+    freed = sum(_remove(disk, path) for path in standing.unfinished)
     freed += sum(_remove(disk, layout.pack(*file)) for file in [*leftovers, *gone])
-    if gone or beside.unlisted:
+    if gone or unlisted:
         with catalog.transaction() as connection:
-            for file in set(beside.unlisted) - set(gone):
+            for file in set(unlisted) - set(gone):
                 row = (*file, layout.pack(*file).stat().st_size, now_ms)
                 connection.execute("INSERT INTO quarantine VALUES (?, ?, ?, ?)", row)
             connection.executemany("DELETE FROM quarantine WHERE pack = ? AND generation = ?", gone)
     return Tidied(freed, len(over) > len(gone))
 
 
-@dataclass(frozen=True, slots=True)
-class _Beside:
-    """What stands beside the packs that count."""
-
-    unfinished: list[Path]
-    leftovers: list[PackFile]
-    """Generations that a compaction put in place and did not live to tell the catalog about."""
-    unlisted: list[PackFile]
-    """Older generations that are not in quarantine, because the catalog was rebuilt: their day begins now."""
-    waiting: dict[PackFile, int]
-    """What is in quarantine, and since when (ms)."""
-
-    @classmethod
-    def of(cls, layout: Layout, catalog: Catalog) -> _Beside:
-        rows = catalog.connection.execute("SELECT pack, generation, since_ms FROM quarantine").fetchall()
-        waiting = {PackFile(row[0], row[1]): row[2] for row in rows}
-        known = {number: row.generation for number, row in catalog.packs().items()}
-        files = [file for file in layout.pack_files() if file.number in known]
-        return cls(
-            unfinished=layout.unfinished_packs(),
-            leftovers=[file for file in files if file.generation > known[file.number]],
-            unlisted=[file for file in files if file.generation < known[file.number] and file not in waiting],
-            waiting={file: since_ms for file, since_ms in waiting.items() if file.generation < known[file.number]},
-        )
-
-
-def _tidy_if_alone(disk: Disk, layout: Layout, catalog: Catalog) -> None:
+def _tidy_if_alone(disk: Disk, layout: Layout, catalog: Catalog, standing: _Standing) -> None:
     """At open. While maintenance goes on, what looks like a leftover is its work."""
     now_ms = int(time.time() * 1000)
-    beside = _Beside.of(layout, catalog)
-    due = any(now_ms - since_ms >= QUARANTINE_MS for since_ms in beside.waiting.values())
-    if not (due or beside.unfinished or beside.leftovers or beside.unlisted):
+    due = any(now_ms - since_ms >= QUARANTINE_MS for since_ms in standing.waiting.values())
+    if not (due or standing.unfinished or standing.leftovers or standing.unlisted):
         return
     try:
         maintenance = MaintenanceTurn(layout)

@@ -175,11 +175,10 @@ class _Sweep:
         while at < len(keys):
             with self._ground.writing() as (connection, state):
                 keep = needed(connection, state) if needed else set()
-                began = time.monotonic()
-                while at < len(keys) and time.monotonic() - began < PORTION_S:
-                    chunk = [key for key in keys[at : at + _CHUNK] if not keep or key[0] not in keep]
-                    count += connection.executemany(statement, chunk).rowcount if chunk else 0
-                    at += _CHUNK
+                for chunk in _chunks(keys, at):
+                    gone = [key for key in chunk if key[0] not in keep] if keep else chunk
+                    count += connection.executemany(statement, gone).rowcount if gone else 0
+                    at += len(chunk)
         return count
 
     # Versions and batches
@@ -315,16 +314,15 @@ class _Extents:
             with self._ground.writing() as (connection, state):
                 if not self._mark_since(connection, state):
                     return False
-                began = time.monotonic()
-                while at < len(dead) and time.monotonic() - began < PORTION_S:
-                    numbers = dead[at : at + _CHUNK]
+                for numbers in _chunks(dead, at):
                     kept = [number for number in numbers if self._pages[number]]
                     for number in kept:
                         rows = connection.execute("SELECT extents FROM page WHERE number = ?", (number,))
                         self._mark_extents([row[0] for row in rows])
                     gone = [(number,) for number in numbers if not self._pages[number]]
-                    self._report.pages += connection.executemany("DELETE FROM page WHERE number = ?", gone).rowcount
-                    at += _CHUNK
+                    connection.executemany("DELETE FROM page WHERE number = ?", gone)
+                    self._report.pages += len(gone)
+                    at += len(numbers)
         return True
 
     def _forget_segments(self, dead: Sequence[tuple[int, bytes, int]]) -> bool:
@@ -335,14 +333,13 @@ class _Extents:
                 if not self._mark_since(connection, state):
                     return False
                 self._segments.update(row[0] for row in connection.execute("SELECT segment FROM damage") if row[0])
-                began = time.monotonic()
-                while at < len(dead) and time.monotonic() - began < PORTION_S:
-                    chunk = [row for row in dead[at : at + _CHUNK] if row[1] not in self._segments]
-                    gone = [row[:2] for row in chunk]
-                    connection.executemany("DELETE FROM segment WHERE number = ? AND id = ?", gone)
-                    self._report.segments += len(chunk)
-                    self._report.segment_bytes += sum(row[2] + OVERHEAD_BYTES for row in chunk)
-                    at += _CHUNK
+                for chunk in _chunks(dead, at):
+                    gone = [row for row in chunk if row[1] not in self._segments]
+                    keys = [row[:2] for row in gone]
+                    connection.executemany("DELETE FROM segment WHERE number = ? AND id = ?", keys)
+                    self._report.segments += len(gone)
+                    self._report.segment_bytes += sum(row[2] + OVERHEAD_BYTES for row in gone)
+                    at += len(chunk)
                 _lower_marks(connection, state)
         return True
 
@@ -385,3 +382,13 @@ def _portions(
             return
         yield rows
         after = rows[-1][: len(after)]
+
+
+def _chunks(items: Sequence[Any], at: int) -> Iterator[Sequence[Any]]:
+    """What one transaction forgets, from `at` on: one chunk at least, more while PORTION_S lasts."""
+    began = time.monotonic()
+    while at < len(items):
+        yield items[at : at + _CHUNK]
+        at += _CHUNK
+        if time.monotonic() - began >= PORTION_S:
+            return

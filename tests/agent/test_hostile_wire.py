@@ -21,6 +21,7 @@ import pytest
 from agent import client as client_module
 from agent.enrolling import Enrolled, Keys, check_welcome
 from agent.history import list_path, list_snapshots
+from agent.mending import CARE_BYTES, believable
 from agent.remote import RemoteSource
 from agent.restore import restore
 from agent.settings import AgentHome, ApplianceAddress, Settings
@@ -28,7 +29,7 @@ from agent.verify import VerifyReport, open_sample
 from tests.support.hostile_host import Stage, stage
 from transport import messages as m
 from transport.channel import CurveKeys
-from transport.errors import PilulierError
+from transport.errors import PilulierError, ProtocolError
 from transport.keys import Certificate, SigningKey
 from transport.names import InstallationId, RepositoryId, SegmentId, VaultId, VersionId
 
@@ -379,3 +380,26 @@ def test_segments_without_their_bytes_cost_their_files(true: Stage, tmp_path: Pa
     errors = MODES["whole"](machine(true, tmp_path / "home", _drop_payloads), true, tmp_path / "out")
     assert isinstance(errors, list) and errors
     assert all("is damaged" in error.reason for error in errors)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"offset": -1}, {"length": 0}, {"length": -5}, {"offset": -(1 << 62), "length": 1 << 62},
+        {"length": (1 << 20) + 1}, {"segment_offset": -1}, {"segment_offset": 1 << 20}, {"segment": b"s" * 15},
+        {"version": b"v" * 17}, {"segment": bytes(16), "length": -1},
+    ],
+    ids=str,
+)
+def test_impossible_care_is_refused(lie: dict[str, Any]) -> None:
+    """What the appliance wants to have again is read into memory and signed: its numbers are held against bounds."""
+    true = m.CareRange(VersionId(b"v" * 16), 0, 4096, SegmentId(b"s" * 16), 100)
+    assert believable([true]) == [true]
+    with pytest.raises(ProtocolError, match="which cannot be"):
+        believable([true, msgspec.structs.replace(true, **lie)])
+
+
+def test_wishes_are_heeded_within_a_budget() -> None:
+    wish = m.CareRange(VersionId(b"v" * 16), 0, 50 << 20, SegmentId(bytes(16)), 0)
+    assert sum(one.length for one in believable([wish] * 5)) <= CARE_BYTES
+    assert believable([msgspec.structs.replace(wish, length=1 << 50)]) == []

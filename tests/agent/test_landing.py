@@ -237,6 +237,99 @@ def test_more_files_and_folders_than_handles(target: Path) -> None:
     assert leftovers(target) == []
 
 
+@pytest.mark.parametrize("refused", ["O_TMPFILE", "linkat"])
+def test_disks_that_know_no_nameless_file_get_a_temporary_name(
+    target: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    real_open, asked = os.open, []
+
+    def picky_open(path: bytes, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == b"." and flags & os.O_TMPFILE == os.O_TMPFILE:
+            asked.append(path)
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return real_open(path, flags, mode, dir_fd=dir_fd)
+
+    def no_link(*_: object, **__: object) -> None:
+        asked.append(b"link")
+        raise FileNotFoundError(errno.ENOENT, "no /proc here")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with Landing(os.fsencode(target)) as landing:
+        folder = landing.folder(landing.root, b"d")
+        if refused == "O_TMPFILE":
+            monkeypatch.setattr(landing_module.os, "open", picky_open)
+        else:
+            monkeypatch.setattr(landing_module.os, "link", no_link)
+        for name in (b"f", b"g"):
+            assert isinstance(landing.put(folder, Wanted(name, mode=0o640), memoryview(b"mine")), Unfinished)
+        monkeypatch.undo()
+    assert len(asked) == 1, "a disk is asked once"
+    assert [(path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) for path in sorted((target / "d").iterdir())] == [
+        (b"mine", 0o640)
+    ] * 2
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_name_that_is_taken_is_judged_and_nothing_is_left(landing: Landing, target: Path) -> None:
+    for name, time_ns in (("older", OLD - 1), ("newer", NEW)):
+        (target / name).write_bytes(b"theirs")
+        os.utime(target / name, ns=(time_ns, time_ns))
+    (target / "folder").mkdir()
+    replaced = landing.put(landing.root, Wanted(b"older"), memoryview(b"mine"))
+    assert isinstance(replaced, Unfinished)
+    status = (target / "older").stat()
+    assert replaced.identity == (status.st_dev, status.st_ino) and status.st_nlink == 1
+    for name, reason in ((b"newer", "newer"), (b"folder", "folder stands")):
+        kept = landing.put(landing.root, Wanted(name), memoryview(b"mine"))
+        assert isinstance(kept, Keep) and reason in kept.reason
+    assert [path.read_bytes() for path in (target / "older", target / "newer")] == [b"mine", b"theirs"]
+    made = landing.folder(landing.root, b"made")
+    landing.put(made, Wanted(b"twin"), memoryview(b"1"))
+    twin = landing.put(made, Wanted(b"twin"), memoryview(b"2"))
+    assert isinstance(twin, Keep) and "two names apart" in twin.reason
+    assert (target / "made" / "twin").read_bytes() == b"1" and leftovers(target) == []
+
+
+def test_an_interrupt_in_the_middle_of_a_file_leaves_no_name(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Landing(os.fsencode(target)) as landing:
+        monkeypatch.setattr(landing_module.os, "pwrite", stop)
+        landing.put(landing.root, Wanted(b"f"), memoryview(b"x"))
+    assert list(target.iterdir()) == []
+
+
+def test_modes_and_owners_are_exact_whatever_the_umask(target: Path) -> None:
+    for mask in (0o077, 0o000):
+        former = os.umask(mask)
+        try:
+            with Landing(os.fsencode(target)) as landing:
+                for mode in (0o000, 0o400, 0o644, 0o666, 0o777, 0o1644):
+                    landing.put(landing.root, Wanted(b"%o-%o" % (mask, mode), mode=mode), memoryview(b"x"))
+                    status = (target / f"{mask:o}-{mode:o}").stat()
+                    assert stat.S_IMODE(status.st_mode) == mode and status.st_mtime_ns == OLD
+        finally:
+            os.umask(former)
+    if os.geteuid() == 0:
+        with Landing(os.fsencode(target)) as landing:
+            landing.put(landing.root, Wanted(b"other", uid=12345, gid=54321, mode=0o640), memoryview(b"x"))
+        status = (target / "other").stat()
+        assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (12345, 54321, 0o640)
+
+
+def test_lent_handles_write_side_by_side(landing: Landing, target: Path) -> None:
+    data = os.urandom(1 << 20)
+    unfinished = landing.create(landing.root, 4 << 20)
+    before = len(os.listdir("/proc/self/fd"))
+    for at in (3, 0, 2, 1):
+        landing.write_lent(landing.lend(unfinished), memoryview(data), at << 20, read_again=at == 0)
+    assert landing.read(unfinished, 1 << 20, 1 << 20) == data
+    assert landing.place(unfinished, Wanted(b"large")) is None
+    assert (target / "large").read_bytes() == 4 * data
+    assert len(os.listdir("/proc/self/fd")) <= before + 3  # what is written behind is held for a while
+
+
 def test_links_only_to_what_this_job_put(landing: Landing, target: Path) -> None:
     put = landing.put(landing.root, Wanted(b"f"), memoryview(b"mine"))
     assert isinstance(put, Unfinished)

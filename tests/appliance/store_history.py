@@ -111,7 +111,10 @@ def assert_live(folder: Path, client: Client, *, leased: bool = False) -> None:
         held = client.committed.keys() - {0}
         entries = connection.execute("SELECT path, version, born, died, batch FROM entry").fetchall()
         assert needed == {
-            (number, path, version) for path, version, born, died, _ in entries for number in held if born <= number < died
+            (number, path, version)
+            for path, version, born, died, _ in entries
+            for number in held
+            if born <= number < died
         }
         head = client.number
         if not leased:

@@ -102,6 +102,13 @@ def test_a_clock_that_looks_wrong_prunes_nothing_and_says_so(shell: Shell, histo
     assert dry["snapshots_dropped"] == 1 and dry["alarm"] is None
 
 
+def test_what_is_dropped_and_not_freed_yet_is_told(shell: Shell, history: Callable[..., None]) -> None:
+    history(*range(14, 0, -1), size_bytes=40_000)
+    out = shell("repo", "prune", "PC-1").out
+    assert "dropped, 0 B freed." in out
+    assert re.search(r"[\d.]+ kB that nothing needs stay in packs that are not worth writing anew yet", out)
+
+
 def test_nothing_there_yet(shell: Shell, history: Callable[..., None]) -> None:
     missing = shell("repo", "prune", "PC-1")
     assert missing.code == 1 and "wait for the first backup of PC-1" in missing.sentence

@@ -23,7 +23,9 @@ NOW_MS = time.time_ns() // 1_000_000
 """The real one: a repository that is opened ends old quarantines by its own clock."""
 
 
-def pruned(worker: Worker, folder: Path, numbers: set[int], *, released: bool = True, slack: int = 1 << 30) -> PruneReport:
+def pruned(
+    worker: Worker, folder: Path, numbers: set[int], *, released: bool = True, slack: int = 1 << 30
+) -> PruneReport:
     """Prune with the repository closed, then open it again for the client."""
     worker.client.repository.close()
     report = prune(folder, frozenset(numbers), now_ms=NOW_MS, released=released, checkpoint_slack_bytes=slack)
@@ -32,7 +34,7 @@ def pruned(worker: Worker, folder: Path, numbers: set[int], *, released: bool = 
     return report
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 1 << 32),
     days=st.integers(2, 7),

@@ -127,6 +127,24 @@ def test_extents_come_in_pages_that_meet(client: Client) -> None:
         client.repository.extents(version, 0, 0)
 
 
+def test_pages_of_many_versions_are_those_of_each(client: Client) -> None:
+    client.begin()
+    versions = []
+    for size in [3000] * 100 + [2_000_000, 5, 1_200_000]:
+        version, items = client.whole(client.random.randbytes(size), piece=100_000)
+        client.stage(*items)
+        versions.append(version)
+    repository = client.repository
+    assert repository.extent_pages(versions, 0, 10_000) == [repository.extents(v, 0, 10_000) for v in versions]
+    # 99 pages of one extent and two for the page take 297; three are left for the last one.
+    pages = repository.extent_pages(versions[1:], 0, 300)
+    assert [page.version_id for page in pages] == versions[1:101] and pages[-1].more and len(pages[-1].extents) == 3
+    (rest,) = repository.extent_pages(versions[100:], 300_000, 17)
+    assert rest.start == 300_000 and len(rest.extents) == 17 and not rest.more
+    with pytest.raises(UnknownItemError, match="version 3f3f"):
+        repository.extent_pages([*versions, VersionId(b"?" * 16)], 0, 10_000)
+
+
 def test_a_page_of_extents_that_ends_inside_a_span_goes_on_there(client: Client) -> None:
     client.begin()
     version, items = client.whole(client.random.randbytes(2_000_000), piece=700_000)

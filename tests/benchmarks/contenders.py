@@ -16,12 +16,12 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from tests.support.processes import Account, Agent, House, Outcome, ProcessError, landed, run
+from tests.support.processes import Account, Agent, House, Outcome, ProcessError, landed, program, run
 
 COMMAND_TIMEOUT_S = 3600.0
 _READ_BYTES = 1 << 20
@@ -132,6 +132,23 @@ class Restic:
         argv = ["restic", "restore", "latest", "--quiet", "--target", str(target), *chosen]
         return self._taken(argv, size_of(self._repository))
 
+    def _upkeep(self, *words: str) -> Taken:
+        warm(self._repository)
+        settle()
+        return self._taken(["restic", *words], size_of(self._repository))
+
+    def check(self) -> Taken:
+        """Read and check everything."""
+        return self._upkeep("check", "--quiet", "--read-data")
+
+    def prune(self, keep: int) -> Taken:
+        """Drop all snapshots but the newest `keep`, and free their space."""
+        return self._upkeep("forget", "--quiet", "--keep-last", str(keep), "--prune")
+
+    def rebuild(self) -> Taken:
+        """Make the index anew from the packs (`rebuild-index` in this version)."""
+        return self._upkeep("rebuild-index", "--quiet", "--read-all-packs")
+
     def close(self) -> None:
         shutil.rmtree(self._folder)
 
@@ -185,6 +202,40 @@ class Pilulier:
         taken = self._taken(["restore", "--target", str(target), *login, *map(str, paths)])
         if taken.report["errors"]:
             raise ProcessError(f"the restore had errors: {taken.report['errors'][:3]}")
+        return taken
+
+    def _upkeep(self, argv: list[str]) -> Taken:
+        """A command on the repository, beside the service, which has nothing to do meanwhile."""
+        warm(self._folder / "appliance")
+        settle()
+        outcome = run(argv, timeout_s=COMMAND_TIMEOUT_S)
+        return Taken(outcome.wall_s, outcome.cpu_s, outcome.peak_bytes, 0, 0, outcome.document)
+
+    def _command(self, *words: str) -> list[str]:
+        appliance = self._house.appliance
+        return [*program("pilulier"), "--home", str(appliance.home), "--json", *words, self._agent.machine]
+
+    def check(self) -> Taken:
+        """Read and check everything."""
+        return self._upkeep([*self._command("repo", "check"), "--read-data"])
+
+    def prune(self, numbers: Iterable[int]) -> Taken:
+        """Drop these snapshots and free their space; `moved_bytes` is what was freed."""
+        code = (
+            "import json, sys, time; from pathlib import Path; from appliance.store.prune import prune; "
+            "done = prune(Path(sys.argv[1]), frozenset(map(int, sys.argv[2:])), now_ms=int(time.time() * 1000)); "
+            "print(json.dumps({'bytes_freed': done.bytes_freed, 'packs': done.packs_compacted}))"
+        )
+        folder = str(self._house.repository(self._agent))
+        taken = self._upkeep([sys.executable, "-c", code, folder, *map(str, numbers)])
+        return replace(taken, moved_bytes=taken.report["bytes_freed"])
+
+    def rebuild(self) -> Taken:
+        """Make the catalog anew, the old one being lost."""
+        self._house.appliance.stop()
+        (self._house.repository(self._agent) / "catalog.sqlite").unlink()
+        taken = self._upkeep(self._command("repo", "rebuild"))
+        self._house.appliance.serve()
         return taken
 
     def close(self) -> None:

@@ -58,13 +58,14 @@ def _messages() -> dict[str, list[bytes]]:
         m.SnapshotsQuery(0), m.ChildrenQuery(1, SIXTEEN, SIXTEEN), m.TreeQuery(1, SIXTEEN), m.SampleQuery(1.5),
         m.RestoreOpen("a@b", "123456"), m.ResyncOpen("a@b", "123456", SIXTEEN),
         m.ExtentsQuery([VersionId(SIXTEEN)], 0), m.FetchSegments([SegmentId(SIXTEEN)], 9),
+        m.Pong(), m.CareQuery(), m.PutMend(6, SIGNING.sign_mend(_order())),
     ]
     appliance = [
         m.Welcome(1, SIXTEEN, "n", "c", SIXTEEN, False, False, 90, 30, certificate, signed),
         m.Refused("busy", "wait", 3), m.Pong(), m.BackupBegun(1, 2, 3), m.Held([SegmentId(SIXTEEN)]),
         m.Versions([]), m.Acknowledged(9), m.Committed(1, 2, THIRTY_TWO), m.Snapshots(repository.history, False),
         m.Entries(page), m.Sample(3), m.RestoreOpened(900, 1 << 20), m.Resynced(None), m.Extents(extents),
-        m.SegmentData(SIXTEEN), m.SegmentMissing(SIXTEEN, "gone"),
+        m.SegmentData(SIXTEEN), m.SegmentMissing(SIXTEEN, "gone"), m.Ping(), m.Care([]),
     ]
     enrolment = [
         m.Enrol(1, SIXTEEN, "poste", THIRTY_TWO, THIRTY_TWO, SIXTEEN, SIXTEEN, "0.1", "Linux"),

@@ -324,7 +324,7 @@ def survive(house: House, witness: Witness, attack: Callable[[Attacker], None], 
         thread = threading.Thread(target=run, name=attack.__name__, daemon=True)
         thread.start()
         witness.served()
-        thread.join(300)
+        thread.join(300 + 60 * scale)
         assert not thread.is_alive(), f"{attack.__name__} did not end"
         if failure:
             raise failure[0]

@@ -76,6 +76,22 @@ def every(step: int, first: int = 0) -> Callable[[Sequence[CrashPoint]], Sequenc
     return lambda points: points[first::step]
 
 
+def few(count: int, seed: str) -> Callable[[Sequence[CrashPoint]], Sequence[CrashPoint]]:
+    """About `count` places, spread evenly; where they begin depends on `seed`."""
+
+    def choose(points: Sequence[CrashPoint]) -> Sequence[CrashPoint]:
+        step = max(1, -(-len(points) // count))
+        return points[zlib.crc32(seed.encode()) % step :: step]
+
+    return choose
+
+
+def sample_crashes(workload: Workload, scratch: Path, *, count: int) -> Tally:
+    """Stop at about `count` places, and once in the recovery from each kill."""
+    with workload.conditions():
+        return _Sweep(workload, scratch, few(count, workload.name), 1000, 1, thorough=False).run()
+
+
 def sweep_crashes(
     workload: Workload, scratch: Path, *, step: int = 1, first: int = 0, nested_step: int = 1, torn: int = 3
 ) -> Tally:
@@ -92,12 +108,16 @@ class _Sweep:
         choose: Callable[[Sequence[CrashPoint]], Sequence[CrashPoint]],
         nested_step: int,
         torn: int,
+        *,
+        thorough: bool = True,
     ) -> None:
         self._workload = workload
         self._scratch = scratch
         self._choose = choose
         self._nested_step = nested_step
         self._torn = torn
+        self._thorough = thorough
+        """Whether every state is crashed again, and all that this leaves is looked at: not in a sample."""
         self._base = prepare(workload, scratch)
         self.tally = Tally()
 
@@ -113,8 +133,11 @@ class _Sweep:
             where += f" ({disk.operations[-1].name} {disk.operations[-1].path.name})"
             for aftermath in self._left_by(disk, point):
                 self._count(aftermath)
-                self._survive(aftermath, machine, f"{where}, {aftermath.kind}", nested=bool(self._nested_step))
+                self._survive(aftermath, machine, f"{where}, {aftermath.kind}", nested=self._nested(aftermath))
         return self.tally
+
+    def _nested(self, aftermath: Aftermath) -> bool:
+        return bool(self._nested_step) and (self._thorough or aftermath.kind == "kill")
 
     def _operations(self) -> list[Operation]:
         """What the workload asks of the disk when nothing happens; it must then be sound, too."""
@@ -201,7 +224,7 @@ class _Sweep:
             survivor = machine.clone()
             then = f"{where}, then in the recovery {point}"
             if self._crashes(self._workload.reopen, disk, world, survivor, then):
-                for left in self._left_by(disk, point):
+                for left in self._left_by(disk, point)[: None if self._thorough else 2]:
                     self.tally.recovery_states += 1
                     self._survive(left, survivor, f"{then}, {left.kind}", nested=False)
 

@@ -48,8 +48,8 @@ ERRORS: Final[dict[str, tuple[int, ...]]] = {
 _FATAL: Final = frozenset({("write_at", errno.EIO), ("truncate", errno.EIO), ("commit_catalog", errno.EIO)})
 
 
-def sweep_errors(workload: Workload, scratch: Path, *, step: int = 1) -> Tally:
-    """Every error at every `step`-th operation, alone and (where there is no room) lasting."""
+def sweep_errors(workload: Workload, scratch: Path, *, step: int = 1, first: int = 0) -> Tally:
+    """Every error at every `step`-th operation from number `first` on, alone and (where there is no room) lasting."""
     tally = Tally()
     with workload.conditions():
         base = prepare(workload, scratch)
@@ -59,7 +59,7 @@ def sweep_errors(workload: Workload, scratch: Path, *, step: int = 1) -> Tally:
             workload.run(base.copy(scratch / "run") / NAME, disk, machine)
         if machine.repository is not None:
             machine.repository.close()
-        for operation in disk.operations[::step]:
+        for operation in disk.operations[first::step]:
             for code in ERRORS[operation.name]:
                 for lasting in _how_long(operation, code):
                     tally.errors += 1

@@ -20,6 +20,7 @@ from appliance.store.prune import prune
 from appliance.store.rebuilding import rebuild
 from appliance.store.repository import Repository
 from appliance.store.retire import retire
+from appliance.store.scrub import scrub
 from appliance.store.sweep import sweep
 from tests.appliance.store_builder import make_repository
 from tests.support.invariants import expect
@@ -160,6 +161,19 @@ def prune_all(folder: Path, disk: Disk, machine: Machine) -> None:
 
 def prune_again(folder: Path, machine: Machine) -> None:
     prune_all(folder, Disk(), machine)
+
+
+def scrub_all(folder: Path, disk: Disk, machine: Machine) -> None:
+    """To the end, in two goes."""
+    _away(machine)
+    with Access(folder, disk=disk, reserve_bytes=0) as access:
+        for limit_s in (0.0, None):
+            report = scrub(access, now_ms=lambda: NOW_MS, limit_s=limit_s, pause=lambda _: None)
+        expect(report.finished and not report.damage, f"the scrub of a sound repository: {report}")
+
+
+def scrub_again(folder: Path, machine: Machine) -> None:
+    scrub_all(folder, Disk(), machine)
 
 
 def prepare_format_1(folder: Path) -> Machine:

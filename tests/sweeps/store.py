@@ -63,7 +63,8 @@ def main(arguments: Sequence[str]) -> int:
             rows.setdefault(name, Tally()).add(tally)
             total.add(tally)
             left = sum(not job.done() for job in pending)
-            print(f"{name}: {tally.crash_points} crash points, {tally.errors} errors; {left} jobs left", file=sys.stderr)
+            done_s = time.monotonic() - began
+            print(f"{done_s:.0f} s: {name}; {left} jobs left", file=sys.stderr)
             for loss in tally.losses:
                 print(f"LOSS  {loss}", flush=True)
     _print(rows, total, time.monotonic() - began)

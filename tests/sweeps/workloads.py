@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store import catalog, checkpoint, compact, packs
+from appliance.store import catalog, checkpoint, compact, packs, sweep
 from appliance.store.durable import Disk
 from appliance.store.repository import Repository
 from tests.appliance.store_builder import make_repository
@@ -193,6 +193,7 @@ class Workload:
             patch.setattr(checkpoint, "GROUP_BYTES", _SMALL_GROUP_BYTES)
             patch.setattr(checkpoint, "PART_BYTES", _SMALL_GROUP_BYTES)
             patch.setattr(checkpoint, "PORTION_S", 60.0)
+            patch.setattr(sweep, "PORTION_S", 60.0)
             patch.setitem(compact.plan_compaction.__kwdefaults__, "small_gain_bytes", 1)
             yield
 
@@ -241,6 +242,13 @@ WORKLOADS: dict[str, Workload] = {
             reports_no_room=True,
             again=maintenance.prune_again,
         ),
+        Workload(
+            "scrub",
+            "all is read again, and how far that came is noted",
+            maintenance.prepare,
+            maintenance.scrub_all,
+            again=maintenance.scrub_again,
+        ),
         Workload("upgrade", "a catalog of format 1 is opened", maintenance.prepare_format_1, maintenance.upgrade_one),
         Workload(
             "rebuild",
@@ -253,4 +261,5 @@ WORKLOADS: dict[str, Workload] = {
         ),
     )
 }
-"""Engines that write add theirs here."""
+"""Engines that write add theirs here. Still to come: "mend", an order to read damaged extents elsewhere (`Expected`
+must then name the damaged record, which stays)."""

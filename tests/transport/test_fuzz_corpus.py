@@ -6,6 +6,9 @@ A target may answer with a PilulierError; anything else comes through here as a 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from types import UnionType
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from tests.fuzz.run import CORPUS, INPUT_BYTES, inputs, mutated
 from tests.fuzz.seeds import seeds
 from tests.fuzz.targets import TARGETS, attempt
+from transport import messages as m
 from transport.errors import PilulierError, UsageError
 
 EXAMPLES = 60
@@ -32,6 +36,17 @@ def test_the_seeds_are_what_the_generator_makes() -> None:
     for name, made in seeds().items():
         kept = [path.read_bytes() for path in sorted((CORPUS / name).glob("seed-*"))]
         assert kept == made, name
+
+
+@pytest.mark.parametrize(
+    ("name", "decode", "spoken"),
+    [
+        ("message-agent", m.decode_agent, m.AgentMessage),
+        ("message-appliance", m.decode_appliance, m.ApplianceMessage),
+    ],
+)
+def test_every_message_has_a_seed(name: str, decode: Callable[[bytes], m.Message], spoken: UnionType) -> None:
+    assert {type(decode(data)) for data in seeds()[name]} == set(get_args(spoken))
 
 
 @pytest.mark.parametrize("name", TARGETS)

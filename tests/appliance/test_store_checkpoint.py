@@ -1,0 +1,174 @@
+"""A checkpoint tells all that is held at its begin, whatever a backup does meanwhile, and counts only when whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from appliance.store import checkpoint
+from appliance.store.access import Access
+from appliance.store.checkpoint import (
+    SLACK_BYTES,
+    Leave,
+    MetadataUse,
+    Write,
+    Written,
+    decide_checkpoint,
+    metadata_use,
+    write_checkpoint,
+)
+from appliance.store.packs import Damage, PackWalk
+from appliance.store.rebuild import rebuild_catalog
+from appliance.store.records import (
+    CheckpointBegin,
+    CheckpointEnd,
+    CheckpointRecord,
+    Kind,
+    decode_payload,
+)
+from appliance.store.repository import Repository
+from appliance.store.retire import retire
+from tests.appliance.store_builder import Client, CrashingDisk, PowerCut, assert_snapshots, listed, make_repository
+from tests.appliance.store_history import Worker
+
+
+class Interrupted(Access):
+    """Calls `hook` with the number of each turn before it begins."""
+
+    def __init__(self, folder: Path, hook: Callable[[int], None]) -> None:
+        super().__init__(folder, reserve_bytes=0)
+        self._hook = hook
+        self.turns = 0
+
+    @contextmanager
+    def turn(self) -> Iterator[Repository]:
+        self.turns += 1
+        self._hook(self.turns)
+        with super().turn() as repository:
+            yield repository
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Worker:
+    worker = Worker(Client(make_repository(tmp_path / "r")), 5)
+    for _ in range(5):
+        worker.day(8)
+    retire(worker.client.repository, {2}, now_ms=1, released=True)
+    worker.forget({2})
+    worker.client.repository.close()
+    return worker
+
+
+def use(written: int, live: int, *, free: int = 1 << 40, staged: bool = False) -> MetadataUse:
+    return MetadataUse(written, live, free, staged)
+
+
+def test_it_is_written_when_the_dead_outweighs_the_live() -> None:
+    mib = 1 << 20
+    assert isinstance(decide_checkpoint(use(208 * mib + 1, 100 * mib)), Write)
+    assert isinstance(decide_checkpoint(use(208 * mib, 100 * mib)), Leave)
+    assert isinstance(decide_checkpoint(use(SLACK_BYTES, 0)), Leave)
+    assert decide_checkpoint(use(SLACK_BYTES + 1, 0)) == Write("8388609 bytes of dead metadata outweigh 0 live ones")
+    assert isinstance(decide_checkpoint(use(3, 1), slack_bytes=0), Write | Leave)
+    assert isinstance(decide_checkpoint(use(4, 1), slack_bytes=1), Write)
+
+
+def test_it_is_put_off_with_a_reason() -> None:
+    put_off = decide_checkpoint(use(1 << 30, 1 << 20, staged=True))
+    assert isinstance(put_off, Leave) and "staged" in put_off.reason
+    full = decide_checkpoint(use(1 << 30, 1 << 20, free=4 << 20))
+    assert isinstance(full, Leave) and "no room" in full.reason
+
+
+def parts(folder: Path) -> list[CheckpointRecord]:
+    found = []
+    for path in sorted((folder / "packs").glob("*.pack")):
+        for step in PackWalk(path, path.stat().st_size, read_data=True):
+            assert not isinstance(step, Damage)
+            if step.kind == Kind.CHECKPOINT:
+                found.append(decode_payload(step.payload, CheckpointRecord))
+    return found
+
+
+def test_a_whole_one_is_named_by_the_catalog_and_counts_as_all_the_metadata(worker: Worker, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    with Access(folder) as access:
+        before = metadata_use(access, slack_bytes=0)
+        written = write_checkpoint(access)
+        after = metadata_use(access, slack_bytes=0)
+    assert isinstance(written, Written) and written.pack == 2
+    assert before.live_bytes == after.live_bytes
+    assert 0.8 * written.bytes < after.live_bytes < 1.2 * written.bytes
+    assert after.written_bytes - written.bytes < 2000
+    found = parts(folder)
+    assert [part.part for part in found] == list(range(written.parts))
+    assert isinstance(found[0].content, CheckpointBegin) and found[-1].content == CheckpointEnd(written.parts)
+    with Repository.open(folder) as worker.client.repository:
+        assert_snapshots(worker.client.repository, worker.client)
+        worker.day()
+        assert_snapshots(worker.client.repository, worker.client)
+
+
+def test_nothing_is_begun_while_something_is_staged(worker: Worker, tmp_path: Path) -> None:
+    client = worker.client
+    with Repository.open(tmp_path / "r", reserve_bytes=0) as client.repository:
+        client.begin()
+        client.put_folders((b"staged",))
+    with Access(tmp_path / "r") as access:
+        outcome = write_checkpoint(access)
+        assert metadata_use(access, slack_bytes=0).staged
+    assert isinstance(outcome, Leave) and "put off" in outcome.reason
+    assert parts(tmp_path / "r") == []
+
+
+def test_a_backup_may_stage_and_commit_in_between(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The packs alone, read from the checkpoint on, make the same snapshots as the live catalog."""
+    folder = tmp_path / "r"
+    monkeypatch.setattr(checkpoint, "GROUP_BYTES", 1)
+    monkeypatch.setattr(checkpoint, "PART_BYTES", 1500)
+
+    def work(turn: int) -> None:
+        if turn > 1:
+            with Repository.open(folder, reserve_bytes=0) as worker.client.repository:
+                worker.day(3, commit=turn % 3 != 0)
+
+    with Interrupted(folder, work) as access:
+        written = write_checkpoint(access)
+        assert isinstance(written, Written) and access.turns > 6
+    with Repository.open(folder, reserve_bytes=0) as worker.client.repository:
+        assert_snapshots(worker.client.repository, worker.client)
+    rebuild_catalog(access.layout, tmp_path / "anew.sqlite")
+    with Repository.open(folder, read_only=True, catalog_at=tmp_path / "anew.sqlite") as anew:
+        assert anew.head_number == worker.client.number
+        for number, entries in worker.client.committed.items():
+            if number:
+                assert listed(anew, number) == entries
+        report = anew.check()
+        assert report.ok, report.errors
+
+
+def test_killed_at_any_operation_it_is_whole_or_never_named(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "GROUP_BYTES", 1)
+    at, named = 1, set()
+    while True:
+        disk = CrashingDisk(tmp_path / "r", tmp_path / f"grave{at}", at, lose_unsynced=True)
+        try:
+            with Access(tmp_path / "r", disk=disk) as access:
+                write_checkpoint(access)
+        except PowerCut:
+            with Repository.open(tmp_path / f"grave{at}") as worker.client.repository:
+                report = worker.client.repository.check(read_data=True)
+                assert report.ok, report.errors
+                with worker.client.repository.reading_catalog() as catalog:
+                    named.add(catalog.state().checkpoint_pack > 0)
+        else:
+            break
+        at += 5
+    assert at > 20 and False in named
