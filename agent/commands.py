@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
     """Carry out a parsed command line; returns the exit code."""
-    from agent import folder_commands
+    from agent import commands_folder
 
     handlers: dict[str, Callable[[argparse.Namespace, AgentHome, bool], int]] = {
         "enrol": _enrol,
@@ -40,8 +40,8 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         "verify": _verify,
         "status": _status,
         "resync": _resync,
-        "key": folder_commands.key,
-        "read-repository": folder_commands.read_repository,
+        "key": commands_folder.key,
+        "read-repository": commands_folder.read_repository,
     }
     return handlers[options.command](options, home, as_json)
 

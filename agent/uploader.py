@@ -61,7 +61,16 @@ class _Stop:
 
 
 _Item = (
-    SealedSegment | VersionBatch | EntryBatch | list[PathId] | SignedMend | _Commit | _Ask | m.Progress | m.LogLine | _Stop
+    SealedSegment
+    | VersionBatch
+    | EntryBatch
+    | list[PathId]
+    | SignedMend
+    | _Commit
+    | _Ask
+    | m.Progress
+    | m.LogLine
+    | _Stop
 )
 
 

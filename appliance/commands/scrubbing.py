@@ -29,8 +29,8 @@ def register(actions: Commands, common: argparse.ArgumentParser) -> None:
         "Exit code 1 where damage is known that is not mended.",
     )
     parser.add_argument("machine", metavar="M", help="its id, the beginning of it, or its name")
-    parser.add_argument("--rate", metavar="MB", default="0", help="read at most MB megabytes a second (default: no limit)")
-    parser.add_argument("--minutes", metavar="N", default="0", help="stop after N minutes; the next scrub goes on there")
+    parser.add_argument("--rate", metavar="MB", default="0", help="megabytes a second at most (default: no limit)")
+    parser.add_argument("--minutes", metavar="N", default="0", help="stop then; the next scrub goes on from there")
     parser.set_defaults(run=scrub)
 
 

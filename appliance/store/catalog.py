@@ -133,7 +133,8 @@ CREATE TABLE wish (
 ) WITHOUT ROWID;
 """
 """Tables that only maintenance fills: old generations of compacted packs, damage found, mends applied, how far the
-scrub has come, and which parts of versions the next backup is asked to send anew. All but `mend` say something about the disk, not about history, and are empty after a rebuild."""
+scrub has come, and which parts of versions the next backup is asked to send anew. All but `mend` say something about
+the disk, not about history, and are empty after a rebuild."""
 
 
 @dataclass(frozen=True, slots=True)

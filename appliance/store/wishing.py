@@ -2,8 +2,8 @@
 next backup.
 
 Counts what is live of each segment in blocks, over every version that is held, in short statements beside whoever
-writes. What was counted may be out of date when a backup asks: a wish is a wish, and `care` drops those whose version is
-no longer present.
+writes. What was counted may be out of date when a backup asks: a wish is a wish, and `care` drops those whose version
+is no longer present.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _uses(connection: sqlite3.Connection) -> Iterator[SegmentUse]:
     inline = "SELECT id, body FROM version WHERE span = 0 AND id > ? ORDER BY id"
     for _, packed in _rows(connection, inline, b""):
         _mark(live, packed)
-    for number, segment, plain, length in _rows(
+    for _, segment, plain, length in _rows(
         connection, "SELECT number, id, plain, length FROM segment WHERE number > ? ORDER BY number", -1
     ):
         blocks = live.get(segment)

@@ -48,6 +48,8 @@ class PlayedClient:
         return cast(m.Welcome, type("Welcome", (), {"head": None}))
 
     def ask(self, question: m.Message, expected: type[_R]) -> _R:
+        if isinstance(question, m.CareQuery):
+            return cast(_R, m.Care([]))
         assert isinstance(question, m.BackupBegin)
         return cast(_R, self.begun)
 

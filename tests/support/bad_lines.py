@@ -265,7 +265,8 @@ class Trials:
         self._backed_up(outcome)
         again = self.line.sent_bytes - self.line.sent_at_fault - (self.sent - durable) if met else 0
         grown = folder_bytes(self.packs) - before - self.grown
-        if again > SEGMENT_BYTES + _CONNECTION_BYTES:
+        # Durable is not acknowledged: what a dead agent was not told of in time, it sends again.
+        if again > SEGMENT_BYTES + _CONNECTION_BYTES + (durable if kill else 0):
             raise Loss(f"{where}: {again} bytes travelled again, {durable} were durable")
         # What a killed agent had sent may be durable though it never heard of it: that, at most one group, comes again.
         if grown > (passed if kill else 0) + _CONNECTION_BYTES:
