@@ -107,10 +107,6 @@ class Layout:
         """Every name in the folder of packs, not looked at any closer: cheap with thousands of them."""
         return frozenset(os.listdir(self.packs))
 
-    def unfinished_packs(self) -> list[Path]:
-        """Files that were being written when somebody stopped, or still are."""
-        return sorted(self.packs / name for name in os.listdir(self.packs) if name.endswith(UNFINISHED))
-
     @property
     def nursery(self) -> Path:
         """Where a new repository is made before it is renamed into its place."""

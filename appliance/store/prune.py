@@ -16,6 +16,7 @@ from typing import Final
 from appliance.store import checkpoint, recovery
 from appliance.store.access import Access
 from appliance.store.compact import (
+    SMALL_GAIN_BYTES,
     CompactionPlan,
     NotRewritten,
     Rewritten,
@@ -74,6 +75,7 @@ def prune(
     disk: Disk | None = None,
     reserve_bytes: int = RESERVE_BYTES,
     checkpoint_slack_bytes: int = checkpoint.SLACK_BYTES,
+    small_gain_bytes: int = SMALL_GAIN_BYTES,
 ) -> PruneReport:
     """Retire the snapshots `numbers` of the repository in `folder` and free what only they needed.
 
@@ -91,7 +93,7 @@ def prune(
         say(f"{swept.entries} entries, {swept.versions} versions, {swept.segments} segments were not needed any more")
         written, reason = _checkpoint(access, checkpoint_slack_bytes)
         say(reason)
-        compacted, kept, more = _compact(access, now_ms, reserve_bytes, say)
+        compacted, kept, more = _compact(access, now_ms, reserve_bytes, small_gain_bytes, say)
         wished = note_wishes(access)
         with access.reading() as reader, reader.reading_catalog() as catalog:
             (waiting,) = catalog.connection.execute("SELECT coalesce(sum(size), 0) FROM quarantine").fetchone()
@@ -137,7 +139,7 @@ def _checkpoint(access: Access, slack_bytes: int) -> tuple[bool, str]:
 
 
 def _compact(
-    access: Access, now_ms: int, reserve_bytes: int, say: Callable[[str], None]
+    access: Access, now_ms: int, reserve_bytes: int, small_gain_bytes: int, say: Callable[[str], None]
 ) -> tuple[list[Rewritten], tuple[NotRewritten, ...], int]:
     """Rewritten packs, those that could not be, and bytes deleted at once because the disk is short.
 
@@ -147,7 +149,7 @@ def _compact(
     done: list[Rewritten] = []
     deleted = 0
     for _ in range(_ROUNDS):
-        plan = plan_compaction(pack_use(access))
+        plan = plan_compaction(pack_use(access), small_gain_bytes=small_gain_bytes)
         kept: list[NotRewritten] = []
         before = len(done)
         portions = [plan] if not _short(access, reserve_bytes) else [_only(plan, use.number) for use in plan.rewrites]

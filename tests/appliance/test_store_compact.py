@@ -409,7 +409,7 @@ def test_damage_stops_it_is_noted_and_the_original_stays(pruned: Pruned) -> None
     (stopped,) = [pack for pack in result.packs if isinstance(pack, NotRewritten)]
     assert stopped.number == number and f"at byte {offset}" in stopped.reason
     assert path.read_bytes() == damaged
-    assert not pruned.layout.unfinished_packs() and PackFile(number, 1) not in pruned.layout.pack_files()
+    assert not list(pruned.layout.packs.glob("*.new")) and PackFile(number, 1) not in pruned.layout.pack_files()
     with Access(pruned.folder) as access:
         with access.reading() as repository, repository.reading_catalog() as catalog:
             noted = catalog.connection.execute("SELECT pack, offset, kind, segment, found_ms FROM damage").fetchall()
@@ -467,7 +467,7 @@ def test_opening_for_writing_ends_quarantines_and_removes_leftovers(pruned: Prun
         Repository.open(pruned.folder).close()
         assert pruned.layout.pack(done[0], 9).exists(), "it may be what that maintenance is doing"
     Repository.open(pruned.folder).close()
-    assert not pruned.layout.unfinished_packs()
+    assert not list(pruned.layout.packs.glob("*.new"))
     assert all(file.generation <= 1 for file in pruned.layout.pack_files())
     assert not any(PackFile(number, 0) in pruned.layout.pack_files() for number in done)
     pruned.check()
@@ -571,7 +571,7 @@ def test_a_crash_anywhere_loses_nothing_and_the_next_run_finishes(
         for state, aftermath in enumerate([disk.killed(), *disk.power_cuts(seed=number, torn=1)]):
             left = Pruned(aftermath.lay_out(tmp_path / f"left-{number}-{state}") / "r", pruned.client)
             left.check()
-            assert not left.layout.unfinished_packs()
+            assert not list(left.layout.packs.glob("*.new"))
             assert all(isinstance(pack, Rewritten) for pack in left.compact().packs)
             left.check()
             with Access(left.folder) as access:

@@ -22,6 +22,7 @@ from tests.sweeps.errors import exhaust_descriptors, fill_for_real, sweep_errors
 from tests.sweeps.workloads import WORKLOADS, open_with
 from transport.names import RepositoryId, VaultId
 
+
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_nothing_is_lost_wherever_it_stops(tmp_path: Path, name: str) -> None:
     tally = sample_crashes(WORKLOADS[name], tmp_path, count=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 import time
 from pathlib import Path
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from appliance.store.access import Access
 from appliance.store.errors import BusyRepositoryError, StoreError, UnknownItemError
+from appliance.store.layout import Layout
 from appliance.store.prune import PruneReport, prune
+from appliance.store.rebuild import rebuild_catalog
 from appliance.store.repository import Repository
 from tests.appliance.store_builder import Client, FullDisk, assert_snapshots, listed, make_repository
 from tests.appliance.store_history import Worker, assert_live
@@ -24,11 +27,18 @@ NOW_MS = time.time_ns() // 1_000_000
 
 
 def pruned(
-    worker: Worker, folder: Path, numbers: set[int], *, released: bool = True, slack: int = 1 << 30
+    worker: Worker, folder: Path, numbers: set[int], *, released: bool = True, slack: int = 1 << 30, gain: int = 1 << 18
 ) -> PruneReport:
     """Prune with the repository closed, then open it again for the client."""
     worker.client.repository.close()
-    report = prune(folder, frozenset(numbers), now_ms=NOW_MS, released=released, checkpoint_slack_bytes=slack)
+    report = prune(
+        folder,
+        frozenset(numbers),
+        now_ms=NOW_MS,
+        released=released,
+        checkpoint_slack_bytes=slack,
+        small_gain_bytes=gain,
+    )
     worker.client.repository = Repository.open(folder, reserve_bytes=0)
     worker.forget(numbers)
     return report
@@ -40,9 +50,10 @@ def pruned(
     days=st.integers(2, 7),
     chosen=st.lists(st.sets(st.integers(1, 12)), min_size=1, max_size=2),
     slack=st.sampled_from([0, 1 << 30]),
+    gain=st.sampled_from([1, 1 << 18]),
 )
 def test_every_held_snapshot_is_as_before_whatever_is_pruned(
-    seed: int, days: int, chosen: list[set[int]], slack: int
+    seed: int, days: int, chosen: list[set[int]], slack: int, gain: int
 ) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "r"
@@ -52,15 +63,40 @@ def test_every_held_snapshot_is_as_before_whatever_is_pruned(
             for _ in range(days):
                 worker.day()
             held = {number for number in numbers if number < worker.client.number}
-            report = pruned(worker, folder, held, slack=slack)
+            report = pruned(worker, folder, held, slack=slack, gain=gain)
             assert report.snapshots_retired == held - retired and report.finished
             retired |= held
             assert_live(folder, worker.client)
             assert_snapshots(worker.client.repository, worker.client)
+            assert_rebuilt_equal(folder, Path(place) / f"anew-{len(retired)}-{worker.days}.sqlite")
         again = pruned(worker, folder, retired)
         assert (again.snapshots_retired, again.entries_dropped, again.versions_dropped) == (frozenset(), 0, 0)
         assert (again.segments_dropped, again.bytes_freed, again.packs_compacted) == (0, 0, 0)
         worker.client.repository.close()
+
+
+def assert_rebuilt_equal(folder: Path, anew: Path) -> None:
+    """The packs alone make the same catalog: nothing that was retired comes back, nothing that is held is missing."""
+    rebuilt = rebuild_catalog(Layout(folder), anew)
+    assert rebuilt.differences == []
+    tables = {
+        "entry": "parent, path, born, died, version, batch, idx, sealed",
+        "folder": "path, died, born, digest",
+        "version": "id, size, span, body",
+        "page": "number, length, extents",
+        "batch": "number, epoch, salt, commitment, born",
+        "segment": "id, pack, offset, length, plain",
+        "pack": "number, generation, size, segment_bytes",
+        "snapshot": "number, hash, entry_count, retired, received_ms",
+        "state": "head, leased_version - next_version, live_entries",
+    }
+    for table, columns in tables.items():
+        found = []
+        for path in (folder / "catalog.sqlite", anew):
+            connection = sqlite3.connect(path)
+            found.append(sorted(connection.execute(f"SELECT {columns} FROM {table}").fetchall()))
+            connection.close()
+        assert found[0] == found[1], table
 
 
 def make_worker(folder: Path, days: int, seed: int = 7) -> Worker:
@@ -204,3 +240,23 @@ def test_progress_is_told_in_sentences(tmp_path: Path) -> None:
     said: list[str] = []
     prune(tmp_path / "r", frozenset({1}), now_ms=NOW_MS, progress=said.append)
     assert said[0] == "1 snapshots are no longer held" and said[2].startswith("no checkpoint: ")
+
+
+def test_a_checkpoint_lets_old_metadata_go(tmp_path: Path) -> None:
+    """Many snapshots' worth of entries, all but the last retired: the packs end up with little but what is live."""
+    folder = tmp_path / "r"
+    client = Client(make_repository(folder))
+    worker = Worker(client, 1)
+    for number in range(12):
+        client.begin()
+        client.stage(client.entries(*[client.entry((b"f%d" % n,), note=b"%d" % number * 40) for n in range(100)]))
+        client.commit()
+    stored = client.repository.stats().bytes_stored
+    report = pruned(worker, folder, set(range(1, 12)), slack=0, gain=1)
+    assert report.checkpoint_written and report.packs_compacted == 1 and report.entries_dropped == 1100
+    assert report.bytes_freed > stored - 500
+    assert client.repository.stats().bytes_stored < stored / 5
+    assert_snapshots(client.repository, client)
+    assert_rebuilt_equal(folder, tmp_path / "anew.sqlite")
+    again = pruned(worker, folder, set(), slack=0, gain=1)
+    assert not again.checkpoint_written and again.packs_compacted == 0
