@@ -1,8 +1,8 @@
 """What a backup is asked to send again: parts of present files that stand damaged, or keep mostly dead segments alive.
 
 Damaged parts come from the list of damage that a scrub wrote; wishes were noted by a prune, which had just counted what
-is live (`plan_wishes`, pure). Only versions of the newest snapshot are asked for: the machine can have no others. What is
-sent again for a wish serves new versions only; damage is mended by a signed order (`mending`).
+is live (`plan_wishes`, pure). Only versions of the newest snapshot are asked for: the machine can have no others. What
+is sent again for a wish serves new versions only; damage is mended by a signed order (`mending`).
 """
 
 from __future__ import annotations

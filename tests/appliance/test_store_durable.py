@@ -13,7 +13,6 @@ import pytest
 from appliance.store import packs
 from appliance.store.durable import AppendFile, Buffer, Disk, LockFile, write_whole
 from appliance.store.errors import (
-    BusyRepositoryError,
     DamagedRepositoryError,
     DiskFullError,
     FatalDiskError,
