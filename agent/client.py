@@ -129,6 +129,10 @@ class Client:
     def ask(self, question: m.Message, expected: type[_Reply], timeout_s: float = ANSWER_S) -> _Reply:
         """Send a question and return its answer; a refusal becomes its error."""
         self.say(question)
+        return self.answer(question, expected, timeout_s)
+
+    def answer(self, question: m.Message, expected: type[_Reply], timeout_s: float = ANSWER_S) -> _Reply:
+        """The answer to a question that was sent with `say`."""
         got = self.hear(timeout_s)
         if got is None:
             raise UnreachableError(f"the appliance did not answer within {timeout_s:.0f} s")

@@ -64,41 +64,69 @@ class RemoteSource:
         return self._pages(lambda after: m.ChildrenQuery(snapshot, folder, after))
 
     def tree(self, snapshot: int) -> Iterator[EntryPage]:
-        """All entries of a snapshot."""
-        return self._pages(lambda after: m.TreeQuery(snapshot, after))
+        """All entries of a snapshot. The next page is asked for before one is given out: ask nothing in between."""
+        return self._pages(lambda after: m.TreeQuery(snapshot, after), ahead=True)
 
-    def _pages(self, question: Callable[[bytes], m.Message]) -> Iterator[EntryPage]:
+    def _pages(self, question: Callable[[bytes], m.Message], *, ahead: bool = False) -> Iterator[EntryPage]:
         after = _NO_PATH
-        while True:
-            page = self._client.ask(question(after), m.Entries).page
-            yield page
-            if not page.more:
-                return
-            if not page.entries or page.entries[-1].record.path_id <= after:
-                raise ProtocolError("the appliance lists entries that do not go forward")
-            after = page.entries[-1].record.path_id
+        asked = question(after)
+        under_way = False
+        try:
+            while True:
+                if not under_way:
+                    self._client.say(asked)
+                page, under_way = self._client.answer(asked, m.Entries).page, False
+                if page.more:
+                    if not page.entries or page.entries[-1].record.path_id <= after:
+                        raise ProtocolError("the appliance lists entries that do not go forward")
+                    after = page.entries[-1].record.path_id
+                    asked = question(after)
+                    if ahead:
+                        self._client.say(asked)
+                        under_way = True
+                yield page
+                if not page.more:
+                    return
+        finally:
+            if under_way:
+                self._client.hear()  # whoever stopped early must not take this answer for another one's
 
     def extents(self, versions: Sequence[VersionId]) -> Iterator[ExtentPage]:
-        """Extent pages, in the order asked."""
+        """Extent pages, in the order asked; asked ahead as `tree` does."""
         waiting = collections.deque(versions)
         start = 0
-        while waiting:
-            asked = list(itertools.islice(waiting, m.IDS_PER_MESSAGE))
-            pages = self._client.ask(m.ExtentsQuery(asked, start), m.Extents).pages
-            if not pages:
-                raise ProtocolError("the appliance sent no extents")
-            for page in pages:
-                if not waiting or page.version_id != waiting[0] or page.start != start:
-                    raise ProtocolError("the appliance sent extents that were not asked for")
-                yield page
-                if page.more:
-                    covered = sum(length for _, _, length in page.extents)
-                    if covered <= 0:
-                        raise ProtocolError("the appliance sent an extent page that does not go forward")
-                    start += covered
-                else:
-                    waiting.popleft()
-                    start = 0
+        asked: m.ExtentsQuery | None = None
+
+        def ask() -> m.ExtentsQuery | None:
+            if not waiting:
+                return None
+            question = m.ExtentsQuery(list(itertools.islice(waiting, m.IDS_PER_MESSAGE)), start)
+            self._client.say(question)
+            return question
+
+        try:
+            asked = ask()
+            while asked is not None:
+                question, asked = asked, None
+                pages = self._client.answer(question, m.Extents).pages
+                if not pages:
+                    raise ProtocolError("the appliance sent no extents")
+                for page in pages:
+                    if not waiting or page.version_id != waiting[0] or page.start != start:
+                        raise ProtocolError("the appliance sent extents that were not asked for")
+                    if page.more:
+                        covered = sum(length for _, _, length in page.extents)
+                        if covered <= 0:
+                            raise ProtocolError("the appliance sent an extent page that does not go forward")
+                        start += covered
+                    else:
+                        waiting.popleft()
+                        start = 0
+                asked = ask()
+                yield from pages
+        finally:
+            if asked is not None:
+                self._client.hear()
 
     def segments(self, ids: Iterable[SegmentId]) -> Iterator[tuple[SegmentId, Buffer | MissingSegment]]:
         """Sealed segments in the order asked."""

@@ -49,6 +49,7 @@ class Connection:
     """Its messages are dropped unread: it sent beyond its credit or broke the protocol."""
     put_failed: bool = False
     """A numbered message was refused; those behind it are dropped until BackupBegin."""
+    hello: m.Hello | None = None
     installation: InstallationId | None = None
     """What Hello named, or a resync made."""
     backup: SessionId | None = None

@@ -63,6 +63,12 @@ class OneTimeCodeError(RefusedError):
     code = "one-time-code"
 
 
+class LoginError(RefusedError):
+    """Address and password open no account here, or the login took too long between its two steps."""
+
+    code = "login"
+
+
 class ThrottledError(RefusedError):
     """Too many wrong codes: nothing is checked for a while."""
 

@@ -32,6 +32,7 @@ from appliance.connections import (
 )
 from appliance.control.database import Database
 from appliance.control.machines import AuthorisedMachine
+from appliance.control.running import Board
 from appliance.directory import Directory
 from appliance.enrolling import Enroller
 from appliance.repositories import Repositories
@@ -88,6 +89,7 @@ class Exchange:
         enroller: Enroller,
         certificate: Certificate,
         open_database: Callable[[], Database],
+        board: Board | None = None,
     ) -> None:
         self._channel = channel
         self._directory = directory
@@ -95,6 +97,7 @@ class Exchange:
         self._enroller = enroller
         self._certificate = certificate
         self._open_database = open_database
+        self._board = board
         self._local = threading.local()
         self._connections: dict[bytes, Connection] = {}
         self._admission = Admission(self._connections, lambda peer: channel.send(peer, m.Ping()), self._gone)
@@ -120,12 +123,16 @@ class Exchange:
                     self._arrived(arrival)
                 self._take_decisions()
                 self._repositories.give_way()
+                if self._board is not None:
+                    self._board.flush(time.time())
                 if time.monotonic() - swept > 5.0:
                     swept = time.monotonic()
                     self._sweep()
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._enroller.close()
+            if self._board is not None:
+                self._board.close()
             if self._fatal is None:
                 self._channel.flush(lambda peer: None)
             self._repositories.close()
@@ -146,7 +153,21 @@ class Exchange:
         self._admission.forget(peer)
         connection = self._connections.pop(peer.route, None)
         if connection is not None:
+            self._backup_over(connection)
             connection.overdrawn = True  # what it still has queued is not carried out: nobody would hear the answer
+
+    def _show(self, connection: Connection, progress: m.Progress) -> None:
+        connection.progress = progress
+        if self._board is not None and connection.backup is not None:
+            p = progress
+            self._board.note(
+                *(connection.peer.machine, p.phase, p.files_done, p.files_total, p.bytes_done, p.bytes_total),
+                now=time.time(),
+            )
+
+    def _backup_over(self, connection: Connection) -> None:
+        if self._board is not None and connection.backup is not None:
+            self._board.drop(connection.peer.machine)
 
     def _sweep(self) -> None:
         """Forget connections that fell silent; close repositories that nobody uses."""
@@ -156,6 +177,8 @@ class Exchange:
             dead = silent_s > IDLE_S and connection.inflight_bytes == 0
             if dead or (silent_s > HEARTBEAT_S and not self._channel.send(connection.peer, m.Ping())):
                 self._gone(connection.peer)
+            elif self._board is not None and connection.backup is not None:
+                self._board.alive(connection.peer.machine, time.time())
         busy = {c.peer.machine for c in self._connections.values()}
         busy.update(machine for machine, lane in self._lanes.items() if lane.busy)
         self._repositories.close_idle(frozenset(busy))
@@ -212,7 +235,7 @@ class Exchange:
         if isinstance(message, m.Pong):
             return
         if isinstance(message, m.Progress):
-            connection.progress = message
+            self._show(connection, message)
             return
         if isinstance(message, m.Hello):
             if message.protocol != PROTOCOL_VERSION:
@@ -220,6 +243,7 @@ class Exchange:
                     connection, "protocol", f"this appliance speaks protocol {PROTOCOL_VERSION}: update the agent"
                 )
                 return
+            connection.hello = message
             connection.installation = InstallationId(message.installation)
         elif isinstance(message, m.BackupBegin):
             former = self._admission.former(connection, message.session)
@@ -228,7 +252,9 @@ class Exchange:
                     self._refuse_busy(connection)
                 return
             connection.backup = SessionId(message.session)  # from now on, so that of two at the same moment one waits
+            self._show(connection, m.Progress("starting", 0, 0, 0, 0))
         elif isinstance(message, m.BackupEnd):
+            self._backup_over(connection)
             connection.backup = None
         size = arrival.size + TASK_BYTES
         if connection.inflight_bytes + size > connection.credit_bytes + (4 << 20):
@@ -354,6 +380,7 @@ class Exchange:
             connection.put_failed = True
         if isinstance(message, m.BackupBegin):
             connection.put_failed = True  # numbered messages sent on the heels of it would land in the former session
+            self._backup_over(connection)
             connection.backup = None
             connection.session.back_to_ready()
         if not isinstance(message, _QUIET):

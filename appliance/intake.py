@@ -10,7 +10,8 @@ import time
 from collections.abc import Sequence
 
 from appliance.connections import Connection, credit_for
-from appliance.control import machine_logs, machines, statistics
+from appliance.control import configurations, machine_logs, machines, statistics
+from appliance.control.configurations import MachineConfiguration
 from appliance.control.database import Database
 from appliance.control.machines import AuthorisedMachine
 from appliance.errors import PausedError
@@ -71,10 +72,23 @@ def commit(
         message.seq, message.commit, received_ms=int(now * 1000), bytes_received=connection.wire_bytes
     )
     connection.wire_bytes = 0
-    complete = message.commit.decoded().complete
-    statistics.record(
-        database, machine.machine_id, number, complete=complete, figures=message.figures, now=now
-    )
+    record, hello = message.commit.decoded(), connection.hello
+    complete = record.complete
+    with database.write():
+        statistics.record(database, machine.machine_id, number, complete=complete, figures=message.figures, now=now)
+        configurations.record(
+            database,
+            machine.machine_id,
+            number,
+            MachineConfiguration(
+                agent_version=record.agent_version,
+                platform=hello.platform if hello else "",
+                pid=hello.pid if hello else 0,
+                selection=record.selection.hex(),
+                retention_floor_days=record.retention_floor_days,
+                key_epoch=record.epoch,
+            ),
+        )
     if complete:
         figures = message.figures
         text = (

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from appliance import endpoints
 from appliance.control.database import Database
+from appliance.control.running import Board
 from appliance.directory import Directory
 from appliance.endpoints import Overrides
 from appliance.enrolling import Enroller
@@ -60,7 +61,8 @@ def serve(
                 raise ChannelError("the start-up test failed: a stranger's key was not refused, so nobody is served")
             enroller = Enroller(home, open_database, certificate, channel, lambda: directory.reload(channel.wake))
             exchange = Exchange(
-                channel, directory, Repositories(home.repositories), enroller, certificate, open_database
+                *(channel, directory, Repositories(home.repositories), enroller, certificate, open_database),
+                board=Board(home.running_file),
             )
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: exchange.stop())

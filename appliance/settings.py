@@ -100,6 +100,11 @@ class Home:
         return self.root / "jobs.db"
 
     @property
+    def running_file(self) -> Path:
+        """What backups are under way, for the web interface; worth nothing after a restart."""
+        return self.root / "running.json"
+
+    @property
     def repositories(self) -> Path:
         """One folder per machine."""
         return self.root / "repositories"

@@ -39,6 +39,7 @@ ROOMS = {
     "zstandard": ("transport/sealing.py",),
     "msgspec": ("transport/*.py", "appliance/*.py", "agent/*.py"),
     "pyotp": ("appliance/control/two_factor.py",),
+    "PIL": ("appliance/control/themes.py",),
     "sqlite_utils": ("appliance/control/*.py",),
     # The agent's local files; `sqlite_files` opens them, the others hold their tables.
     "sqlite3": (

@@ -1,10 +1,10 @@
 """Contracts: one customer, its allocated space, its machine quota, its dates and its state.
 
 Rules: neither an end date that has passed nor more volume than allocated stops a backup; only a pause does, and
-restores go on even then. "Used" counts the source volume of each machine's latest snapshot, never history.
-Deleting a contract that has machines only marks it: data outlives a mistaken command. What a contract keeps is
-never less than its floor, and its floor is changed here and nowhere else. Tokens of enrolment codes live here as
-SHA-256 only; the code itself is shown once and kept nowhere.
+restores go on even then. "Used" counts the source volume of each machine's latest complete snapshot, never history.
+Deleting a contract that has machines only asks for it: data outlives a mistaken command by seven days and more.
+What a contract keeps is never less than its floor, and its floor is changed here and nowhere else. Tokens of
+enrolment codes live here as SHA-256 only; the code itself is shown once and kept nowhere.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any, Final
 
+from appliance.control import deletions
 from appliance.control.database import Database, new_id
-from appliance.control.scope import Scope, condition
+from appliance.control.scope import EVERYTHING, Scope, condition
 from appliance.control.text import checked_email, checked_line
 from appliance.errors import ConflictError, NotFoundError, PausedError
 from appliance.store.retention import Policy
@@ -38,6 +39,14 @@ class Escrow(StrEnum):
     PRIVATE = "private"
 
 
+class Notify(StrEnum):
+    """Which mails about its backups a contract's people want. Warnings include failures."""
+
+    ALL = "all"
+    WARNINGS = "warnings"
+    FAILURES = "failures"
+
+
 class ContractState(StrEnum):
     """What a contract's people are shown. Expired is derived from the end date and blocks nothing."""
 
@@ -49,7 +58,7 @@ class ContractState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """One customer. Dates are inclusive, in UTC; times in seconds since 1970."""
+    """One customer. Dates are inclusive, in UTC; times in seconds since 1970. `late_hours` None: the space's."""
 
     id: str
     space_id: str
@@ -64,6 +73,8 @@ class Contract:
     paused: bool
     delete_requested_at: float | None
     retention: Policy = field(default_factory=Policy)
+    notify: Notify = Notify.ALL
+    late_hours: int | None = None
 
     def state(self, now: float) -> ContractState:
         """The state to show at time `now`; a pause or deletion outranks the end date."""
@@ -78,7 +89,7 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a contract has: active machines, all machines, and the source bytes of their latest snapshots."""
+    """What a contract has: active machines, all machines, and the source bytes of their latest complete snapshots."""
 
     machines_active: int
     machines_total: int
@@ -98,6 +109,9 @@ class Changes:
     no_end_date: bool = False
     escrow: Escrow | None = None
     retention: Policy | None = None
+    notify: Notify | None = None
+    late_hours: int | None = None
+    no_late_hours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +129,17 @@ _COLUMNS: Final = (
     "contract.id, contract.space_id, contract.client_id, contract.email, contract.allocated_bytes, "
     "contract.machine_quota, contract.created_at, contract.start_date, contract.end_date, contract.escrow, "
     "contract.state, contract.delete_requested_at, contract.keep_days, contract.floor_days, contract.keep_daily, "
-    "contract.keep_weekly, contract.keep_monthly, contract.keep_yearly"
+    "contract.keep_weekly, contract.keep_monthly, contract.keep_yearly, contract.notify, contract.late_hours"
 )
 _POLICY: Final = ("keep_days", "floor_days", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly")
 LATEST: Final = "(SELECT max(number) FROM snapshot_statistics AS newest WHERE newest.machine_id = machine.id)"
 """SQL: the number of a machine's latest snapshot, beside `machine` in the query."""
+LATEST_COMPLETE: Final = (
+    "(SELECT max(number) FROM snapshot_statistics AS newest "
+    "WHERE newest.machine_id = machine.id AND newest.complete = 1)"
+)
+"""SQL: the number of a machine's latest complete snapshot, from which its volume counts."""
+LATE_HOURS_LIMIT: Final = 24 * 365
 
 
 def _contract(row: dict[str, Any]) -> Contract:
@@ -137,6 +157,8 @@ def _contract(row: dict[str, Any]) -> Contract:
         paused=row["state"] == "paused",
         delete_requested_at=row["delete_requested_at"],
         retention=Policy(**{name: row[name] for name in _POLICY}),
+        notify=Notify(row["notify"]),
+        late_hours=row["late_hours"],
     )
 
 
@@ -254,7 +276,7 @@ def of_machine(db: Database, machine_id: bytes) -> Contract:
 
 
 def used_bytes(db: Database, contract_id: str) -> int:
-    """Source bytes of the latest snapshot of each of the contract's machines, revoked ones included."""
+    """Source bytes of the latest complete snapshot of each of the contract's machines, revoked ones included."""
     return usage(db, contract_id).used_bytes
 
 
@@ -265,7 +287,7 @@ def usage(db: Database, contract_id: str) -> Usage:
         "SELECT coalesce(sum(machine.state = 'active'), 0) AS machines_active, count(*) AS machines_total, "
         "CAST(total(latest.bytes_source) AS INTEGER) AS used_bytes FROM machine "
         "LEFT JOIN snapshot_statistics AS latest "
-        f"ON latest.machine_id = machine.id AND latest.number = {LATEST} WHERE machine.contract_id = ?",
+        f"ON latest.machine_id = machine.id AND latest.number = {LATEST_COMPLETE} WHERE machine.contract_id = ?",
         [contract_id],
     )
     assert row is not None
@@ -281,6 +303,9 @@ def edit(db: Database, contract: Contract, changes: Changes) -> Contract:
         quota = contract.machine_quota if changes.machine_quota is None else changes.machine_quota
         _check(allocated, quota)
         _check_order(changes.start_date, changes.end_date)
+        late = None if changes.no_late_hours else changes.late_hours or contract.late_hours
+        if changes.late_hours is not None and not 1 <= changes.late_hours <= LATE_HOURS_LIMIT:
+            raise UsageError(f"{changes.late_hours} hours are out of range: give 1 to {LATE_HOURS_LIMIT}")
         client = contract.client_id
         if changes.client_id is not None:
             client = checked_line(changes.client_id, "the client id", 100)
@@ -295,6 +320,8 @@ def edit(db: Database, contract: Contract, changes: Changes) -> Contract:
                 "start_date": start.isoformat(),
                 "end_date": end.isoformat() if end else None,
                 "escrow": str(changes.escrow or contract.escrow),
+                "notify": str(changes.notify or contract.notify),
+                "late_hours": late,
                 **_policy_columns(changes.retention or contract.retention),
             },
         )
@@ -315,22 +342,28 @@ def pause(db: Database, contract: Contract) -> Contract:
         return _reread(db, contract.id)
 
 
-def resume(db: Database, contract: Contract) -> Contract:
-    """Take backups again, and take back a request to delete."""
+def resume(db: Database, contract: Contract, *, by: str = "resume", now: float | None = None) -> Contract:
+    """Take backups again, and take back a request to delete, which `by` is told to have cancelled at `now`."""
     with db.write():
+        waiting = deletions.of_object(db, EVERYTHING, deletions.Kind.CONTRACT, contract.id)
+        if waiting is not None:
+            deletions.cancel(db, EVERYTHING, waiting.id, by=by, now=waiting.requested_at if now is None else now)
         db.update("contract", contract.id, {"state": "active", "delete_requested_at": None})
         return _reread(db, contract.id)
 
 
-def delete(db: Database, contract: Contract, now: float) -> Contract | None:
+def delete(db: Database, contract: Contract, now: float, by: str = "command line") -> Contract | None:
     """None once the contract, its codes and its customer accounts are gone.
 
-    One that has machines is paused and marked instead, and returned: no backup is erased by this.
+    One that has machines is paused and marked instead, and returned: its deletion is due in seven days, is announced
+    by mail and can be taken back. Asked for again, the first request stands.
     """
     with db.write():
         if db.row("SELECT id FROM machine WHERE contract_id = ?", [contract.id]):
-            db.update("contract", contract.id, {"state": "paused", "delete_requested_at": now})
+            if deletions.of_object(db, EVERYTHING, deletions.Kind.CONTRACT, contract.id) is None:
+                deletions.request(db, EVERYTHING, deletions.Kind.CONTRACT, contract.id, by=by, now=now)
             return _reread(db, contract.id)
+        deletions.forget(db, deletions.Kind.CONTRACT, contract.id, by=by, now=now)
         db.execute("DELETE FROM contract WHERE id = ?", [contract.id])
     return None
 

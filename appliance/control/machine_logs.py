@@ -2,7 +2,7 @@
 
 Text comes from customers' PCs: it is cut to one line without control characters on the way in, so that no line
 can pretend to be another or drive a terminal. Each machine keeps its newest lines only; a chatty one cannot
-push out another's.
+push out another's. The newest error stands beside the machine, for pages that show thousands of them.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ def add_many(db: Database, machine_id: bytes, entries: Iterable[LogEntry]) -> No
                     "text": one_line(entry.text, _TEXT_LIMIT),
                 },
             )
+            if level == "error":
+                db.execute(
+                    "UPDATE machine SET last_error_at = ?, last_error = ? WHERE id = ?",
+                    [entry.at, one_line(entry.text, _TEXT_LIMIT), machine_id],
+                )
             if db.value("SELECT last_insert_rowid() AS id") % _TRIM_EVERY == 0:
                 _trim(db, machine_id)
 

@@ -13,7 +13,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from appliance.control import clock
-from appliance.control.contracts import LATEST, Contract, token_digest
+from appliance.control.accounts import checked_language
+from appliance.control.contracts import LATEST, LATEST_COMPLETE, Contract, token_digest
 from appliance.control.database import Database
 from appliance.control.scope import Scope, condition
 from appliance.control.text import checked_line, one_line
@@ -48,6 +49,7 @@ class Machine:
     last_seen_at: float | None
     agent_version: str
     platform: str
+    language: str | None = None
 
     @property
     def hex(self) -> str:
@@ -85,7 +87,7 @@ class Overview:
 _COLUMNS: Final = (
     "machine.id, machine.name, machine.contract_id, machine.curve_key, machine.signing_key, machine.vault, "
     "machine.installation, machine.state, machine.created_at, machine.last_seen_at, machine.agent_version, "
-    "machine.platform"
+    "machine.platform, machine.language"
 )
 
 
@@ -216,8 +218,8 @@ def authorised(db: Database) -> dict[bytes, AuthorisedMachine]:
     """Active machines by their CURVE public key."""
     rows = db.rows(
         f"WITH latest AS (SELECT machine.contract_id AS contract_id, total(figures.bytes_source) AS used FROM machine "
-        f"JOIN snapshot_statistics AS figures ON figures.machine_id = machine.id AND figures.number = {LATEST} "
-        "GROUP BY machine.contract_id) "
+        "JOIN snapshot_statistics AS figures "
+        f"ON figures.machine_id = machine.id AND figures.number = {LATEST_COMPLETE} GROUP BY machine.contract_id) "
         "SELECT machine.curve_key, machine.id, machine.name, machine.contract_id, contract.client_id, "
         "machine.signing_key, machine.vault, machine.installation, contract.state AS contract_state, "
         "contract.floor_days, coalesce(latest.used, 0) > contract.allocated_bytes AS over_quota "
@@ -298,6 +300,27 @@ def revoke(db: Database, machine: Machine) -> Machine:
     """Refuse this machine from now on; its backups stay."""
     with db.write():
         db.execute("UPDATE machine SET state = 'revoked' WHERE id = ?", [machine.id])
+        return get(db, machine.id)
+
+
+def rename(db: Database, machine: Machine, name: str) -> Machine:
+    """Another name; ConflictError where a machine of the contract has it."""
+    name = checked_line(name, "the machine's name", NAME_LIMIT)
+    with db.write():
+        if db.row(
+            "SELECT id FROM machine WHERE contract_id = ? AND name = ? AND id != ?",
+            [machine.contract_id, name, machine.id],
+        ):
+            raise ConflictError(f"another machine of this contract is called {name}: choose another name")
+        db.execute("UPDATE machine SET name = ? WHERE id = ?", [name, machine.id])
+        return get(db, machine.id)
+
+
+def set_language(db: Database, machine: Machine, language: str | None) -> Machine:
+    """The language of the machine's own pages and messages; None for its contract's."""
+    with db.write():
+        chosen = None if language is None else checked_language(language)
+        db.execute("UPDATE machine SET language = ? WHERE id = ?", [chosen, machine.id])
         return get(db, machine.id)
 
 

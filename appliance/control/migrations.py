@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from appliance.control import web_schema
+
 
 @dataclass(frozen=True, slots=True)
 class Migration:
@@ -191,5 +193,9 @@ _RETENTION = Migration(
     ),
 )
 
-MIGRATIONS: Final = (_FIRST, _RETENTION)
+_WEB: Final = Migration(
+    3, "web: sessions, second factors, invitations, outbox, audit, themes, deletions", web_schema.STATEMENTS
+)
+
+MIGRATIONS: Final = (_FIRST, _RETENTION, _WEB)
 """In order; the number of the last one is the schema version."""

@@ -18,7 +18,7 @@ from appliance.control.database import Database
 from appliance.control.scope import covers
 from appliance.control.text import one_line
 from appliance.control.throttling import Attempt, Outcome
-from appliance.control.two_factor import Accepted, Reason, Rejected
+from appliance.control.two_factor import Reason, Rejected
 from appliance.errors import OneTimeCodeError, ThrottledError
 
 _NOT_ACCEPTED: Final = (
@@ -90,17 +90,12 @@ def _decide(db: Database, account: Account | None, code: str, machine: bytes, no
     if account is None or account.state is not AccountState.ACTIVE:
         two_factor.verify(_NOBODY_SECRET, code, now, 0)
         return Outcome.UNKNOWN_ACCOUNT
-    secret = db.row("SELECT totp_secret, totp_last_step FROM account WHERE id = ?", [account.id])
-    assert secret is not None
-    verdict = two_factor.verify(secret["totp_secret"], code, now, secret["totp_last_step"])
-    match verdict:
+    # Used up even where the right is missing: the code has been shown to this machine.
+    match accounts.take_code(db, account, code, now):
         case Rejected(Reason.USED):
             return Outcome.USED
         case Rejected():
             return Outcome.WRONG
-        case Accepted(step):
-            # Used up even where the right is missing: the code has been shown to this machine.
-            db.update("account", account.id, {"totp_last_step": step})
     if not machines.exists(db, machine):
         return Outcome.NOT_ALLOWED
     contract = contracts.of_machine(db, machine)

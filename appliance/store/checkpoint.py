@@ -17,7 +17,9 @@ from typing import Any, Final
 
 from appliance.store import staging
 from appliance.store.access import Access
-from appliance.store.catalog import State
+from appliance.store.catalog import Catalog, State
+from appliance.store.check_history import HistoryChecker
+from appliance.store.findings import Findings, View
 from appliance.store.records import (
     BatchRow,
     CheckpointBatches,
@@ -49,6 +51,8 @@ GROUP_BYTES: Final = 4 << 20
 PORTION_S: Final = 0.3
 """A group is ended after so many bytes or so long."""
 _PORTIONS: Final = 256
+_OVERTAKEN: Final = "segment IS NULL AND mended_ms = 0 AND (pack, offset) < (?, ?)"
+"""Damaged metadata that nobody reads any more."""
 
 # Beside the blobs, msgpack heads included; estimates for a decision, nothing is sized by them.
 _ENTRY_BYTES: Final = 75
@@ -72,6 +76,8 @@ class MetadataUse:
     """What a checkpoint would write, estimated; 0 where `written_bytes` alone decides."""
     free_bytes: int
     staged: bool
+    damaged_records: int = 0
+    """Metadata records found damaged that stand before no whole checkpoint: only the catalog still holds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +95,17 @@ class Leave:
 
 
 def decide_checkpoint(use: MetadataUse, *, slack_bytes: int = SLACK_BYTES) -> Write | Leave:
-    """Write where dead metadata outweighs what is live by more than `slack_bytes`, nothing is staged, and it fits."""
+    """Write where a metadata record is damaged, or what is dead outweighs what is live by more than `slack_bytes`; but
+    nothing may be staged, and it has to fit."""
     dead = use.written_bytes - use.live_bytes
-    if dead <= use.live_bytes + slack_bytes:
+    if not use.damaged_records and dead <= use.live_bytes + slack_bytes:
         return Leave(f"{max(dead, 0)} bytes of dead metadata beside {use.live_bytes} live ones are not worth it")
     if use.staged:
         return Leave("a backup has entries staged: put off until they are committed")
     if use.free_bytes < use.live_bytes + use.live_bytes // 8 + GROUP_BYTES:
         return Leave(f"no room: about {use.live_bytes} bytes would be written, {use.free_bytes} are free")
+    if use.damaged_records:
+        return Write(f"{use.damaged_records} damaged records of metadata are written anew as the catalog holds them")
     return Write(f"{dead} bytes of dead metadata outweigh {use.live_bytes} live ones")
 
 
@@ -109,9 +118,40 @@ def metadata_use(access: Access, *, slack_bytes: int = SLACK_BYTES) -> MetadataU
             for pack in catalog.packs().values()
             if pack.number >= state.checkpoint_pack
         )
-        live = _live_bytes(catalog.connection, state) if written > slack_bytes else 0
+        (damaged,) = catalog.connection.execute(
+            "SELECT count(*) FROM damage WHERE segment IS NULL AND mended_ms = 0 AND (pack, offset) >= (?, ?)",
+            (state.checkpoint_pack, state.checkpoint_offset),
+        ).fetchone()
+        live = _live_bytes(catalog.connection, state) if damaged or written > slack_bytes else 0
         staged = staging.anything_staged(catalog.connection)
-    return MetadataUse(written, live, access.disk.free_bytes(access.layout.folder), staged)
+    return MetadataUse(written, live, access.disk.free_bytes(access.layout.folder), staged, damaged)
+
+
+def doubt(catalog: Catalog) -> str:
+    """Why the catalog may not stand in for damaged records: the first thing in it that what was signed contradicts.
+
+    "" where trees, chain and extents hold. Reads beside whoever writes.
+    """
+    findings, view = Findings(), View.of(catalog)
+    history = HistoryChecker(catalog, view, findings)
+    history.chain(set(range(1, view.state.head + 1)))  # whether the packs hold the commits is not asked here
+    history.trees()
+    history.versions()
+    return str(findings.errors[0].detail) if findings.errors else ""
+
+
+def settle_damage(access: Access, now_ms: int) -> int:
+    """Mark damaged metadata that stands before the newest whole checkpoint as mended; how many records that were."""
+    with access.reading() as repository, repository.reading_catalog() as catalog:
+        state = catalog.state()
+        place = (state.checkpoint_pack, state.checkpoint_offset)
+        (waiting,) = catalog.connection.execute(f"SELECT count(*) FROM damage WHERE {_OVERTAKEN}", place).fetchone()
+    if not waiting:
+        return 0
+    with access.turn() as repository, repository.maintaining() as catalog, catalog.transaction() as connection:
+        return connection.execute(
+            f"UPDATE damage SET mended_ms = ? WHERE {_OVERTAKEN}", (max(1, now_ms), *place)
+        ).rowcount
 
 
 def _live_bytes(connection: sqlite3.Connection, state: State) -> int:

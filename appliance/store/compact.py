@@ -20,6 +20,7 @@ from appliance.store.copying import HeldSegment, Moves, copy_pack
 from appliance.store.durable import AppendFile, disk_error, publish
 from appliance.store.errors import DamagedRecordError, DiskFullError, FatalDiskError, StoreError
 from appliance.store.layout import pack_name
+from appliance.store.packs import is_foreign
 from appliance.store.records import OVERHEAD_BYTES
 from transport.names import SegmentId
 
@@ -146,7 +147,9 @@ def pack_use(access: Access) -> list[PackUse]:
         connection = catalog.connection
         packs = catalog.packs()
         checkpoint = catalog.state().checkpoint_pack
-        damaged = {row[0] for row in connection.execute("SELECT DISTINCT pack FROM damage").fetchall()}
+        # Damaged metadata that a checkpoint stands behind is no evidence of anything that is missing.
+        statement = "SELECT DISTINCT pack FROM damage WHERE mended_ms = 0 OR segment IS NOT NULL"
+        damaged = {row[0] for row in connection.execute(statement).fetchall()}
         live: dict[int, int] = {}
         after = 0
         while rows := connection.execute(
@@ -261,9 +264,11 @@ def _begin(access: Access, use: PackUse) -> tuple[PackRow, bool]:
             repository.close_pack(use.number)
         with repository.maintaining() as catalog:
             row = catalog.pack(use.number)
-            checkpoint = catalog.state().checkpoint_pack
+            checkpoint, identity = catalog.state().checkpoint_pack, catalog.identity
     if row.generation != use.generation:
         raise _NothingChangedError(f"{pack_name(row.number)} was compacted since the plan was made")
+    if is_foreign(access.layout, row.number, row.generation, identity):
+        raise _NothingChangedError("it belongs to another repository or another place: it is left alone")
     droppable = row.number < checkpoint
     needed = use.live_segment_bytes + (_HEADER_BYTES if droppable else row.size_bytes - row.segment_bytes)
     try:
@@ -283,7 +288,8 @@ def _copy(access: Access, row: PackRow, droppable: bool) -> Moves:
     try:
         with access.reading() as repository, repository.reading_catalog() as catalog:
             held = _held(catalog, row.number)
-            moves = copy_pack(source, row.size_bytes, held, target, keep_metadata=not droppable)
+            header = catalog.identity.header(row.number)
+            moves = copy_pack(source, row.size_bytes, held, target, keep_metadata=not droppable, header=header)
         target.sync()
     finally:
         target.close()
@@ -333,6 +339,8 @@ def _move_over(access: Access, row: PackRow, moves: Moves, droppable: bool, now_
             "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?)", (pack, row.generation, row.size_bytes, now_ms)
         )
         connection.execute("UPDATE scrub SET offset = 0 WHERE pack = ?", (pack,))
+        # What is left of it was mended and is not needed: its record went with this copy.
+        connection.execute("DELETE FROM damage WHERE pack = ? AND segment IS NULL AND mended_ms > 0", (pack,))
 
 
 def _move_metadata(catalog: Catalog, state: State, pack: int, moves: Moves, droppable: bool) -> None:

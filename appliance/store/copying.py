@@ -15,7 +15,15 @@ from typing import BinaryIO, Final, NamedTuple
 
 from appliance.store.durable import AppendFile
 from appliance.store.errors import DamagedRecordError
-from appliance.store.records import OVERHEAD_BYTES, Kind, RecordHead, checksum_holds, decode_head, segment_id_of
+from appliance.store.records import (
+    OVERHEAD_BYTES,
+    Kind,
+    RecordHead,
+    checksum_holds,
+    decode_head,
+    encode_head,
+    segment_id_of,
+)
 from transport.errors import DecodeError
 from transport.names import SegmentId
 
@@ -112,11 +120,18 @@ class _Sink:
 
 
 def copy_pack(
-    path: Path, size_bytes: int, held: Iterator[HeldSegment], target: AppendFile, *, keep_metadata: bool
+    path: Path,
+    size_bytes: int,
+    held: Iterator[HeldSegment],
+    target: AppendFile,
+    *,
+    keep_metadata: bool,
+    header: bytes = b"",
 ) -> Moves:
     """Append to `target`, which is empty, what is needed of the pack at `path` up to `size_bytes`; not fsynced yet.
 
-    `held` comes by ascending offset. DamagedRecordError, naming the old pack and offset, where a kept record is not
+    `held` comes by ascending offset. Without its metadata nothing but the held segments is needed of a pack: damage in
+    between is passed over, and for a damaged header the payload `header` is written. DamagedRecordError, naming the old pack and offset, where a kept record is not
     whole, the records do not join, or a held segment does not stand where it should.
     """
     moves = Moves()
@@ -125,7 +140,17 @@ def copy_pack(
         awaited = next(held, None)
         offset = 0
         while offset < size_bytes:
-            head = _head(path, source, sink, offset, size_bytes)
+            try:
+                head = _head(path, source, sink, offset, size_bytes)
+                if not keep_metadata and not offset:
+                    _check(path, _reach(source, sink, offset, head.size_bytes), head, offset, None)
+            except DamagedRecordError:
+                if keep_metadata or (awaited is not None and awaited.offset <= offset):
+                    raise
+                if not offset:
+                    _write_header(moves, target, header)
+                offset = awaited.offset if awaited is not None else size_bytes
+                continue
             if awaited is not None and awaited.offset < offset:
                 raise _missing(path, awaited)
             wanted = awaited if awaited is not None and awaited.offset == offset else None
@@ -138,10 +163,17 @@ def copy_pack(
             if wanted is not None:
                 awaited = next(held, None)
             offset += head.size_bytes
+            if not keep_metadata and wanted is None and awaited is not None and head.kind != Kind.HEADER:
+                offset = min(offset, awaited.offset)  # a length that was never checked may lead too far
         if awaited is not None:
             raise _missing(path, awaited)
         sink.flush(source)
     return moves
+
+
+def _write_header(moves: Moves, target: AppendFile, payload: bytes) -> None:
+    target.append([encode_head(Kind.HEADER, [payload]), payload])
+    moves.size_bytes += OVERHEAD_BYTES + len(payload)
 
 
 def _opened(path: Path) -> BinaryIO:

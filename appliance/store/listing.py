@@ -13,7 +13,7 @@ from typing import Final
 from appliance.store import staging
 from appliance.store.catalog import select_in
 from appliance.store.errors import DamagedRepositoryError, UnknownItemError
-from appliance.store.pages import Layout, flat_extents
+from appliance.store.pages import EXTENT, Layout, flat_extents, unpack_extents
 from transport.errors import ProtocolError
 from transport.extents import ExtentPage
 from transport.names import NO_DIGEST, Digest, PathId, VersionId, checked_id
@@ -130,6 +130,8 @@ def _extents(
         raise ProtocolError(f"{limit} extents were asked for")
     if layout is None:
         raise UnknownItemError(f"version {version.hex()} is not held")
+    if not start and len(layout.body) == EXTENT.size and not layout.span_bytes:
+        return ExtentPage(version, layout.size_bytes, 0, unpack_extents(layout.body), False)  # as most files are
     if not 0 <= start <= layout.size_bytes:
         raise ProtocolError(f"extents from byte {start} of a version of {layout.size_bytes} bytes")
 

@@ -24,6 +24,7 @@ from appliance.store.records import (
     Kind,
     checksum_holds,
     decode_head,
+    decode_payload,
     encode_head,
     encode_payload,
 )
@@ -34,6 +35,7 @@ PACK_BYTES: Final = 256 << 20
 """A pack of this size or more is closed before the next group."""
 _WINDOW_BYTES: Final = 8 << 20
 _SEARCH_BYTES: Final = 1 << 20
+_HEADER_LIMIT: Final = OVERHEAD_BYTES + 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,29 @@ def read_record(
     if summed and not checksum_holds(view[:OVERHEAD_BYTES], view[OVERHEAD_BYTES:]):
         raise DamagedRecordError(name, offset, f"the checksum of this {kind.name} record does not hold")
     return view[OVERHEAD_BYTES:]
+
+
+def read_header(layout: Layout, pack: int, generation: int) -> HeaderRecord | None:
+    """What a pack says of itself; None where its header cannot be read, or is not what was written."""
+    try:
+        with open(layout.pack(pack, generation), "rb", buffering=0) as file:
+            data = file.read(_HEADER_LIMIT)
+        head = decode_head(data[:OVERHEAD_BYTES])
+        payload = data[OVERHEAD_BYTES : head.size_bytes]
+        if head.kind != Kind.HEADER or not checksum_holds(data[:OVERHEAD_BYTES], payload):
+            return None
+        return decode_payload(payload, HeaderRecord)
+    except (DecodeError, OSError):
+        return None
+
+
+def is_foreign(layout: Layout, pack: int, generation: int, identity: Identity) -> bool:
+    """Whether a pack says that it belongs to another repository or place. A damaged header says nothing."""
+    header = read_header(layout, pack, generation)
+    if header is None:
+        return False
+    theirs = Identity(header.repository, header.vault, header.public_key)
+    return theirs != identity or header.pack != pack
 
 
 @dataclass(frozen=True, slots=True)

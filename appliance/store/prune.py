@@ -89,10 +89,11 @@ def prune(
             retired = retire(repository, numbers, now_ms=now_ms, released=released)
         say(f"{len(retired)} snapshots are no longer held")
         deleted = delete_expired(access, now_ms=now_ms, quarantine_ms=_quarantine_ms(access, reserve_bytes))
-        swept = sweep(access)
+        swept = sweep(access, now_ms=now_ms)
         say(f"{swept.entries} entries, {swept.versions} versions, {swept.segments} segments were not needed any more")
         written, reason = _checkpoint(access, checkpoint_slack_bytes)
         say(reason)
+        checkpoint.settle_damage(access, now_ms)
         compacted, kept, more = _compact(access, now_ms, reserve_bytes, small_gain_bytes, say)
         wished = note_wishes(access)
         with access.reading() as reader, reader.reading_catalog() as catalog:
@@ -124,11 +125,19 @@ def _quarantine_ms(access: Access, reserve_bytes: int) -> int:
 
 
 def _checkpoint(access: Access, slack_bytes: int) -> tuple[bool, str]:
-    decision = checkpoint.decide_checkpoint(
-        checkpoint.metadata_use(access, slack_bytes=slack_bytes), slack_bytes=slack_bytes
-    )
+    use = checkpoint.metadata_use(access, slack_bytes=slack_bytes)
+    decision = checkpoint.decide_checkpoint(use, slack_bytes=slack_bytes)
     if isinstance(decision, checkpoint.Leave):
         return False, f"no checkpoint: {decision.reason}"
+    if use.damaged_records:
+        # From now on the checkpoint is read in place of the damaged records: it may say nothing that was not signed.
+        with access.reading() as reader, reader.reading_catalog() as catalog:
+            doubt = checkpoint.doubt(catalog)
+        if doubt:
+            return False, (
+                f"no checkpoint: {use.damaged_records} records of metadata are damaged, and the catalog cannot stand "
+                f"in for them ({doubt}): see `repo check`, then rebuild the catalog"
+            )
     try:
         outcome = checkpoint.write_checkpoint(access)
     except DiskFullError as error:

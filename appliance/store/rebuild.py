@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import FileIO
@@ -20,14 +21,13 @@ from appliance.store.catalog import Catalog
 from appliance.store.durable import Disk
 from appliance.store.errors import DamagedRepositoryError
 from appliance.store.layout import Layout
-from appliance.store.packs import Damage, Found, Identity, PackWalk
+from appliance.store.packs import Damage, Found, Identity, PackWalk, is_foreign, read_header
 from appliance.store.records import (
     OVERHEAD_BYTES,
     CheckpointBegin,
     CheckpointEnd,
     CheckpointRecord,
     CommitRecordOnDisk,
-    HeaderRecord,
     Kind,
     checksum_holds,
     decode_payload,
@@ -92,6 +92,7 @@ def rebuild_catalog(
                 survey.walk(number, generation, last=number == packs[-1][0])
                 if progress is not None:
                     progress(done + 1, len(packs))
+            (found.segments,) = connection.execute("SELECT count(*) FROM segment").fetchone()
             builder = _Builder(layout, identity, catalog, survey, found)
             try:
                 builder.build()
@@ -110,24 +111,15 @@ def _newest_generations(layout: Layout) -> list[tuple[int, int]]:
     return sorted(newest.items())
 
 
-def _header(layout: Layout, number: int, generation: int) -> HeaderRecord | None:
-    path = layout.pack(number, generation)
-    for step in PackWalk(path, path.stat().st_size, read_data=False):
-        if isinstance(step, Damage) or step.kind != Kind.HEADER or step.offset:
-            return None
-        try:
-            return decode_payload(step.payload, HeaderRecord)
-        except DecodeError:
-            return None
-    return None
-
-
 def _identity(layout: Layout, packs: Sequence[tuple[int, int]]) -> Identity:
-    """Whose packs these are, as the first readable header says."""
+    """Whose packs these are, as most readable headers say; the first of them where that is undecided."""
+    counted: Counter[Identity] = Counter()
     for number, generation in packs:
-        header = _header(layout, number, generation)
+        header = read_header(layout, number, generation)
         if header is not None:
-            return Identity(header.repository, header.vault, header.public_key)
+            counted[Identity(header.repository, header.vault, header.public_key)] += 1
+    for identity, _ in counted.most_common(1):
+        return identity
     raise DamagedRepositoryError(f"no pack in {layout.packs} begins with a readable header")
 
 
@@ -152,6 +144,11 @@ class _Survey:
             found.note(f"pack {self._layout.pack(absent).name} is missing")
         self._expected = number + 1
         size = path.stat().st_size
+        if is_foreign(self._layout, number, generation, self._identity):
+            # Its bytes count as metadata, which is never taken out of a pack that is left alone.
+            found.note(f"{path.name}: this pack belongs to another repository or another place, and is passed over")
+            self._connection.execute("INSERT INTO pack VALUES (?, ?, ?, ?)", (number, generation, size, 0))
+            return
         walk = PackWalk(path, size, read_data=False)
         counted = segment_bytes = 0
         for step in walk:
@@ -182,10 +179,8 @@ class _Survey:
             if len(self._segments) >= _ROWS:
                 self._flush()
         elif step.kind == Kind.HEADER:
-            header = decode_payload(step.payload, HeaderRecord)
-            theirs = Identity(header.repository, header.vault, header.public_key)
-            if theirs != self._identity or header.pack != number:
-                raise DecodeError("this pack belongs to another repository or another place")
+            if step.offset:
+                raise DecodeError("a header stands within the pack")
         elif step.kind == Kind.CHECKPOINT:
             record = decode_payload(step.payload, CheckpointRecord)
             parts = self.checkpoints.setdefault(record.checkpoint, [])
@@ -207,14 +202,10 @@ class _Survey:
         self.commits.setdefault(number, []).append(signed)
 
     def _flush(self) -> None:
-        before = self._connection.total_changes
+        # An id is taken again only after its first segment was forgotten: of two records the last one counts.
         self._connection.executemany(
-            "INSERT OR IGNORE INTO segment (id, pack, offset, length, plain) VALUES (?, ?, ?, ?, ?)", self._segments
+            "INSERT OR REPLACE INTO segment (id, pack, offset, length, plain) VALUES (?, ?, ?, ?, ?)", self._segments
         )
-        twice = len(self._segments) - (self._connection.total_changes - before)
-        if twice:
-            self._found.note(f"{twice} segments stand in the packs twice: the first one of each is taken")
-        self._found.segments += len(self._segments) - twice
         self._segments.clear()
 
     def newest_checkpoint(self) -> list[_Place]:

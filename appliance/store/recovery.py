@@ -17,7 +17,7 @@ from appliance.store.catalog import Catalog, PackRow
 from appliance.store.durable import AppendFile, Disk, disk_error, write_whole
 from appliance.store.errors import BusyRepositoryError, DamagedRepositoryError, FatalDiskError
 from appliance.store.layout import UNFINISHED, Layout, PackFile, pack_files_among, pack_name
-from appliance.store.packs import Damage, Identity, PackWalk, PackWriter
+from appliance.store.packs import Damage, Identity, PackWalk, PackWriter, is_foreign
 from appliance.store.records import Kind, encode_head
 from appliance.store.turns import MaintenanceTurn
 
@@ -84,8 +84,10 @@ def open_packs(disk: Disk, layout: Layout, catalog: Catalog) -> PackWriter:
     for file in standing.unknown:
         _remove(disk, layout.pack(*file))
     _tidy_if_alone(disk, layout, catalog, standing)
-    if standing.newest.generation or size < known:
-        # Only a closed pack is ever compacted: the one that came after it is gone, and this one stays closed.
+    foreign = is_foreign(layout, last, standing.newest.generation, catalog.identity)
+    if standing.newest.generation or size < known or foreign:
+        # Only a closed pack is ever compacted: the one that came after it is gone, and this one stays closed. One that
+        # belongs to another repository was found by a rebuild.
         return _after_loss(disk, layout, catalog, last)
     if size > known:
         AppendFile.resume(disk, path, known).close()

@@ -33,6 +33,9 @@ _ROWS: Final = 5000
 _PORTION_BYTES: Final = 4 << 20
 _ROUNDS: Final = 3
 """Mends that arrive during a mark make it worthless; after so many of them the rest is left to the next sweep."""
+EVIDENCE_MS: Final = 90 * 24 * 3600 * 1000
+"""How long a damaged segment is kept after it was mended: a season in which a restore may show that the fresh bytes were
+not the old ones, and somebody may want to repair the original by hand."""
 _SEGMENT_OF = struct.Struct(f"{ID_BYTES}s{EXTENT.size - ID_BYTES}x")
 
 
@@ -95,12 +98,15 @@ class _Alone:
         yield self._catalog.connection, self._state
 
 
-def sweep(access: Access) -> SweepReport:
-    """Forget what is dead. Reading is done beside whoever writes; what is written, in turns of about PORTION_S."""
+def sweep(access: Access, *, now_ms: int = 0) -> SweepReport:
+    """Forget what is dead. Reading is done beside whoever writes; what is written, in turns of about PORTION_S.
+
+    Damaged segments stay until EVIDENCE_MS after they were mended; by a clock of 0, for ever.
+    """
     with access.turn():
         pass  # opened for writing once: what a crash left is put right, and readers can read
     with access.reading() as reader:
-        return _Sweep(_Turns(access, reader)).run()
+        return _Sweep(_Turns(access, reader), now_ms - EVIDENCE_MS).run()
 
 
 def sweep_whole(catalog: Catalog, state: State) -> SweepReport:
@@ -109,9 +115,10 @@ def sweep_whole(catalog: Catalog, state: State) -> SweepReport:
 
 
 class _Sweep:
-    def __init__(self, ground: _Ground) -> None:
+    def __init__(self, ground: _Ground, evidence_until_ms: int = 0) -> None:
         self._ground = ground
         self._report = SweepReport()
+        self._evidence_until_ms = evidence_until_ms
         with ground.reading() as (_, state):
             self._began = replace(state)
             """As it was before anything was read: what is newer is looked at again."""
@@ -122,7 +129,7 @@ class _Sweep:
         report.folders = self._forget_intervals("folder", "path")
         self._forget_versions()
         for _ in range(_ROUNDS):
-            if _Extents(self._ground, report).run():
+            if _Extents(self._ground, report, self._evidence_until_ms).run():
                 return report
         report.finished = False
         return report
@@ -245,9 +252,11 @@ class _Gaps:
 class _Extents:
     """One mark over versions and pages, and the forgetting of pages and segments that it did not reach."""
 
-    def __init__(self, ground: _Ground, report: SweepReport) -> None:
+    def __init__(self, ground: _Ground, report: SweepReport, evidence_until_ms: int) -> None:
         self._ground = ground
         self._report = report
+        self._evidence_until_ms = evidence_until_ms
+        """What was mended at this time or before is no longer kept."""
         with ground.reading() as (connection, state):
             self._leased = state.leased_segment
             self._first_page = state.next_page
@@ -326,17 +335,21 @@ class _Extents:
         return True
 
     def _forget_segments(self, dead: Sequence[tuple[int, bytes, int]]) -> bool:
-        """Damaged segments stay: they are evidence, and perhaps repairable by hand."""
+        """Damaged segments stay for a while: they are evidence, and perhaps repairable by hand. Where one goes, what is
+        known of its damage says from then on that nothing is missing, until a compaction takes the record."""
         at = 0
         while at < len(dead):
             with self._ground.writing() as (connection, state):
                 if not self._mark_since(connection, state):
                     return False
-                self._segments.update(row[0] for row in connection.execute("SELECT segment FROM damage") if row[0])
+                kept = "SELECT segment FROM damage WHERE segment IS NOT NULL AND (mended_ms <= 0 OR mended_ms > ?)"
+                self._segments.update(row[0] for row in connection.execute(kept, (self._evidence_until_ms,)))
                 for chunk in _chunks(dead, at):
                     gone = [row for row in chunk if row[1] not in self._segments]
                     keys = [row[:2] for row in gone]
                     connection.executemany("DELETE FROM segment WHERE number = ? AND id = ?", keys)
+                    ids = [(row[1],) for row in gone]
+                    connection.executemany("UPDATE damage SET segment = NULL WHERE segment = ?", ids)
                     self._report.segments += len(gone)
                     self._report.segment_bytes += sum(row[2] + OVERHEAD_BYTES for row in gone)
                     at += len(chunk)

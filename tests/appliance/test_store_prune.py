@@ -260,3 +260,30 @@ def test_a_checkpoint_lets_old_metadata_go(tmp_path: Path) -> None:
     assert_rebuilt_equal(folder, tmp_path / "anew.sqlite")
     again = pruned(worker, folder, set(), slack=0, gain=1)
     assert not again.checkpoint_written and again.packs_compacted == 0
+
+
+def test_a_sample_is_of_held_segments_though_numbers_have_gaps(tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    client = Client(make_repository(folder))
+    client.begin()
+    for number in range(40):
+        client.put_file((b"f%d" % number,), b"%d" % number * 100)
+    client.commit()
+    client.begin()
+    client.stage(client.deaths(*[client.path(b"f%d" % number) for number in range(40) if number % 3]))
+    client.commit()
+    report = pruned(Worker(client, 1), folder, {1})
+    assert report.segments_dropped == 26
+    held = {segment for segment in client.segments if _is_held(client.repository, segment)}
+    assert len(held) == 14 and set(client.repository.sample(40)) == held
+    for count in (0, 1, 3, 9):
+        sample = client.repository.sample(count)
+        assert len(set(sample)) == len(sample) <= count and set(sample) <= held
+
+
+def _is_held(repository: Repository, segment: SegmentId) -> bool:
+    try:
+        repository.read_segment(segment)
+    except UnknownItemError:
+        return False
+    return True

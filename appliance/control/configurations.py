@@ -1,0 +1,61 @@
+"""The configuration that each backup used, as far as its hello and its commit say it.
+
+The selection itself never reaches the appliance in clear: its digest does, by which a change of it shows. Settings
+that the web would send to an agent are not part of the protocol yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.control.database import Database
+from appliance.control.scope import Scope, condition
+from appliance.control.text import one_line
+from appliance.errors import NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class MachineConfiguration:
+    """What one backup ran with. `selection` is the SHA-256 of the selection, hex; `pid` is 0 where unknown."""
+
+    agent_version: str
+    platform: str
+    pid: int
+    selection: str
+    retention_floor_days: int
+    key_epoch: int
+
+
+def record(db: Database, machine_id: bytes, number: int, configuration: MachineConfiguration) -> None:
+    """Keep what a snapshot was made with; recorded again, the first stands."""
+    with db.write():
+        db.execute(
+            "INSERT INTO snapshot_configuration "
+            "(machine_id, number, agent_version, platform, pid, selection, retention_floor_days, key_epoch) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (machine_id, number) DO NOTHING",
+            [
+                machine_id,
+                number,
+                one_line(configuration.agent_version, 100),
+                one_line(configuration.platform, 200),
+                max(0, min(configuration.pid, 2**31)),
+                bytes.fromhex(configuration.selection),
+                configuration.retention_floor_days,
+                configuration.key_epoch,
+            ],
+        )
+
+
+def find(db: Database, scope: Scope, machine_id: bytes, number: int) -> MachineConfiguration:
+    """What a snapshot of a machine in scope was made with; NotFoundError where it is not known."""
+    where = condition(scope)
+    row = db.row(
+        "SELECT used.agent_version, used.platform, used.pid, lower(hex(used.selection)) AS selection, "
+        "used.retention_floor_days, used.key_epoch FROM snapshot_configuration AS used "
+        "JOIN machine ON machine.id = used.machine_id JOIN contract ON contract.id = machine.contract_id "
+        f"WHERE used.machine_id = ? AND used.number = ? AND {where.sql}",
+        [machine_id, number, *where.parameters],
+    )
+    if row is None:
+        raise NotFoundError(f"the configuration of snapshot {number} is not known")
+    return MachineConfiguration(**row)

@@ -1,0 +1,168 @@
+"""Lost authenticators: a request that someone above must approve, told to its person at every step.
+
+The way: right password at login → request → an admin of the space or a super-user approves → a link by mail (48 h) →
+the password again and a code of the new authenticator. Never around the second factor: the mailbox alone, the
+password alone or the approval alone open nothing. Recovery codes are the quick way and need none of this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from appliance.control import account_tokens, accounts, logins, outbox, recovery_codes, sessions
+from appliance.control.account_tokens import Purpose
+from appliance.control.accounts import Account, NewTotp
+from appliance.control.database import Database, new_id
+from appliance.control.text import one_line
+from appliance.errors import ConflictError, NotFoundError
+from transport.errors import RefusedError
+
+LIFE_S: Final = 7 * 86400.0
+"""A request that nobody decided on within this is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostDevice:
+    """One waiting request: whose, when (seconds since 1970), from where."""
+
+    id: str
+    account: Account
+    requested_at: float
+    address: str
+
+
+def request(db: Database, account: Account, *, address: str, now: float) -> LostDevice:
+    """Ask for another authenticator, after the right password; one that waits already stands."""
+    with db.write():
+        for present in _waiting(db, "lost_device.account_id = ?", [account.id], now):
+            return present
+        made = LostDevice(new_id("l"), account, now, one_line(address, 64))
+        db.insert(
+            "lost_device",
+            {
+                "id": made.id,
+                "account_id": account.id,
+                "requested_at": now,
+                "address": made.address,
+                "state": "waiting",
+            },
+        )
+        space_id = accounts.space_of(db, account)
+        fields: dict[str, outbox.Value] = {"email": account.email, "address": made.address}
+        _mail(db, account, outbox.DEVICE_REQUESTED, fields, now)
+        for row in db.rows(
+            "SELECT id FROM account WHERE state = 'active' AND (role = 'super' OR (role = 'admin' AND space_id = ?))",
+            [space_id],
+        ):
+            above = accounts.find(db, row["id"])
+            if accounts.may_manage(above, account):
+                _mail(db, above, outbox.DEVICE_TO_APPROVE, fields, now)
+        return made
+
+
+def _mail(
+    db: Database,
+    account: Account,
+    kind: str,
+    fields: dict[str, outbox.Value],
+    now: float,
+    secret: str | None = None,
+) -> None:
+    outbox.add(
+        db,
+        recipient=account.email,
+        kind=kind,
+        language=account.language,
+        space_id=accounts.space_of(db, account),
+        fields=fields,
+        secret=secret,
+        now=now,
+    )
+
+
+def _waiting(db: Database, sql: str, parameters: list[object], now: float) -> list[LostDevice]:
+    rows: list[dict[str, Any]] = db.rows(
+        "SELECT lost_device.id, lost_device.account_id, lost_device.requested_at, lost_device.address "
+        "FROM lost_device JOIN account ON account.id = lost_device.account_id WHERE lost_device.state = 'waiting' "
+        f"AND account.state = 'active' AND requested_at > ? AND {sql} ORDER BY requested_at, lost_device.id",
+        [now - LIFE_S, *parameters],
+    )
+    return [
+        LostDevice(row["id"], accounts.find(db, row["account_id"]), row["requested_at"], row["address"]) for row in rows
+    ]
+
+
+def waiting(db: Database, approver: Account, now: float) -> list[LostDevice]:
+    """The requests that this account may decide on, oldest first; never its own."""
+    seen = {row.account.id for row in accounts.in_scope(db, accounts.scope_of(approver))}
+    return [
+        found
+        for found in _waiting(db, "1", [], now)
+        if found.account.id in seen and accounts.may_manage(approver, found.account)
+    ]
+
+
+def _decided(db: Database, approver: Account, request_id: str, state: str, now: float) -> LostDevice:
+    for found in waiting(db, approver, now):
+        if found.id == request_id:
+            db.update("lost_device", request_id, {"state": state, "decided_by": approver.email, "decided_at": now})
+            return found
+    raise NotFoundError("this request was decided on already, has expired, or is not yours to decide")
+
+
+def approve(db: Database, approver: Account, request_id: str, now: float) -> LostDevice:
+    """Let the person enrol another authenticator, by a link; NotFoundError where it is not this account's to decide."""
+    with db.write():
+        found = _decided(db, approver, request_id, "approved", now)
+        token = account_tokens.issue(db, found.account.id, Purpose.DEVICE, now)
+        # Whoever holds a session of this account must not be the one whose authenticator is confirmed.
+        sessions.end_all(db, found.account.id)
+        db.update("account", found.account.id, {"totp_pending": None})
+        fields: dict[str, outbox.Value] = {"by": approver.email, "expires_at": now + account_tokens.LIFE_S}
+        _mail(db, found.account, outbox.DEVICE_APPROVED, fields, now, secret=token)
+        return found
+
+
+def refuse(db: Database, approver: Account, request_id: str, now: float) -> LostDevice:
+    """Say no; the person is told. NotFoundError as for `approve`."""
+    with db.write():
+        found = _decided(db, approver, request_id, "refused", now)
+        _mail(db, found.account, outbox.DEVICE_REFUSED, {"by": approver.email}, now)
+        return found
+
+
+def find(db: Database, token: str, now: float) -> Account:
+    """Whose link it is; NotFoundError where it leads nowhere any more."""
+    return account_tokens.find(db, Purpose.DEVICE, token, now)
+
+
+def _check_password(db: Database, account: Account, password: str, address: str, now: float) -> None:
+    """RefusedError unless the password is right; counted and throttled as at login."""
+    if logins.check_password(db, account.email, password, address=address, now=now).account.id != account.id:
+        raise RefusedError("this link belongs to another account")
+
+
+def totp_of(db: Database, token: str, password: str, *, address: str, now: float) -> NewTotp:
+    """The new authenticator's secret, for who has both the link and the password; the same when asked again."""
+    account = find(db, token, now)
+    _check_password(db, account, password, address, now)
+    with db.write():
+        return accounts.pending_totp(db, account) or accounts.begin_totp(db, account)
+
+
+def finish(db: Database, token: str, *, password: str, code: str, address: str, now: float) -> tuple[str, ...]:
+    """Enrol the new authenticator and end all sessions; ten new recovery codes, shown once.
+
+    OneTimeCodeError for a wrong code leaves the link as it was; ConflictError where `totp_of` was not asked before.
+    """
+    account = find(db, token, now)
+    _check_password(db, account, password, address, now)
+    with db.write():
+        account_tokens.use(db, Purpose.DEVICE, token, now)
+        if accounts.pending_totp(db, account) is None:
+            raise ConflictError("no new authenticator is waiting to be confirmed: begin again")
+        accounts.confirm_totp(db, account, code, now)
+        codes = recovery_codes.renew(db, account.id, now)
+        _mail(db, account, outbox.DEVICE_CHANGED, {}, now)
+        return codes
