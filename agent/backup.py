@@ -1,8 +1,8 @@
 """A backup run: scan, plan, send, agree on the root, commit.
 
-Owns the order of things. The calling thread scans, plans, reads small files and keeps the ledger; one or two threads
-read large files, two seal, one sends. What happens to a single path is the planner's decision, what to a content the
-sender's. Rules: a version is staged after its segments, an entry any time before its commit; the ledger's next state
+Owns the order of things. The calling thread scans, plans, reads small files and keeps the ledger; two threads read
+large files, one sends; who filled a segment seals it. What happens to a single path is the planner's decision, what to a
+content the sender's. Rules: a version is staged after its segments, an entry any time before its commit; the ledger's next state
 is durable before a commit is sent (prepare) and becomes the present when the appliance has confirmed it (apply).
 """
 
@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from agent import __version__, mending, planner
@@ -28,7 +27,7 @@ from agent.report import BackupProgress, BackupReport, Figures
 from agent.resync import open_ledger, remove_ledger
 from agent.scanner import Found, IncludedRoot, Listing, Scanner, ScanWarning
 from agent.selection import components
-from agent.sending import LARGE_AHEAD, LARGE_READERS, How, Sender, Sent, Wanted
+from agent.sending import LARGE_AHEAD, How, Sender, Sent, Wanted
 from agent.signatures import Signatures
 from agent.staging import Known
 from agent.state import LastRun, write_state
@@ -112,8 +111,7 @@ class _Run:
         self._pending = PendingSegments.open(machine.home.pending)
         self._uploader = Uploader(client, SessionId(random_id()), self._pending)
         self._figures = Figures(client, self._uploader, welcome.over_quota, ledger.tree().bytes_source, progress)
-        self._sealing = ThreadPoolExecutor(2, thread_name_prefix="sealing")
-        self._packer = Packer(sealer, self._sealing, self._uploader.put, self._pending.find)
+        self._packer = Packer(sealer, self._uploader.put, self._pending.find)
         self._entries = EntryWriter(
             sealer, ledger, self._uploader, MetadataReader(lambda w: self._figures.warn(w.path, w.reason))
         )
@@ -129,7 +127,6 @@ class _Run:
             self._content_key,
             deltas.Budget(seconds_per_gib=delta.seconds_per_gib, literal_share=delta.literal_share),
             self._figures.advance,
-            readers=LARGE_READERS if self._had_files else 1,
         )
         self._linked: dict[bytes, Sent] = {}
         self._linking: set[bytes] = set()
@@ -160,7 +157,6 @@ class _Run:
         finally:
             self._finished = True
             self._sender.close()
-            self._sealing.shutdown(wait=True, cancel_futures=True)
             self._pending.close()
         self._ledger.sweep_signatures()
         report = self._figures.report(number)
@@ -229,7 +225,7 @@ class _Run:
         settings, sealer = self._machine.settings, self._machine.sealer()
         vault = mending.Vault(settings.vault, settings.machine, settings.installation, head.decoded().number)
         mender = mending.Mender(
-            sealer, self._machine.keys.signing, self._sealing, self._uploader.put, vault, self._signatures
+            sealer, self._machine.keys.signing, self._uploader.put, vault, self._signatures
         )
         mended = mender.mend(care, self._ledger)
         self._sender.unsound = mended.unsound

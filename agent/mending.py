@@ -11,7 +11,6 @@ from __future__ import annotations
 import bisect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -123,11 +122,10 @@ class Mender:
     """Makes fresh segments and the orders that point to them."""
 
     def __init__(
-        self, sealer: Sealer, signing: SigningKey, pool: Executor, emit: Emit, vault: Vault, signatures: Signatures
+        self, sealer: Sealer, signing: SigningKey, emit: Emit, vault: Vault, signatures: Signatures
     ) -> None:
         self._sealer = sealer
         self._signing = signing
-        self._pool = pool
         self._emit = emit
         self._vault = vault
         self._signatures = signatures
@@ -203,7 +201,7 @@ class Mender:
         full, self._fresh = self._fresh, _Fresh()
         if full.data:
             plaintext = bytes(full.data)
-            sealed = self._pool.submit(self._sealer.seal_segment, full.segment, plaintext)
+            sealed = self._sealer.seal_segment(full.segment, plaintext)
             self._emit(SealedSegment(full.segment, chunk_digest(plaintext), len(plaintext), sealed))
 
 

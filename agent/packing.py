@@ -1,4 +1,4 @@
-"""Packing: pieces of files into segments of up to 1 MiB, sealed in a pool beside the reading.
+"""Packing: pieces of files into segments of up to 1 MiB, sealed by the thread that filled them.
 
 A whole chunk of a large file is a segment of its own; small files, tails and literals share segments, many to one.
 A segment's id is settled when it is closed, since a segment that an interrupted run already sent is recognised by
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
 from transport.extents import OPS_PER_RECORD, Copy, Fragment, Operation, VersionRecord, Zero, encode_operations
@@ -51,12 +50,12 @@ class VersionDraft:
 
 @dataclass(frozen=True, slots=True)
 class SealedSegment:
-    """A segment on its way: its id, what recognises its plaintext, and its sealed bytes to come."""
+    """A segment on its way: its id, what recognises its plaintext, and its sealed bytes."""
 
     segment_id: SegmentId
     digest: bytes
     length: int
-    sealed: Future[bytes]
+    sealed: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +75,10 @@ class Packer:
     def __init__(
         self,
         sealer: Sealer,
-        pool: Executor,
         emit: Callable[[Outgoing], None],
         find_sent: Callable[[bytes, int], SegmentId | None],
     ) -> None:
         self._sealer = sealer
-        self._pool = pool
         self._emit = emit
         self._find_sent = find_sent
         self._lock = threading.RLock()
@@ -122,8 +119,7 @@ class Packer:
             self._close_segment()
 
     def _sealing(self, segment: SegmentId, digest: bytes, plaintext: bytes) -> SealedSegment:
-        future = self._pool.submit(self._sealer.seal_segment, segment, plaintext)
-        return SealedSegment(segment, digest, len(plaintext), future)
+        return SealedSegment(segment, digest, len(plaintext), self._sealer.seal_segment(segment, plaintext))
 
     def _close_segment(self) -> None:
         closing = self._open

@@ -33,8 +33,8 @@ from transport.names import VersionId, random_id
 from transport.tree import FileType
 
 LARGE_READERS: Final = 2
-"""Beside each other, since a day of work is mostly deltas of large files. A first backup has one: compression fills
-both cores then, and a second reader made it 6 % slower (measured)."""
+"""Beside each other and the caller, each sealing what it fills: a pool for sealing woke a thread twice for every
+segment, and a first backup of 1.7 GB took 8.0 s instead of 7.4 (measured)."""
 LARGE_AHEAD: Final = 64
 """Large files handed to the readers and not yet settled."""
 
@@ -88,8 +88,6 @@ class Sender:
         content_key: bytes,
         budget: deltas.Budget,
         advance: Callable[[int], None],
-        *,
-        readers: int = LARGE_READERS,
     ) -> None:
         self._ledger = ledger
         self._signatures = signatures
@@ -99,7 +97,7 @@ class Sender:
         self._budget = budget
         self._count = advance
         self._any_known = not ledger.verify_empty()
-        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="reading")
+        self._readers = ThreadPoolExecutor(LARGE_READERS, thread_name_prefix="reading")
         self._outcomes: queue.SimpleQueue[Sent | BaseException] = queue.SimpleQueue()
         self._fresh: dict[bytes, tuple[VersionId, bool]] = {}
         self._fresh_large: dict[int, dict[bytes, tuple[VersionId, bool]]] = {}

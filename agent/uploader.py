@@ -234,9 +234,8 @@ class Uploader:
                 self._send_versions()
             return True
         if isinstance(item, SealedSegment):
-            sealed = item.sealed.result()
             started = time.monotonic()
-            self._number(lambda seq: m.PutSegment(seq, item.segment_id), sealed, item)
+            self._number(lambda seq: m.PutSegment(seq, item.segment_id), item.sealed, item)
             self.transfer_s += time.monotonic() - started
             return True
         if isinstance(item, EntryBatch):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 
 from agent.packing import Outgoing, Packer, Piece, SealedSegment, VersionBatch, VersionDraft, settled
 from transport.extents import OPS_PER_RECORD, Copy, Fragment, VersionRecord, Zero, decode_operations
@@ -18,8 +17,7 @@ class Out:
     def __init__(self) -> None:
         self.items: list[SealedSegment | VersionRecord] = []
         self.sent: dict[tuple[bytes, int], SegmentId] = {}
-        self.pool = ThreadPoolExecutor(1)
-        self.packer = Packer(SEALER, self.pool, self._take, lambda d, n: self.sent.get((d, n)))
+        self.packer = Packer(SEALER, self._take, lambda d, n: self.sent.get((d, n)))
 
     def _take(self, item: Outgoing) -> None:
         self.items.extend(item.records if isinstance(item, VersionBatch) else [item])
@@ -46,7 +44,7 @@ def test_small_files_share_a_segment_and_follow_it() -> None:
     assert out.kinds() == ["segment", "version", "version", "version"]
     segment = out.items[0]
     assert isinstance(segment, SealedSegment)
-    plaintext = SEALER.open_segment(segment.segment_id, segment.sealed.result())
+    plaintext = SEALER.open_segment(segment.segment_id, segment.sealed)
     assert plaintext == b"\0" * 100 + b"\1" * 100 + b"\2" * 100
     last = out.items[3]
     assert isinstance(last, VersionRecord)

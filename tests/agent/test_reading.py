@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.items: list[SealedSegment | VersionRecord] = []
-        self.packer = Packer(SEALER, ThreadPoolExecutor(2), self._take, lambda digest, length: None)
+        self.packer = Packer(SEALER, self._take, lambda digest, length: None)
 
     def _take(self, item: Outgoing) -> None:
         self.items.extend(item.records if isinstance(item, VersionBatch) else [item])
@@ -39,7 +38,7 @@ class Wire:
         self.packer.finish(draft)
         self.packer.flush()
         segments = {
-            item.segment_id: SEALER.open_segment(item.segment_id, item.sealed.result())
+            item.segment_id: SEALER.open_segment(item.segment_id, item.sealed)
             for item in self.items
             if isinstance(item, SealedSegment)
         }
@@ -57,7 +56,7 @@ class Wire:
         return bytes(out)
 
     def sent(self) -> int:
-        return sum(len(item.sealed.result()) for item in self.items if isinstance(item, SealedSegment))
+        return sum(len(item.sealed) for item in self.items if isinstance(item, SealedSegment))
 
 
 def mac_of(data: bytes) -> bytes:

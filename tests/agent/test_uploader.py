@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -87,9 +86,7 @@ def uploader(client: PlayedClient, tmp_path: Path) -> Iterator[Uploader]:
 
 
 def segment(size: int = 1 << 20) -> SealedSegment:
-    sealed: Future[bytes] = Future()
-    sealed.set_result(bytes(size))
-    return SealedSegment(SegmentId(random_id()), random_id() * 2, size, sealed)
+    return SealedSegment(SegmentId(random_id()), random_id() * 2, size, bytes(size))
 
 
 def entries() -> EntryBatch:
