@@ -1,9 +1,10 @@
 """A backup run: scan, plan, send, agree on the root, commit.
 
 Owns the order of things. The calling thread scans, plans, reads small files and keeps the ledger; two threads read
-large files, one sends; who filled a segment seals it. What happens to a single path is the planner's decision, what to a
-content the sender's. Rules: a version is staged after its segments, an entry any time before its commit; the ledger's next state
-is durable before a commit is sent (prepare) and becomes the present when the appliance has confirmed it (apply).
+large files, one sends; who filled a segment seals it. What happens to a single path is the planner's decision, what
+to a content the sender's. Rules: a version is staged after its segments, an entry any time before its commit; the
+ledger's next state is durable before a commit is sent (prepare) and becomes the present when the appliance has
+confirmed it (apply).
 """
 
 from __future__ import annotations
