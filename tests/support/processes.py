@@ -257,7 +257,10 @@ class Appliance:
         while "\n" not in running.text("stdout"):
             # The wait ends early where the process does; otherwise it paces the look at its output.
             if _ended(running.process, 0.02) or time.monotonic() > deadline:
-                raise ProcessError(f"the appliance did not become ready: {running.kill().told()}")
+                told = running.kill().told()
+                if not ("cannot listen on" in told and listen and time.monotonic() < deadline):
+                    raise ProcessError(f"the appliance did not become ready: {told}")
+                running = start(argv)  # somebody's outgoing connection has our former port: it will not keep it
         ready = json.loads(running.text("stdout").splitlines()[0])
         assert ready["event"] == "ready", ready
         self.address = ready["transport"]
