@@ -15,7 +15,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from appliance.commands import accounts, contracts, machines, repositories, running, spaces
+from appliance.commands import (
+    accounts,
+    auditing,
+    contracts,
+    demonstrating,
+    machines,
+    repositories,
+    running,
+    spaces,
+)
 from appliance.commands.invocation import Invocation, default_home
 from transport.errors import PilulierError, UsageError
 
@@ -66,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
     common = _common(suppress=True)
-    for module in (running, spaces, contracts, accounts, machines, repositories):
+    for module in (running, spaces, contracts, accounts, machines, repositories, auditing, demonstrating):
         module.register(commands, common)
     return parser
 

@@ -62,7 +62,7 @@ def register(commands: Commands, common: argparse.ArgumentParser) -> None:
         ("show", "show one contract and what it uses", show),
         ("pause", "refuse the contract's backups from now on; restores go on", pause),
         ("resume", "take the contract's backups again, and take back a request to delete", resume),
-        ("delete", "delete a contract without machines; one with machines is paused and marked", delete),
+        ("delete", "delete a contract without machines; one with machines is paused and waits seven days", delete),
     ):
         parser = action(name, text)
         parser.add_argument("contract", metavar="ID", help="the contract's id, or its client id where only it has it")
@@ -324,7 +324,7 @@ def resume(invocation: Invocation) -> int:
     from appliance.control import contracts
 
     with invocation.database() as db:
-        contract = contracts.resume(db, _find(invocation, db))
+        contract = contracts.resume(db, _find(invocation, db), by="command line", now=invocation.now())
     invocation.document({"contract": contract.id, "state": _state(contract, invocation)})
     invocation.say(f"Contract {contract.id} takes backups again.")
     return 0
@@ -363,6 +363,7 @@ def edit(invocation: Invocation) -> int:
 def delete(invocation: Invocation) -> int:
     """`contract delete ID`: exit code 3 where its machines' backups make it wait."""
     from appliance.control import contracts
+    from appliance.control.deletions import WAIT_S
 
     with invocation.database() as db:
         contract = _find(invocation, db)
@@ -372,11 +373,18 @@ def delete(invocation: Invocation) -> int:
         invocation.document({"contract": contract.id, "state": "deleted", "machines": 0})
         invocation.say(f"Contract {contract.id} is deleted, with its codes and customer accounts.")
         return 0
+    due_at = (waiting.delete_requested_at or invocation.now()) + WAIT_S
     invocation.document(
-        {"contract": contract.id, "state": _state(waiting, invocation), "machines": usage.machines_total}
+        {
+            "contract": contract.id,
+            "state": _state(waiting, invocation),
+            "machines": usage.machines_total,
+            "due_at": iso_time(due_at),
+        }
     )
     invocation.note(
-        f"contract {contract.id} has backups of {usage.machines_total} machine(s): it is paused and marked for "
-        f"deletion, nothing is erased; 'pilulier contract resume {contract.id}' takes that back"
+        f"contract {contract.id} has backups of {usage.machines_total} machine(s): it is paused and waits to be "
+        f"deleted until {people_time(due_at)}, announced by mail; nothing is erased before, and "
+        f"'pilulier contract resume {contract.id}' takes that back"
     )
     return _EXIT_WARNINGS

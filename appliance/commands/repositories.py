@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from appliance.commands import pruning, rebuilding, scrubbing
 from appliance.commands.invocation import Commands, Invocation
@@ -11,9 +14,12 @@ from appliance.errors import NotFoundError
 from appliance.sizes import format_size
 
 if TYPE_CHECKING:
+    from appliance.store.findings import DamagedSpot
     from appliance.store.repository import Repository
 
 _EXIT_FAILED = 1
+_NOTE_WAIT_S: Final = 5.0
+"""How long a check waits for its turn to note damage; a scrub, which finds the same, waits longer."""
 
 
 def register(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -43,10 +49,9 @@ def register(commands: Commands, common: argparse.ArgumentParser) -> None:
     scrubbing.register(actions, common)
 
 
-def _open(invocation: Invocation) -> Repository:
+def _folder(invocation: Invocation) -> Path:
     from appliance.control import machines
     from appliance.control.scope import EVERYTHING
-    from appliance.store.repository import Repository
 
     home = invocation.home()
     with invocation.database(home) as db:
@@ -54,7 +59,13 @@ def _open(invocation: Invocation) -> Repository:
     folder = home.repository(machine.id)
     if not folder.is_dir():
         raise NotFoundError(f"{folder} is missing: mount its disk, or wait for the first backup of {machine.name}")
-    return Repository.open(folder, read_only=True)
+    return folder
+
+
+def _open(invocation: Invocation) -> Repository:
+    from appliance.store.repository import Repository
+
+    return Repository.open(_folder(invocation), read_only=True)
 
 
 def stats(invocation: Invocation) -> int:
@@ -74,12 +85,20 @@ def stats(invocation: Invocation) -> int:
 
 
 def check(invocation: Invocation) -> int:
-    """`repo check M`: exit code 1 where not sound."""
-    repository = _open(invocation)
-    try:
+    """`repo check M`: exit code 1 where not sound. Reading data, it notes damage for the next backup to mend."""
+    from appliance.store.layout import pack_name
+    from appliance.store.repository import Repository
+    from appliance.store.scrub import spot_impacts
+
+    folder = _folder(invocation)
+    with Repository.open(folder, read_only=True) as repository:
         found = repository.check(read_data=invocation.arguments.read_data)
-    finally:
-        repository.close()
+        with repository.reading_catalog() as catalog:
+            costs = spot_impacts(catalog.connection, found.damage)
+    needed_by = {
+        (pack_name(spot.pack, spot.generation), spot.offset): cost.sentence()
+        for spot, cost in zip(found.damage, costs, strict=True)
+    }
     errors = [
         {"pack": error.pack, "offset": error.offset, "kind": error.kind, "detail": error.detail}
         for error in found.errors
@@ -90,12 +109,34 @@ def check(invocation: Invocation) -> int:
             "records_checked": found.records_checked,
             "bytes_read": found.bytes_read,
             "errors": errors,
+            "mended": found.mended,
         }
     )
     invocation.say(f"{found.records_checked} records checked, {format_size(found.bytes_read)} read.")
+    if found.mended:
+        invocation.say(f"{found.mended} damaged records were mended: nothing needs them, they are kept for a while.")
     invocation.table(
-        ["pack", "offset", "kind", "detail"],
-        [[error["pack"], error["offset"], error["kind"], error["detail"]] for error in errors],
+        ["pack", "offset", "kind", "what needs it", "detail"],
+        [
+            [error.pack, error.offset, error.kind, needed_by.get((error.pack, error.offset), ""), error.detail]
+            for error in found.errors
+        ],
         "No error found.",
     )
+    if invocation.arguments.read_data and found.damage:
+        invocation.say(_note(folder, found.damage))
     return 0 if found.ok else _EXIT_FAILED
+
+
+def _note(folder: Path, damage: Sequence[DamagedSpot]) -> str:
+    """Write damage down, which has the next backup asked for it; what came of that, for people."""
+    from appliance.store.access import Access
+    from appliance.store.errors import BusyRepositoryError, DamagedRepositoryError, DiskFullError
+    from appliance.store.scrub import note_found
+
+    try:
+        with Access(folder, wait_s=_NOTE_WAIT_S) as access:
+            note_found(access, damage, now_ms=int(time.time() * 1000))
+    except (BusyRepositoryError, DamagedRepositoryError, DiskFullError) as error:
+        return f"The damage could not be noted ({error}): `pilulier repo scrub` will do it."
+    return "The damage is noted: the next backup sends again what the machine has, the next prune writes metadata anew."

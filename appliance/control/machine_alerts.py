@@ -162,7 +162,8 @@ def _suspicious(db: Database, scope: Scope, by_id: dict[bytes, RoomRow]) -> list
         "SELECT machine.id AS machine_id, 100 * change.entries_ended / change.entries_before AS percent, "
         "figures.received_at FROM machine JOIN contract ON contract.id = machine.contract_id "
         "LEFT JOIN space_settings ON space_settings.space_id = contract.space_id "
-        "JOIN snapshot_change AS change ON change.machine_id = machine.id AND change.number = "
+        # CROSS JOIN keeps the order: machine first, then one row of a table that has thousands for each.
+        "CROSS JOIN snapshot_change AS change ON change.machine_id = machine.id AND change.number = "
         "(SELECT max(number) FROM snapshot_change WHERE machine_id = machine.id) "
         "JOIN snapshot_statistics AS figures ON figures.machine_id = machine.id AND figures.number = change.number "
         f"WHERE {where.sql} AND change.entries_before >= 100 AND 100 * change.entries_ended / change.entries_before >= "

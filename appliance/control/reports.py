@@ -17,7 +17,7 @@ import msgspec
 
 from appliance.control.contracts import ContractState
 from appliance.control.database import Database
-from appliance.control.scope import Scope, condition
+from appliance.control.scope import OneContract, Scope, condition
 from transport.errors import UsageError
 from transport.messages import BackupFigures
 
@@ -176,6 +176,13 @@ def _cursor_after(row: Backup) -> str:
     return f"{row.received_at.hex()}_{row.machine_id.hex()}_{row.number}"
 
 
+def _by_time(scope: Scope, window: Window) -> str:
+    """The tables, newest snapshots first: told so for many machines, where reading each one's history costs more."""
+    if isinstance(scope, OneContract) or window.contract_id is not None or window.machine_id is not None:
+        return _FROM
+    return _FROM.replace("AS figures", "AS figures INDEXED BY snapshot_statistics_time", 1)
+
+
 def _select(db: Database, scope: Scope, window: Window, cursor: str, limit: int) -> list[Backup]:
     sql, parameters = _places(scope, window)
     if cursor:
@@ -185,7 +192,7 @@ def _select(db: Database, scope: Scope, window: Window, cursor: str, limit: int)
     return [
         _backup(row)
         for row in db.rows(
-            f"SELECT {_BACKUP} FROM {_FROM} {_USED} "
+            f"SELECT {_BACKUP} FROM {_by_time(scope, window)} {_USED} "
             f"WHERE figures.received_at >= ? AND figures.received_at < ? AND {sql} "
             "ORDER BY figures.received_at DESC, figures.machine_id DESC, figures.number DESC LIMIT ?",
             [window.since, window.until, *parameters, limit],
@@ -201,6 +208,39 @@ def export(db: Database, scope: Scope, window: Window) -> Iterator[Backup]:
         cursor = _cursor_after(found[-1])
 
 
+_BUCKET_S: Final = 900
+"""Days are made of quarters of an hour: every time zone's offset is a multiple of one."""
+
+
+def _volumes(scope_sql: str, per: str) -> str:
+    """SQL: by how many bytes the volume held changed, per `per` and bucket; parameters: since, until, the scope's.
+
+    Each complete snapshot takes the place of its machine's complete one before, whether or not that lies in the window.
+    """
+    return (
+        f"SELECT {per} AS per, bucket, sum(bytes_source - coalesce(before, "
+        "(SELECT older.bytes_source FROM snapshot_statistics AS older WHERE older.machine_id = changes.machine_id "
+        "AND older.number < changes.number AND older.complete = 1 ORDER BY older.number DESC LIMIT 1), 0)) AS change "
+        "FROM (SELECT figures.machine_id, figures.number, figures.bytes_source, machine.contract_id, "
+        f"CAST(figures.received_at / {_BUCKET_S} AS INTEGER) AS bucket, "
+        "lag(figures.bytes_source) OVER (PARTITION BY figures.machine_id ORDER BY figures.number) AS before "
+        f"FROM {_FROM} WHERE figures.complete = 1 AND figures.received_at >= ? AND figures.received_at < ? "
+        f"AND {scope_sql}) AS changes GROUP BY 1, 2 ORDER BY 2"
+    )
+
+
+def _held_before(db: Database, sql: str, parameters: list[object], at: float) -> dict[str, int]:
+    """The source bytes of latest complete snapshots before `at`, by contract."""
+    found = db.rows(
+        "SELECT contract.id, total((SELECT figures.bytes_source FROM snapshot_statistics AS figures "
+        "WHERE figures.machine_id = machine.id AND figures.complete = 1 AND figures.received_at < ? "
+        "ORDER BY figures.number DESC LIMIT 1)) AS held FROM machine "
+        f"JOIN contract ON contract.id = machine.contract_id WHERE {sql} GROUP BY contract.id",
+        [at, *parameters],
+    )
+    return {row["id"]: int(row["held"]) for row in found if row["held"]}
+
+
 @dataclass(slots=True)
 class _DaySum:
     sent: int = 0
@@ -208,113 +248,101 @@ class _DaySum:
     seconds: float = 0.0
     transfer: float = 0.0
     backups: int = 0
+    change: int = 0
 
 
 def series(db: Database, scope: Scope, window: Window, zone: tzinfo = UTC) -> list[Point]:
-    """One point a day, oldest first, from the first day with something to show to the last of the window."""
+    """One point a day, oldest first, from the first day with something to show to the last one with a backup."""
     sql, parameters = _places(scope, window)
-    found = db.rows(
-        "SELECT figures.machine_id, figures.received_at, figures.complete, figures.bytes_sent, figures.bytes_source, "
-        f"figures.seconds, figures.transfer_seconds FROM {_FROM} "
-        f"WHERE figures.received_at >= ? AND figures.received_at < ? AND {sql} ORDER BY figures.received_at",
-        [window.since, window.until, *parameters],
-    )
-    held = _held_before(db, sql, parameters, window.since)
-    if not found and not held:
-        return []
-    first = window.since if held else found[0]["received_at"]
-    last = min(window.until - 1e-3, found[-1]["received_at"]) if found else window.since
+    bounds = [window.since, window.until, *parameters]
+    volume = sum(_held_before(db, sql, parameters, window.since).values())
     sums: dict[date, _DaySum] = {}
-    volumes: dict[date, int] = {}
-    volume = sum(held.values())
-    for row in found:
-        day = datetime.fromtimestamp(row["received_at"], zone).date()
-        one = sums.setdefault(day, _DaySum())
-        one.sent += row["bytes_sent"]
-        one.source += row["bytes_source"]
+
+    def of_bucket(bucket: int) -> _DaySum:
+        return sums.setdefault(datetime.fromtimestamp(bucket * _BUCKET_S, zone).date(), _DaySum())
+
+    for row in db.rows(
+        f"SELECT CAST(figures.received_at / {_BUCKET_S} AS INTEGER) AS bucket, count(*) AS backups, "
+        "CAST(total(figures.bytes_sent) AS INTEGER) AS sent, CAST(total(figures.bytes_source) AS INTEGER) AS source, "
+        f"total(figures.seconds) AS seconds, total(figures.transfer_seconds) AS transfer FROM {_FROM} "
+        f"WHERE figures.received_at >= ? AND figures.received_at < ? AND {sql} GROUP BY 1",
+        bounds,
+    ):
+        one = of_bucket(row["bucket"])
+        one.sent += row["sent"]
+        one.source += row["source"]
         one.seconds += row["seconds"]
-        one.transfer += row["transfer_seconds"]
-        one.backups += 1
-        if row["complete"]:
-            volume += row["bytes_source"] - held.get(row["machine_id"], 0)
-            held[row["machine_id"]] = row["bytes_source"]
-        volumes[day] = volume
+        one.transfer += row["transfer"]
+        one.backups += row["backups"]
+    for row in db.rows(_volumes(sql, "0"), bounds):
+        of_bucket(row["bucket"]).change += row["change"]
+    if not sums:
+        return []
     points = []
-    day, end = datetime.fromtimestamp(first, zone).date(), datetime.fromtimestamp(last, zone).date()
-    carried = sum(_held_before(db, sql, parameters, window.since).values())
+    day, end = min(sums), max(sums)
+    if volume:
+        day = min(day, datetime.fromtimestamp(window.since, zone).date())
     while day <= end:
-        carried = volumes.get(day, carried)
         one = sums.get(day, _DaySum())
+        volume += one.change
         ratio = one.sent / one.source if one.source else None
-        points.append(Point(day, one.sent, carried, ratio, one.seconds, one.transfer, one.backups))
+        points.append(Point(day, one.sent, volume, ratio, one.seconds, one.transfer, one.backups))
         day += timedelta(days=1)
     return points
 
 
-def _held_before(db: Database, sql: str, parameters: list[object], at: float) -> dict[bytes, int]:
-    """The source bytes of each machine's latest complete snapshot before `at`."""
-    found = db.rows(
-        # SQLite takes the other columns from the row of the maximum.
-        "SELECT figures.machine_id, max(figures.number) AS number, figures.bytes_source FROM "
-        f"{_FROM} WHERE figures.complete = 1 AND figures.received_at < ? AND {sql} GROUP BY figures.machine_id",
-        [at, *parameters],
-    )
-    return {row["machine_id"]: row["bytes_source"] for row in found}
-
-
 @dataclass(slots=True)
 class _Month:
-    held: dict[bytes, int]
     volume: int = 0
     peak: int = 0
     peak_date: date | None = None
+    machines: int = 0
     backups: int = 0
     first: float | None = None
     last: float | None = None
 
 
 def monthly(db: Database, scope: Scope, year: int, month: int, space_id: str | None = None) -> list[MonthlyRow]:
-    """What a month (in UTC) is billed from: every contract in scope, by space and client."""
-    first_day = date(year, month, 1)
-    since = datetime(year, month, 1, tzinfo=UTC).timestamp()
-    until = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC).timestamp()
+    """What a month (in UTC) is billed from: every contract in scope, by space and client. UsageError for no month.
+
+    The peak is that of days' ends, and of the volume that the month began with.
+    """
+    try:
+        first_day = date(year, month, 1)
+        next_month = date(year + month // 12, month % 12 + 1, 1)
+    except ValueError:
+        raise UsageError(f"{year}-{month} is not a month") from None
+    since, until = (datetime(day.year, day.month, 1, tzinfo=UTC).timestamp() for day in (first_day, next_month))
     sql, parameters = _places(scope, Window(since, until, space_id))
-    months: dict[str, _Month] = {}
-    contract_of = {
-        row["id"]: row["contract_id"]
-        for row in db.rows(
-            "SELECT machine.id, machine.contract_id FROM machine "
-            f"JOIN contract ON contract.id = machine.contract_id WHERE {sql} AND machine.created_at < ?",
-            [*parameters, until],
-        )
+    months: dict[str, _Month] = {
+        contract_id: _Month(volume, volume, first_day)
+        for contract_id, volume in _held_before(db, sql, parameters, since).items()
     }
-    for machine_id, volume in _held_before(db, sql, parameters, since).items():
-        state = months.setdefault(contract_of[machine_id], _Month({}))
-        state.held[machine_id] = volume
-        state.volume += volume
-    for state in months.values():
-        state.peak, state.peak_date = state.volume, first_day if state.volume else None
     for row in db.rows(
-        f"SELECT figures.machine_id, figures.received_at, figures.complete, figures.bytes_source FROM {_FROM} "
-        f"WHERE figures.received_at >= ? AND figures.received_at < ? AND {sql} ORDER BY figures.received_at",
+        f"SELECT contract.id, count(*) AS machines FROM machine JOIN contract ON contract.id = machine.contract_id "
+        f"WHERE {sql} AND machine.created_at < ? GROUP BY contract.id",
+        [*parameters, until],
+    ):
+        months.setdefault(row["id"], _Month()).machines = row["machines"]
+    for row in db.rows(
+        "SELECT contract.id, count(*) AS backups, min(figures.received_at) AS first, max(figures.received_at) AS last "
+        f"FROM {_FROM} WHERE figures.received_at >= ? AND figures.received_at < ? AND {sql} GROUP BY contract.id",
         [since, until, *parameters],
     ):
-        state = months.setdefault(contract_of[row["machine_id"]], _Month({}))
-        state.backups += 1
-        state.first = state.first if state.first is not None else row["received_at"]
-        state.last = row["received_at"]
-        if row["complete"]:
-            state.volume += row["bytes_source"] - state.held.get(row["machine_id"], 0)
-            state.held[row["machine_id"]] = row["bytes_source"]
-            if state.volume > state.peak:
-                state.peak = state.volume
-                state.peak_date = datetime.fromtimestamp(row["received_at"], UTC).date()
-    present: dict[str, int] = {}
-    for contract_id in contract_of.values():
-        present[contract_id] = present.get(contract_id, 0) + 1
+        one = months.setdefault(row["id"], _Month())
+        one.backups, one.first, one.last = row["backups"], row["first"], row["last"]
+    changes = db.rows(_volumes(sql, "contract_id"), [since, until, *parameters])
+    for (contract_id, day), group in itertools.groupby(
+        sorted(changes, key=lambda row: (row["per"], row["bucket"])),
+        lambda row: (row["per"], row["bucket"] * _BUCKET_S // 86400),
+    ):
+        one = months.setdefault(contract_id, _Month())
+        one.volume += sum(row["change"] for row in group)
+        if one.volume > one.peak:
+            one.peak, one.peak_date = one.volume, datetime.fromtimestamp(day * 86400, UTC).date()
     where = condition(scope)
     return [
-        _monthly(row, months.get(row["id"], _Month({})), present.get(row["id"], 0), until)
+        _monthly(row, months.get(row["id"], _Month()), until)
         for row in db.rows(
             "SELECT contract.id, contract.space_id, space.name AS space_name, contract.client_id, contract.email, "
             "contract.allocated_bytes, contract.start_date, contract.end_date, contract.state, "
@@ -326,7 +354,7 @@ def monthly(db: Database, scope: Scope, year: int, month: int, space_id: str | N
     ]
 
 
-def _monthly(row: dict[str, Any], month: _Month, machines: int, until: float) -> MonthlyRow:
+def _monthly(row: dict[str, Any], month: _Month, until: float) -> MonthlyRow:
     end = date.fromisoformat(row["end_date"]) if row["end_date"] else None
     if row["delete_requested_at"] is not None:
         state = ContractState.DELETING
@@ -343,7 +371,7 @@ def _monthly(row: dict[str, Any], month: _Month, machines: int, until: float) ->
         client_id=row["client_id"],
         email=row["email"],
         allocated_bytes=row["allocated_bytes"],
-        machines=machines,
+        machines=month.machines,
         source_bytes=month.volume,
         peak_bytes=month.peak,
         peak_date=month.peak_date,

@@ -41,8 +41,9 @@ class Entry(msgspec.Struct, frozen=True):
     updated_at: float
     heard_at: float
     """When its agent last gave a sign of life."""
+    first_at: float
     first_bytes: int
-    """`bytes_done` of the first word heard, since a resumed backup begins in the middle."""
+    """When bytes were first spoken of, and how many were done: a resumed backup begins in the middle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class Board:
         """A machine (id in hex) says where its backup stands; of several words in a second the last counts."""
         with self._lock:
             before = self._entries.get(machine)
+            base = before if before is not None and before.bytes_total else None
             self._entries[machine] = Entry(
                 machine,
                 one_line(phase, 60),
@@ -97,8 +99,8 @@ class Board:
                 now if before is None else before.started_at,
                 now,
                 now,
-                # The first word of a backup, at its beginning, carries no bytes yet.
-                bytes_done if before is None or not before.bytes_total else before.first_bytes,
+                now if base is None else base.first_at,
+                bytes_done if base is None else base.first_bytes,
             )
             self._changed = True
 
@@ -176,7 +178,7 @@ def listed(db: Database, scope: Scope, path: Path, now: float, space_id: str | N
 
 
 def _running(entry: Entry, machine_id: bytes, name: str, contract_id: str, client_id: str) -> Running:
-    elapsed_s = entry.updated_at - entry.started_at
+    elapsed_s = entry.updated_at - entry.first_at
     rate = max(0, entry.bytes_done - entry.first_bytes) / elapsed_s if elapsed_s > 0 else 0.0
     left = max(0, entry.bytes_total - entry.bytes_done) / rate if rate > 0 and entry.bytes_total else None
     return Running(

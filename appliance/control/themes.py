@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 import warnings
 from dataclasses import dataclass
@@ -137,9 +138,11 @@ def save(
 ) -> Theme:
     """Change all but the logo; UsageError for a colour that is none or cannot be read on white."""
     colour, accent = checked_colour(colour, "the colour"), checked_colour(accent, "the accent")
-    if contrast(accent, WHITE) < CONTRAST:
+    found = contrast(accent, WHITE)
+    if found < CONTRAST:
+        # Cut, not rounded: 4.499 must not read as enough.
         raise UsageError(
-            f"the accent {accent} has a contrast of {contrast(accent, WHITE):.1f} with white, and links need "
+            f"the accent {accent} has a contrast of {math.floor(100 * found) / 100} with white, and links need "
             f"{CONTRAST}: choose a darker one"
         )
     product_name = checked_line(product_name, "the product name", 60)

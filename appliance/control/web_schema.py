@@ -24,6 +24,7 @@ STATEMENTS: Final = (
     "ALTER TABLE attempt ADD COLUMN address TEXT NOT NULL DEFAULT ''",
     "CREATE INDEX attempt_address ON attempt(address, at)",
     "CREATE INDEX machine_log_time ON machine_log(at)",
+    "CREATE INDEX machine_log_level ON machine_log(level, id)",
     """CREATE TABLE web_session (
         id TEXT PRIMARY KEY,
         token_sha256 BLOB NOT NULL UNIQUE CHECK (length(token_sha256) = 32),

@@ -8,13 +8,13 @@ read at one moment, or looked at again. Knows neither sessions nor messages.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance.store.catalog import Catalog, select_in
 from appliance.store.check_history import HistoryChecker
 from appliance.store.check_packs import PackChecker
-from appliance.store.findings import CheckError, Findings, View
+from appliance.store.findings import CheckError, DamagedSpot, Findings, View
 from appliance.store.layout import Layout
 from appliance.store.pages import unpack_extents
 from transport.extents import Extent
@@ -35,6 +35,10 @@ class CheckReport:
     records_checked: int
     bytes_read: int
     errors: list[CheckError]
+    mended: int = 0
+    """Damaged records that nothing needs any more; no errors."""
+    damage: list[DamagedSpot] = field(default_factory=list)
+    """Where packs do not read well and nothing is mended: what a scrub would note."""
 
 
 def check_repository(layout: Layout, catalog: Catalog, *, read_data: bool) -> CheckReport:
@@ -48,7 +52,9 @@ def check_repository(layout: Layout, catalog: Catalog, *, read_data: bool) -> Ch
     history.chain(packs.commits)
     history.trees()
     history.versions()
-    return CheckReport(not findings.errors, packs.records, packs.bytes_read, findings.errors)
+    return CheckReport(
+        not findings.errors, packs.records, packs.bytes_read, findings.errors, packs.mended, packs.damage
+    )
 
 
 def live_bytes(catalog: Catalog) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance.store.catalog import Catalog, PackRow, select_in
-from appliance.store.findings import Findings, View, moment
+from appliance.store.findings import DamagedSpot, Findings, View, moment
 from appliance.store.layout import Layout, pack_name
 from appliance.store.mending import all_mends
 from appliance.store.packs import Damage, Found, PackWalk
@@ -74,6 +74,10 @@ class PackChecker:
         self.mended = 0
         """Damaged records that nothing needs any more, since what they held is read elsewhere: kept as evidence."""
         self.bytes_read = 0
+        self.damage: list[DamagedSpot] = []
+        """What is not mended of what does not read well, missing files included."""
+        self._overtaken = False
+        """Whether the record at hand stands before the newest whole checkpoint: nobody reads it any more."""
 
     def pack(self, number: int) -> None:
         """Walk one pack, and look in it for everything that the catalog says is there."""
@@ -92,31 +96,43 @@ class PackChecker:
                 if actual < row.size_bytes:
                     detail = f"is {actual} bytes long, but {row.size_bytes} were acknowledged"
                     self._findings.report(name, actual, "pack", detail)
+                    self._lost(row, actual, detail)
                 self._walk(row, PackWalk(path, min(row.size_bytes, actual), read_data=self._read_data), expected)
                 return
             except FileNotFoundError:
                 if attempt + 1 == _ATTEMPTS or self._catalog.packs().get(number, row).generation == row.generation:
                     self._findings.report(name, 0, "pack", "is missing: put it back from a copy")
+                    self._lost(row, 0, "the pack is missing")
                     return
             except OSError as error:
                 self._findings.report(name, 0, "pack", f"cannot be read ({error.strerror}): check the disk")
                 return
 
+    def _lost(self, row: PackRow, offset: int, detail: str) -> None:
+        self.damage.append(DamagedSpot(row.number, row.generation, offset, row.size_bytes, "unreadable", detail))
+
     def _walk(self, row: PackRow, walk: PackWalk, expected: dict[int, Any]) -> None:
         name = pack_name(row.number, row.generation)
         damaged: list[tuple[int, int]] = []
-        statement = "SELECT offset FROM damage WHERE pack = ? AND mended_ms > 0"
-        mended = {offset for (offset,) in self._connection.execute(statement, (row.number,)).fetchall()}
+        statement = "SELECT offset, mended_ms > 0 FROM damage WHERE pack = ?"
+        known: dict[int, int] = dict(self._connection.execute(statement, (row.number,)).fetchall())
         for step in walk:
             if isinstance(step, Damage):
-                inside = {offset for offset in expected if step.offset <= offset < step.end} | {step.offset}
-                if inside <= mended:
+                inside = {offset for offset in (*expected, *known) if step.offset <= offset < step.end} | {step.offset}
+                if all(known.get(offset) for offset in inside):
                     self.mended += 1
                 else:
                     self._findings.report(name, step.offset, step.kind, step.detail)
+                    spot = DamagedSpot(row.number, row.generation, step.offset, step.end, step.kind, step.detail)
+                    self.damage.append(spot)
                 damaged.append((step.offset, step.end))
                 continue
             self.records += 1
+            if step.kind == Kind.SEGMENT and known.get(step.offset):
+                expected.pop(step.offset, None)  # unread, it may look whole: mended damage is no finding either way
+                continue
+            checkpoint = (self._view.state.checkpoint_pack, self._view.state.checkpoint_offset)
+            self._overtaken = (row.number, step.offset) < checkpoint
             try:
                 self._record(row, name, step, expected)
             except DecodeError as error:
@@ -183,8 +199,11 @@ class PackChecker:
                 self._otherwise(name, found, f"version {row.version_id.hex()}")
 
     def _same(self, held: bytes, written: bytes) -> bool:
-        """Whether these extents are what was written, or what mending made of it."""
-        if held == written:
+        """Whether these extents are what was written, or what mending made of it.
+
+        Where a checkpoint tells them anew they are compared there: orders to mend may be gone with what it replaced.
+        """
+        if held == written or self._overtaken:
             return True
         for redirection in all_mends(self._connection):
             written = redirection.redirect(written)

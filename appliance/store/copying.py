@@ -131,8 +131,10 @@ def copy_pack(
     """Append to `target`, which is empty, what is needed of the pack at `path` up to `size_bytes`; not fsynced yet.
 
     `held` comes by ascending offset. Without its metadata nothing but the held segments is needed of a pack: damage in
-    between is passed over, and for a damaged header the payload `header` is written. DamagedRecordError, naming the old pack and offset, where a kept record is not
-    whole, the records do not join, or a held segment does not stand where it should.
+    between is passed over, and for a damaged header the payload `header` is written.
+
+    DamagedRecordError, naming the old pack and offset, where a kept record is not whole, the records do not join, or a
+    held segment does not stand where it should.
     """
     moves = Moves()
     with _opened(path) as file:

@@ -23,6 +23,18 @@ class CheckError:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class DamagedSpot:
+    """Bytes of a pack that do not read well, from `offset` to `end`; `kind` as their head says, if it can be read."""
+
+    pack: int
+    generation: int
+    offset: int
+    end: int
+    kind: str
+    detail: str
+
+
 @dataclass(slots=True)
 class Findings:
     """A growing report."""

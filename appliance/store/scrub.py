@@ -17,6 +17,7 @@ from typing import Final
 
 from appliance.store.access import Access
 from appliance.store.catalog import PackRow
+from appliance.store.findings import DamagedSpot
 from appliance.store.impact import Impact, impacts
 from appliance.store.layout import pack_name
 from appliance.store.packs import Damage, PackWalk
@@ -26,6 +27,7 @@ from transport.names import SegmentId
 SAVED_BYTES: Final = 64 << 20
 """How much is read between two notes of the place; an interrupted scrub reads so much again."""
 _LEAST_PAUSE_S: Final = 0.01
+_UNREADABLE: Final = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +97,60 @@ def known_damage(connection: sqlite3.Connection) -> list[DamageFound]:
 
 
 def note_damage(connection: sqlite3.Connection, pack: int, spots: Sequence[_Spot], now_ms: int) -> None:
-    """Write down damage within a transaction: each held segment of a spot, or the spot itself where it holds none."""
+    """Write down damage within a transaction: each held segment of a spot, and what stands before, between and behind
+    them, which may be metadata."""
     for spot in spots:
         segments = connection.execute(
-            "SELECT offset, id FROM segment WHERE pack = ? AND offset >= ? AND offset < ?",
+            "SELECT offset, length, id FROM segment WHERE pack = ? AND offset >= ? AND offset < ? ORDER BY offset",
             (pack, spot.offset, spot.end),
         ).fetchall()
-        rows = [(offset, Kind.SEGMENT.name, segment) for offset, segment in segments]
-        if not rows and spot.kind != Kind.SEGMENT.name:
-            rows = [(spot.offset, spot.kind, None)]  # a SEGMENT that the catalog does not hold is dead: no loss
+        rows: list[tuple[int, str, bytes | None]] = []
+        at = spot.offset
+        for offset, length, segment in segments:
+            if at < offset:
+                rows.append((at, spot.kind if at == spot.offset else _UNREADABLE, None))
+            rows.append((offset, Kind.SEGMENT.name, segment))
+            at = offset + OVERHEAD_BYTES + length
+        if at < spot.end and (segments or spot.kind != Kind.SEGMENT.name):
+            # Where there is nothing but a SEGMENT that the catalog does not hold, that is dead: no loss.
+            rows.append((at, spot.kind if at == spot.offset else _UNREADABLE, None))
         connection.executemany(
             "INSERT INTO damage (pack, offset, kind, segment, detail, found_ms, mended_ms) "
             "VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (pack, offset) DO UPDATE SET detail = excluded.detail",
             [(pack, offset, kind, segment, spot.detail, now_ms) for offset, kind, segment in rows],
         )
+
+
+def note_found(access: Access, spots: Sequence[DamagedSpot], *, now_ms: int) -> list[DamageFound]:
+    """Write down what a check came upon, as a scrub would have; all damage that is known then.
+
+    Nothing is noted of a pack that was written anew since it was looked at.
+    """
+    with access.turn() as repository, repository.maintaining() as catalog, catalog.transaction() as connection:
+        for spot in spots:
+            present = connection.execute("SELECT generation FROM pack WHERE number = ?", (spot.pack,)).fetchone()
+            if present is not None and present[0] == spot.generation:
+                found = _Spot(spot.offset, spot.end, spot.kind, spot.detail)
+                note_damage(connection, spot.pack, [found], now_ms)
+    with access.reading() as repository, repository.reading_catalog() as catalog:
+        return known_damage(catalog.connection)
+
+
+def spot_impacts(connection: sqlite3.Connection, spots: Sequence[DamagedSpot]) -> list[Impact]:
+    """What each of these spots costs, in their order: the segments in it that the catalog holds, taken together."""
+    statement = "SELECT id FROM segment WHERE pack = ? AND offset >= ? AND offset < ?"
+    inside = [
+        [row[0] for row in connection.execute(statement, (spot.pack, spot.offset, spot.end)).fetchall()]
+        for spot in spots
+    ]
+    costs = impacts(connection, {segment for segments in inside for segment in segments})
+    return [_together([costs[segment] for segment in segments]) for segments in inside]
+
+
+def _together(costs: Sequence[Impact]) -> Impact:
+    """A file that needs two of the segments counts twice, as it does on the list of a scrub."""
+    snapshots = sorted({number for cost in costs for number in cost.snapshots})
+    return Impact(tuple(snapshots), sum(cost.files for cost in costs))
 
 
 class _Scrub:
@@ -188,7 +230,7 @@ class _Scrub:
                     if self._late():
                         break
         except OSError as error:
-            spots.append(_Spot(offset, row.size_bytes, "unreadable", f"the pack cannot be read ({error.strerror})"))
+            spots.append(_Spot(offset, row.size_bytes, _UNREADABLE, f"the pack cannot be read ({error.strerror})"))
             offset = row.size_bytes
         self._report.bytes_read += walk.bytes_read
         self._note(row, saved, offset, spots)

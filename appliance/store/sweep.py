@@ -34,8 +34,8 @@ _PORTION_BYTES: Final = 4 << 20
 _ROUNDS: Final = 3
 """Mends that arrive during a mark make it worthless; after so many of them the rest is left to the next sweep."""
 EVIDENCE_MS: Final = 90 * 24 * 3600 * 1000
-"""How long a damaged segment is kept after it was mended: a season in which a restore may show that the fresh bytes were
-not the old ones, and somebody may want to repair the original by hand."""
+"""How long a damaged segment is kept after it was mended: a season in which a restore may show that the fresh bytes
+were not the old ones, and somebody may want to repair the original by hand."""
 _SEGMENT_OF = struct.Struct(f"{ID_BYTES}s{EXTENT.size - ID_BYTES}x")
 
 
@@ -342,13 +342,15 @@ class _Extents:
             with self._ground.writing() as (connection, state):
                 if not self._mark_since(connection, state):
                     return False
-                kept = "SELECT segment FROM damage WHERE segment IS NOT NULL AND (mended_ms <= 0 OR mended_ms > ?)"
-                self._segments.update(row[0] for row in connection.execute(kept, (self._evidence_until_ms,)))
+                statement = "SELECT segment, mended_ms FROM damage WHERE segment IS NOT NULL"
+                damaged: dict[bytes, int] = dict(connection.execute(statement).fetchall())
+                until_ms = self._evidence_until_ms
+                self._segments.update(segment for segment, at_ms in damaged.items() if not 0 < at_ms <= until_ms)
                 for chunk in _chunks(dead, at):
                     gone = [row for row in chunk if row[1] not in self._segments]
                     keys = [row[:2] for row in gone]
                     connection.executemany("DELETE FROM segment WHERE number = ? AND id = ?", keys)
-                    ids = [(row[1],) for row in gone]
+                    ids = [(row[1],) for row in gone if row[1] in damaged]
                     connection.executemany("UPDATE damage SET segment = NULL WHERE segment = ?", ids)
                     self._report.segments += len(gone)
                     self._report.segment_bytes += sum(row[2] + OVERHEAD_BYTES for row in gone)

@@ -41,8 +41,6 @@ REPOSITORY = RepositoryId(b"repository-id-01")
 VAULT = VaultId(b"vault-id-of-test")
 KEY = SigningKey(bytes(range(32)))
 INSTALLATION = InstallationId(b"installation-id-")
-STAGED_MS = 1_700_000_000_000
-"""The appliance's clock whenever a client stages."""
 
 
 def make_keys() -> VaultKeys:
@@ -90,6 +88,8 @@ class Client:
     segments: dict[SegmentId, bytes] = field(default_factory=dict)
     previous: Digest = FIRST_PREVIOUS
     number: int = 0
+    clock_ms: int = 1_700_000_000_000
+    """The appliance's, whenever something is staged."""
 
     def __post_init__(self) -> None:
         self.keys = make_keys()
@@ -219,7 +219,7 @@ class Client:
         self.committed[number] = dict(self.live)
 
     def stage(self, *items: tuple[m.Message, bytes]) -> int:
-        return self.repository.stage(list(items), now_ms=STAGED_MS)  # type: ignore[arg-type]
+        return self.repository.stage(list(items), now_ms=self.clock_ms)  # type: ignore[arg-type]
 
     def put_file(self, names: tuple[bytes, ...], content: bytes) -> VersionId:
         """A whole file and its entry, staged."""

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.control import accounts, passwords, two_factor
+from appliance.control import accounts, passwords, recovery_codes, two_factor
 from appliance.control.accounts import AccountState, Role
 from appliance.control.scope import EVERYTHING, OneContract, OneSpace
 from appliance.control.text import checked_email, one_line
 from appliance.control.two_factor import Accepted, Reason, Rejected
-from appliance.errors import ConflictError, NotFoundError
+from appliance.errors import ConflictError, NotFoundError, OneTimeCodeError
 from tests.support.control_house import NOW, PASSWORD, build
 from transport.errors import PilulierError, UsageError
 
@@ -143,3 +143,85 @@ def test_password_state_and_totp_change(tmp_path: Path, monkeypatch: pytest.Monk
 def test_one_line_takes_out_what_could_deceive() -> None:
     assert one_line("a\r\nERROR b\x1b[31m\x00 \u202ec\u2028d", 100) == "a ERROR b[31m c d"
     assert one_line("x" * 50, 10) == "x" * 10
+
+
+def test_accounts_of_a_scope_and_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = build(tmp_path, monkeypatch)
+    far = accounts.add(
+        house.db,
+        email="far@example.org",
+        role=Role.ADMIN,
+        password=PASSWORD,
+        now=NOW,
+        space_id=house.elsewhere.space_id,
+    ).account
+    next_door = accounts.add(
+        house.db, email="next@example.org", role=Role.CUSTOMER, password=PASSWORD, now=NOW,
+        contract_id=house.neighbour.id,
+    ).account  # fmt: skip
+    near = OneSpace(house.ours.space_id)
+    for scope, expected in (
+        (EVERYTHING, {"super", "admin", "support", "customer", "far", "next"}),
+        (near, {"admin", "support", "customer", "next"}),
+        (OneSpace(house.elsewhere.space_id), {"far"}),
+        (OneContract(house.ours.id), {"customer"}),
+    ):
+        rows = accounts.in_scope(house.db, scope)
+        assert {row.account.email.split("@")[0] for row in rows} == expected
+        for account in (*house.accounts.values(), far, next_door):
+            if account.email.split("@")[0] in expected:
+                assert accounts.find_in(house.db, scope, account.id) == account
+            else:
+                with pytest.raises(NotFoundError):
+                    accounts.find_in(house.db, scope, account.id)
+    [row] = accounts.in_scope(house.db, OneContract(house.ours.id))
+    assert (row.space_name, row.client_id, row.recovery_codes_left, row.last_seen_at) == ("near", "ours", 0, None)
+
+
+def test_who_stands_above_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = build(tmp_path, monkeypatch).accounts
+    above = {who: {other for other in people if accounts.may_manage(people[who], people[other])} for who in people}
+    assert above == {
+        "super": {"admin", "support", "customer"},
+        "admin": {"support", "customer"},
+        "support": set(),
+        "customer": set(),
+    }
+
+
+def test_address_role_and_language_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = build(tmp_path, monkeypatch)
+    db, support, boss = house.db, house.accounts["support"], house.accounts["super"]
+    assert support.language == "fr" and accounts.set_language(db, support, "de").language == "de"
+    with pytest.raises(UsageError, match="no language 'it'"):
+        accounts.set_language(db, support, "it")
+    assert accounts.set_email(db, support, " New@Example.org").email == "new@example.org"
+    with pytest.raises(ConflictError, match="exists already"):
+        accounts.set_email(db, support, "ADMIN@example.org")
+    changed = accounts.set_role(db, support, Role.CUSTOMER, contract_id=house.ours.id)
+    assert (changed.role, changed.space_id, changed.contract_id) == (Role.CUSTOMER, None, house.ours.id)
+    with pytest.raises(UsageError):
+        accounts.set_role(db, changed, Role.ADMIN)
+    with pytest.raises(NotFoundError):
+        accounts.set_role(db, changed, Role.ADMIN, space_id="snothing")
+    with pytest.raises(ConflictError, match="last active super"):
+        accounts.set_role(db, boss, Role.ADMIN, space_id=house.ours.space_id)
+    assert accounts.space_of(db, changed) == house.ours.space_id and accounts.space_of(db, boss) is None
+
+
+def test_a_new_authenticator_counts_once_its_code_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = build(tmp_path, monkeypatch)
+    db, me = house.db, house.accounts["admin"]
+    recovery_codes.renew(db, me.id, NOW)
+    with pytest.raises(ConflictError, match="begin again"):
+        accounts.confirm_totp(db, me, "123456", NOW)
+    pending = accounts.begin_totp(db, me)
+    assert accounts.pending_totp(db, me) == pending and pending.secret not in repr(pending)
+    with pytest.raises(OneTimeCodeError):
+        accounts.confirm_totp(db, me, house.code("admin"), NOW)
+    assert isinstance(accounts.take_code(db, me, house.code("admin"), NOW), Accepted), "the old one goes on"
+    code = pyotp.TOTP(pending.secret).at(int(NOW))
+    accounts.confirm_totp(db, me, code, NOW)
+    assert accounts.take_code(db, me, code, NOW) == Rejected(Reason.USED)
+    assert isinstance(accounts.take_code(db, me, house.code("admin", NOW + 60), NOW + 60), Rejected)
+    assert accounts.pending_totp(db, me) is None and recovery_codes.left(db, me.id) == 0

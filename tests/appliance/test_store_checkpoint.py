@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from appliance.store import checkpoint
 from appliance.store.access import Access
+from appliance.store.catalog import FOREVER, connect
 from appliance.store.checkpoint import (
     SLACK_BYTES,
     Leave,
@@ -20,7 +22,10 @@ from appliance.store.checkpoint import (
     metadata_use,
     write_checkpoint,
 )
+from appliance.store.compact import pack_use
+from appliance.store.layout import Layout
 from appliance.store.packs import Damage, PackWalk
+from appliance.store.prune import PruneReport, prune
 from appliance.store.rebuild import rebuild_catalog
 from appliance.store.records import (
     CheckpointBegin,
@@ -31,8 +36,12 @@ from appliance.store.records import (
 )
 from appliance.store.repository import Repository
 from appliance.store.retire import retire
+from appliance.store.scrub import scrub
 from tests.appliance.store_builder import Client, CrashingDisk, PowerCut, assert_snapshots, listed, make_repository
 from tests.appliance.store_history import Worker
+
+NOW_MS = 1_700_000_000_000
+DAY_MS = 86_400_000
 
 
 class Interrupted(Access):
@@ -110,6 +119,92 @@ def test_a_whole_one_is_named_by_the_catalog_and_counts_as_all_the_metadata(work
         assert_snapshots(worker.client.repository, worker.client)
         worker.day()
         assert_snapshots(worker.client.repository, worker.client)
+
+
+# Damaged metadata
+
+
+def damage_record(folder: Path, kind: Kind, at: int) -> int:
+    """Turn a bit of the payload of the first record of a kind, and have a scrub note it; its offset."""
+    path = Layout(folder).pack(1)
+    walk = PackWalk(path, path.stat().st_size, read_data=True)
+    offset = next(step.offset for step in walk if not isinstance(step, Damage) and step.kind == kind)
+    data = bytearray(path.read_bytes())
+    data[offset + at] ^= 1
+    path.write_bytes(data)
+    with Access(folder, reserve_bytes=0) as access:
+        report = scrub(access, now_ms=lambda: NOW_MS)
+    assert [(found.offset, found.segment) for found in report.damage] == [(offset, None)]
+    return offset
+
+
+def pruned(folder: Path, now_ms: int) -> PruneReport:
+    return prune(folder, frozenset(), now_ms=now_ms, reserve_bytes=0, small_gain_bytes=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "at"),
+    [(Kind.ENTRIES, 60), (Kind.VERSIONS, 50), (Kind.COMMIT, 0), (Kind.RETIREMENT, 45), (Kind.HEADER, 60)]
+    + [(Kind.ENTRIES, 9), (Kind.HEADER, 2)],
+)
+def test_damaged_metadata_is_written_anew_by_the_next_prune(
+    worker: Worker, tmp_path: Path, kind: Kind, at: int
+) -> None:
+    """And then its pack may be compacted, which leaves nothing of the damage."""
+    folder = tmp_path / "r"
+    damage_record(folder, kind, at)
+    report = pruned(folder, NOW_MS)
+    assert report.checkpoint_written and "1 damaged records of metadata" in report.checkpoint_reason
+    assert report.packs_compacted == 1 and report.packs_kept == ()
+    assert pruned(folder, NOW_MS + 1).checkpoint_written is False
+    pruned(folder, NOW_MS + 2 * DAY_MS)
+    with Repository.open(folder, reserve_bytes=0) as worker.client.repository:
+        with worker.client.repository.reading_catalog() as catalog:
+            assert catalog.connection.execute("SELECT count(*) FROM damage").fetchone() == (0,)
+        assert_snapshots(worker.client.repository, worker.client)
+        worker.day()
+        assert_snapshots(worker.client.repository, worker.client)
+    rebuilt = rebuild_catalog(Layout(folder), tmp_path / "anew.sqlite")
+    assert rebuilt.differences == []
+
+
+def test_damage_that_a_checkpoint_stands_behind_is_no_error(worker: Worker, tmp_path: Path) -> None:
+    """Where the pack is not worth a rewrite, the record stays, and a check counts it as mended."""
+    folder = tmp_path / "r"
+    damage_record(folder, Kind.ENTRIES, 60)
+    with Repository.open(folder, read_only=True) as repository:
+        assert len(repository.check(read_data=True).errors) == 1
+    report = prune(folder, frozenset(), now_ms=NOW_MS, reserve_bytes=0)
+    assert report.checkpoint_written and report.packs_compacted == 0
+    with Repository.open(folder, read_only=True) as repository:
+        found = repository.check(read_data=True)
+    assert found.ok and found.mended == 1 and found.damage == []
+    with Access(folder, reserve_bytes=0) as access:
+        assert scrub(access, now_ms=lambda: NOW_MS).damage == []
+        assert not any(use.damaged for use in pack_use(access))
+
+
+def test_a_catalog_that_contradicts_what_was_signed_does_not_stand_in(worker: Worker, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    damage_record(folder, Kind.ENTRIES, 60)
+    connection = connect(Layout(folder).catalog, read_only=False)
+    connection.execute(
+        "UPDATE entry SET token = zeroblob(32) WHERE (parent, path, born) IN "
+        f"(SELECT parent, path, born FROM entry WHERE died = {FOREVER} LIMIT 1)"
+    )
+    connection.close()
+    report = pruned(folder, NOW_MS)
+    assert not report.checkpoint_written
+    assert "cannot stand in for them" in report.checkpoint_reason and "rebuild" in report.checkpoint_reason
+    with Access(folder, reserve_bytes=0) as access:
+        assert [use.damaged for use in pack_use(access)] == [True]
+
+
+def test_damaged_metadata_waits_for_what_is_staged_and_for_room() -> None:
+    sick = MetadataUse(100, 100, 1 << 40, False, 2)
+    assert decide_checkpoint(sick) == Write("2 damaged records of metadata are written anew as the catalog holds them")
+    for put_off in (replace(sick, staged=True), replace(sick, free_bytes=50)):
+        assert isinstance(decide_checkpoint(put_off), Leave)
 
 
 def test_nothing_is_begun_while_something_is_staged(worker: Worker, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from appliance.store.compare import compare
 from appliance.store.errors import BusyRepositoryError, DamagedRepositoryError, StoreError
 from appliance.store.layout import Layout
 from appliance.store.packs import Damage, PackWalk
+from appliance.store.prune import prune
 from appliance.store.rebuild import rebuild_catalog
 from appliance.store.rebuilding import rebuild
 from appliance.store.records import (
@@ -26,8 +27,8 @@ from appliance.store.records import (
     encode_payload,
 )
 from appliance.store.repository import Repository
-from tests.appliance.store_builder import KEY, Client, make_repository
-from transport.names import ROOT, Digest
+from tests.appliance.store_builder import KEY, REPOSITORY, VAULT, Client, content, make_repository
+from transport.names import ROOT, Digest, RepositoryId, VersionId
 
 NOW_MS = 1_700_000_000_000
 SHOP = b"shop"
@@ -202,6 +203,85 @@ def test_packs_of_another_repository_and_missing_packs_are_named(
     assert not report.ok and any("00000003.pack is missing" in text for text in report.differences)
     shutil.copy(layout.pack(2), layout.pack(3))
     assert any("another place" in text for text in rebuild(folder, now_ms=NOW_MS).differences)
+
+
+def strangers_pack(tmp_path: Path) -> Path:
+    """A pack of another repository, under the same key, full of records that would fit."""
+    made = Repository.create(
+        tmp_path / "theirs", repository=RepositoryId(b"another's repos."), vault=VAULT, public_key=KEY.public
+    )
+    theirs = Client(made)
+    theirs.begin()
+    for number in range(3):
+        theirs.put_file((b"theirs %d" % number,), theirs.random.randbytes(3000))
+    made.close()
+    return Layout(tmp_path / "theirs").pack(1)
+
+
+def test_a_foreign_pack_is_passed_over_whole_and_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the newest one, too: the writer begins another pack behind it, and a compaction does not touch it."""
+    folder, layout = tmp_path / "r", Layout(tmp_path / "r")
+    monkeypatch.setattr("appliance.store.packs.PACK_BYTES", 500)
+    client = history(folder)
+    shown, segments = listing(folder), rebuild(folder, now_ms=NOW_MS).segments
+    number = max(layout.pack_numbers()) + 1
+    shutil.copy(strangers_pack(tmp_path), layout.pack(number))
+    content = layout.pack(number).read_bytes()
+    layout.catalog.unlink()
+    report = rebuild(folder, now_ms=NOW_MS)
+    assert [text for text in report.differences if layout.pack(number).name in text] == [
+        f"{layout.pack(number).name}: this pack belongs to another repository or another place, and is passed over"
+    ]
+    assert len(report.differences) == 2, "that, and that there was no catalog"
+    assert report.segments == segments and listing(folder) == shown
+    with Repository.open(folder) as client.repository:
+        client.begin()
+        client.put_file((SHOP, b"new"), b"life goes on")
+        assert client.commit() == 6
+    prune(folder, frozenset({1, 2}), now_ms=NOW_MS, reserve_bytes=0, checkpoint_slack_bytes=0, small_gain_bytes=1)
+    assert layout.pack(number).read_bytes() == content
+    assert max(layout.pack_numbers()) > number
+
+
+def test_a_foreign_first_pack_does_not_make_the_others_foreign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.store.packs.PACK_BYTES", 500)
+    folder = tmp_path / "r"
+    history(folder)
+    shutil.copy(strangers_pack(tmp_path), Layout(folder).pack(1))
+    Layout(folder).catalog.unlink()
+    report = rebuild(folder, now_ms=NOW_MS)
+    assert not report.ok and "00000001.pack: this pack belongs to another" in report.differences[0]
+    with Repository.open(folder, read_only=True) as repository:
+        assert repository.repository == REPOSITORY
+
+
+def test_of_two_segments_with_one_id_the_last_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first was swept before its id was used again; its bytes still lie in the packs."""
+    folder = tmp_path / "r"
+    client = Client(make_repository(folder))
+    ids = iter([b"the same again!!", b"first version...", b"the same again!!", b"second version.."])
+    monkeypatch.setattr(client, "new_id", lambda: next(ids))
+    for number, text in ((1, b"what was"), (3, b"what is, and is longer")):
+        client.begin(b"session %08d" % number)
+        client.put_file((b"file",), text)
+        client.commit()
+        if number == 1:
+            client.begin(b"session %08d" % 2)
+            client.stage(client.deaths(client.path(b"file")))
+            client.commit()
+            client.repository.close()
+            prune(folder, frozenset({1}), now_ms=NOW_MS, released=True, reserve_bytes=0)
+            client.repository = Repository.open(folder, reserve_bytes=0)
+    client.repository.close()
+    assert len(places(Layout(folder).pack(1), Kind.SEGMENT)) == 2
+    assert differences(folder, tmp_path) == []
+    Layout(folder).catalog.unlink()
+    report = rebuild(folder, now_ms=NOW_MS)
+    assert report.ok and report.segments == 1 and len(report.differences) == 1
+    with Repository.open(folder) as client.repository:
+        assert content(client.repository, VersionId(b"second version..")) == b"what is, and is longer"
 
 
 def test_what_is_no_repository_is_refused_in_one_sentence(tmp_path: Path) -> None:

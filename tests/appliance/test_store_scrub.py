@@ -95,7 +95,24 @@ def test_a_lost_pack_costs_what_it_held(tmp_path: Path, monkeypatch: pytest.Monk
     lost = {segment_id_of(payload) for _, _, payload in records(folder, Kind.SEGMENT, 2)}
     Layout(folder).pack(2).unlink()
     report = scrubbed(folder)
-    assert lost and {found.segment for found in report.damage} == lost and report.finished
+    assert lost and {found.segment for found in report.damage if found.segment} == lost and report.finished
+    assert report.damage[0].offset == 0 and report.damage[0].segment is None, "its header and other metadata"
+    needed = [found for found in report.damage if found.impact.files]
+    assert len(needed) == len(lost)
+
+
+def test_metadata_within_a_wide_damage_is_named_beside_the_segments(tmp_path: Path) -> None:
+    """A torn stretch from within one segment into the next: the records between them are lost too."""
+    folder = tmp_path / "r"
+    make(folder)
+    (first, length, _), (second, _, _) = records(folder, Kind.SEGMENT)[:2]
+    path = Layout(folder).pack(1)
+    data = bytearray(path.read_bytes())
+    data[first + 1000 : second + 1000] = bytes(second - first)
+    path.write_bytes(data)
+    found = [(one.offset, one.kind, one.segment is None) for one in scrubbed(folder).damage]
+    behind = first + OVERHEAD_BYTES + length
+    assert found == [(first, "SEGMENT", False), (behind, "unreadable", True), (second, "SEGMENT", False)]
 
 
 def test_a_scrub_goes_on_where_the_last_one_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

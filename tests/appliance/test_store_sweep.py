@@ -15,7 +15,7 @@ from appliance.store.access import Access
 from appliance.store.errors import UnknownItemError
 from appliance.store.repository import Repository
 from appliance.store.retire import retire
-from appliance.store.sweep import SweepReport, sweep
+from appliance.store.sweep import EVIDENCE_MS, SweepReport, sweep
 from tests.appliance.store_builder import Client, assert_snapshots, make_repository
 from tests.appliance.store_history import Worker, assert_live
 from transport import messages as m
@@ -231,6 +231,28 @@ def test_a_damaged_segment_stays(worker: Worker, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "r" / "catalog.sqlite") as catalog:
         assert catalog.execute("SELECT number FROM segment").fetchall() == [(number,)]
     catalog.close()
+
+
+def test_the_original_of_what_was_mended_stays_for_a_season(worker: Worker, tmp_path: Path) -> None:
+    """Then the segment is forgotten, and what is known of it says that nothing is missing."""
+    mended_ms, path = 1_700_000_000_000, tmp_path / "r" / "catalog.sqlite"
+    with sqlite3.connect(path) as catalog:
+        rows = catalog.execute("SELECT number, id, pack, offset FROM segment LIMIT 2").fetchall()
+        catalog.executemany(
+            "INSERT INTO damage (pack, offset, kind, segment, detail, found_ms, mended_ms) "
+            "VALUES (?, ?, 'SEGMENT', ?, 'test', 1, ?)",
+            [(rows[0][2], rows[0][3], rows[0][1], mended_ms), (rows[1][2], rows[1][3], rows[1][1], 0)],
+        )
+        catalog.execute("DELETE FROM entry WHERE version != zeroblob(16)")
+    catalog.close()
+    for now_ms, kept in ((0, rows), (mended_ms + EVIDENCE_MS - 1, rows), (mended_ms + EVIDENCE_MS, rows[1:])):
+        with Access(tmp_path / "r", reserve_bytes=0) as access:
+            sweep(access, now_ms=now_ms)
+        with sqlite3.connect(path) as catalog:
+            assert catalog.execute("SELECT number FROM segment ORDER BY number").fetchall() == [(r[0],) for r in kept]
+            evidence = {row[0] for row in catalog.execute("SELECT segment FROM damage")}
+        catalog.close()
+        assert evidence == {row[1] for row in kept} | (set() if kept is rows else {None})
 
 
 def test_a_catalog_with_a_torn_extent_list_is_not_swept(worker: Worker, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from appliance.store.prune import prune
-from tests.support.processes import Agent, House, landed
+from tests.support.processes import Agent, House, landed, program, run
 from tests.support.trees import assert_same
 
 
@@ -72,6 +72,23 @@ def test_the_next_backup_gives_back_what_was_damaged(house: House, tmp_path: Pat
     assert report["bytes_mended"] == 0 and report["bytes_sent"] < 20_000
     rebuilt = house.appliance.command("repo", "rebuild", agent.machine).document
     assert not rebuilt["replaced"], rebuilt["differences"]
+
+
+def test_a_check_that_reads_data_has_the_next_backup_mend_what_it_found(house: House, tmp_path: Path) -> None:
+    agent, source = backed_up(house, tmp_path)
+    damaged(house, agent, 0.3)
+    found = house.appliance.command("repo", "check", agent.machine, "--read-data", expect=1)
+    (error,) = found.document["errors"]
+    assert set(error) == {"pack", "offset", "kind", "detail"} and found.document["mended"] == 0
+    words = ["--home", str(house.appliance.home), "repo", "check", agent.machine, "--read-data"]
+    shown = run([*program("pilulier"), *words], expect=1).stdout
+    assert "1 file in snapshot 1" in shown and "the next backup sends again" in shown
+    assert agent.backup()["bytes_mended"] > 100_000
+    checked = house.appliance.command("repo", "check", agent.machine, "--read-data").document
+    assert checked["ok"] and checked["errors"] == [] and checked["mended"] == 1
+    target = tmp_path / "target"
+    agent.restore(target, house.admin, "--snapshot", "1")
+    assert_same(source, landed(target, source))
 
 
 def test_what_changed_meanwhile_is_not_passed_off_as_the_old(house: House, tmp_path: Path) -> None:

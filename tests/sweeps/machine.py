@@ -12,10 +12,11 @@ import random
 from dataclasses import dataclass
 
 from appliance.store.repository import Repository
-from tests.appliance.store_builder import REPOSITORY, VAULT, Client
+from tests.appliance.store_builder import INSTALLATION, KEY, REPOSITORY, VAULT, Client
 from tests.support.invariants import Expected, Tree, expect
 from transport import messages as m
 from transport.commits import SignedCommit
+from transport.mending import MEND_LABEL, MendOrder, Repoint, decode_mend
 from transport.names import SegmentId
 
 Item = tuple[m.Message, bytes]
@@ -49,6 +50,11 @@ class Machine(Client):
         self.leaving: set[int] = set()
         """Asked to be retired, not acknowledged."""
         self.sweeping = False
+        self.damaged: set[SegmentId] = set()
+        """What the disk damaged, mended or not."""
+        self.unmended: set[SegmentId] = set()
+        self.left: set[SegmentId] = set()
+        """Acknowledged in uploads that ended without a snapshot."""
 
     def clone(self) -> Machine:
         """The same machine at this moment, without a repository."""
@@ -58,7 +64,10 @@ class Machine(Client):
         other.random.setstate(self.random.getstate())
         other.added = copy.copy(self.added)
         other.added._hash = self.added._hash.copy()
-        for name in ("live", "contents", "segments", "committed", "sent", "held", "retired", "leaving"):
+        for name in (
+            *("live", "contents", "segments", "committed", "sent"),
+            *("held", "retired", "leaving", "damaged", "unmended", "left"),
+        ):
             setattr(other, name, copy.copy(getattr(self, name)))
         return other
 
@@ -78,13 +87,32 @@ class Machine(Client):
             self.session if self.open else None,
             self.received,
             self.sweeping,
+            frozenset(self.damaged),
+            frozenset(self.unmended),
+            frozenset(self.left),
         )
+
+    def mend(self) -> None:
+        """Send again what is damaged, in two fresh segments each, and sign the order to read it there."""
+        items: list[Item] = []
+        repoints: list[Repoint] = []
+        for segment in sorted(self.unmended):
+            plain = self.segments[segment]
+            cut = len(plain) // 3
+            for at, part in ((0, plain[:cut]), (cut, plain[cut:])):
+                message, payload = self.segment(b"before" + part)
+                items.append((message, payload))
+                repoints.append(Repoint(segment, at, len(part), SegmentId(message.segment), len(b"before")))
+        self.stage(*items)
+        order = MendOrder(MEND_LABEL, VAULT, REPOSITORY, INSTALLATION, self.number, repoints)
+        self.stage((m.PutMend(self.next(), KEY.sign_mend(order)), b""))
 
     # Every request notes what it asks for before, and what was answered after
 
     def begin(self, session: bytes | None = None) -> int:
         """A new session."""
         self.open, self.sent, self.received = False, [], 0
+        self.left |= set(self.held)
         super().begin(session)
         self.open = True
         return self.seq
@@ -100,6 +128,8 @@ class Machine(Client):
         for message, payload in self.sent:
             if isinstance(message, m.PutSegment) and self.received < message.seq <= upto:
                 self.held[SegmentId(message.segment)] = payload
+            if isinstance(message, m.PutMend) and self.received < message.seq <= upto:
+                self.unmended -= {repoint.segment for repoint in decode_mend(message.mend.record).repoints}
         self.received = upto
 
     def commit(self) -> int:

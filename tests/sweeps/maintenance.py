@@ -23,9 +23,10 @@ from appliance.store.retire import retire
 from appliance.store.scrub import scrub
 from appliance.store.sweep import sweep
 from tests.appliance.store_builder import make_repository
-from tests.support.invariants import expect
+from tests.support.invariants import Loss, PackReader, expect, newest_generations
 from tests.sweeps.machine import Machine
 from tests.sweeps.old_catalog import to_format_1
+from transport.names import SegmentId
 
 NOW_MS: Final = 2_000_000_000_000
 DAY_MS: Final = 24 * 3600 * 1000
@@ -153,10 +154,17 @@ def prune_all(folder: Path, disk: Disk, machine: Machine) -> None:
     _away(machine)
     machine.leaving, machine.sweeping = set(_GONE) - machine.retired, True
     for now_ms in (NOW_MS, NOW_MS + 2 * DAY_MS):
-        report = prune(folder, _GONE, now_ms=now_ms, disk=disk, reserve_bytes=0, checkpoint_slack_bytes=0)
-        expect(report.finished, "the sweep did not finish")
-        machine.retired, machine.leaving = set(_GONE), set()
+        _prune(folder, disk, machine, now_ms)
     machine.sweeping = False
+
+
+def _prune(folder: Path, disk: Disk, machine: Machine, now_ms: int) -> None:
+    """Whatever is dead is worth it."""
+    report = prune(
+        folder, _GONE, now_ms=now_ms, disk=disk, reserve_bytes=0, checkpoint_slack_bytes=0, small_gain_bytes=1
+    )
+    expect(report.finished, "the sweep did not finish")
+    machine.retired, machine.leaving = set(_GONE), set()
 
 
 def prune_again(folder: Path, machine: Machine) -> None:
@@ -174,6 +182,74 @@ def scrub_all(folder: Path, disk: Disk, machine: Machine) -> None:
 
 def scrub_again(folder: Path, machine: Machine) -> None:
     scrub_all(folder, Disk(), machine)
+
+
+# Mending
+
+
+def prepare_damaged_segments(folder: Path) -> Machine:
+    """As committed; two segments that several snapshots need are damaged, and a scrub noted it."""
+    machine = prepare_committed(folder)
+    _away(machine)
+    chosen = [segment for segment, plain in machine.segments.items() if len(plain) > 300_000][:1]
+    chosen += [segment for segment, plain in machine.segments.items() if len(plain) == 2000][:1]
+    for segment in chosen:
+        _damage(folder, segment)
+    machine.damaged, machine.unmended = set(chosen), set(chosen)
+    with Access(folder, reserve_bytes=0) as access:
+        report = scrub(access, now_ms=lambda: NOW_MS)
+    expect({found.segment for found in report.damage} == machine.damaged, f"the scrub found {report.damage}")
+    expect(all(len(found.impact.snapshots) > 1 for found in report.damage), f"hardly needed: {report.damage}")
+    return machine
+
+
+def _damage(folder: Path, segment: SegmentId) -> None:
+    """One bit of the record, well behind the segment's id."""
+    for pack in newest_generations(folder / "packs"):
+        at = pack.read_bytes().find(segment)
+        if at >= 0:
+            with open(pack, "r+b") as file:
+                byte = os.pread(file.fileno(), 1, at + 60)[0]
+                os.pwrite(file.fileno(), bytes([byte ^ 4]), at + 60)
+            return
+    raise Loss(f"segment {segment.hex()} stands in no pack")
+
+
+def mend_all(folder: Path, disk: Disk, machine: Machine) -> None:
+    """A session sends fresh segments, a signed order, and a commit."""
+    machine.repository = Repository.open(folder, disk=disk, reserve_bytes=0)
+    asked = {wish.segment for wish in machine.repository.care()}
+    machine.begin()
+    expect(asked == machine.unmended, f"{len(asked)} segments are asked for, {len(machine.unmended)} are damaged")
+    machine.mend()
+    machine.put_file((b"b", b"daily"), machine.random.randbytes(900))
+    machine.commit()
+    expect(not machine.unmended, "the order was not acknowledged")
+
+
+def prepare_mended(folder: Path) -> Machine:
+    machine = prepare_damaged_segments(folder)
+    machine.clock_ms = NOW_MS
+    mend_all(folder, Disk(), machine)
+    machine.repository.close()
+    return machine
+
+
+def prune_mended(folder: Path, disk: Disk, machine: Machine, *, first: bool = True) -> None:
+    """Pruned at once, two days later, and when the evidence is no longer kept: then its bytes go too."""
+    _away(machine)
+    machine.leaving, machine.sweeping = set(_GONE) - machine.retired, True
+    for days in (0, 2, 91, 93) if first else (91, 93):
+        _prune(folder, disk, machine, NOW_MS + days * DAY_MS)
+        kept = set(PackReader(folder, machine.damaged).damaged)
+        expect(days >= 91 or kept == machine.damaged, f"after {days} days the original of what was mended is gone")
+    machine.sweeping = False
+
+
+def prune_mended_again(folder: Path, machine: Machine) -> None:
+    prune_mended(folder, Disk(), machine, first=False)
+    left = PackReader(folder, machine.damaged).damaged
+    expect(not left, f"the mended records are still there: {left}")
 
 
 def prepare_format_1(folder: Path) -> Machine:

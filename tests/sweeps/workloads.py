@@ -249,6 +249,16 @@ WORKLOADS: dict[str, Workload] = {
             maintenance.scrub_all,
             again=maintenance.scrub_again,
         ),
+        Workload("mend", "damaged segments are sent anew", maintenance.prepare_damaged_segments, maintenance.mend_all),
+        Workload(
+            "prune-mended",
+            "pruned after mending, until the damaged records go",
+            maintenance.prepare_mended,
+            maintenance.prune_mended,
+            nested_step=5,
+            reports_no_room=True,
+            again=maintenance.prune_mended_again,
+        ),
         Workload("upgrade", "a catalog of format 1 is opened", maintenance.prepare_format_1, maintenance.upgrade_one),
         Workload(
             "rebuild",
@@ -261,5 +271,4 @@ WORKLOADS: dict[str, Workload] = {
         ),
     )
 }
-"""Engines that write add theirs here. Still to come: "mend", an order to read damaged extents elsewhere (`Expected`
-must then name the damaged record, which stays)."""
+"""Engines that write add theirs here."""
