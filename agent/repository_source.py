@@ -15,8 +15,8 @@ from typing import Final
 
 from appliance.store.errors import StoreError
 from appliance.store.layout import Layout
-from appliance.store.rebuild import rebuild_catalog
 from appliance.store.repository import Repository
+from appliance.store.upkeep.rebuild import rebuild_catalog
 from transport.commits import StoredCommit
 from transport.errors import PilulierError
 from transport.extents import ExtentPage

@@ -1,8 +1,7 @@
 """Pruning one machine's repository: gather what is known, let the policy decide, carry it out, write it down.
 
-Called by the command line and by whatever runs nightly. Decides nothing itself: `appliance.store.retention` does,
-from the appliance's own clock and its own counts, and carrying a plan out has no choices left. Needs no key and
-prints nothing.
+Called by the command line and by whatever runs nightly. Decides nothing itself: `store.upkeep.retention` does, from the
+appliance's own clock and its own counts, and carrying a plan out has no choices left. Needs no key and prints nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from appliance.control.holds import Hold
 from appliance.control.machines import Machine
 from appliance.errors import NotFoundError
 from appliance.settings import Home
-from appliance.store.changes import SnapshotChange, snapshot_changes
-from appliance.store.clock import ClockWitness, Sound
-from appliance.store.prune import PruneReport, prune
 from appliance.store.repository import Repository
-from appliance.store.retention import Candidate, Policy, RetentionPlan, is_calm, plan_retention
+from appliance.store.upkeep.changes import SnapshotChange, snapshot_changes
+from appliance.store.upkeep.clock import ClockWitness, Sound
+from appliance.store.upkeep.prune import PruneReport, prune
+from appliance.store.upkeep.retention import Candidate, Policy, RetentionPlan, is_calm, plan_retention
 
 _COMMITS_PER_PAGE: Final = 500
 

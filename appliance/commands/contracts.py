@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from appliance.control.contracts import Contract, NewToken, Usage
     from appliance.control.database import Database
     from appliance.settings import Home
-    from appliance.store.retention import Policy
+    from appliance.store.upkeep.retention import Policy
 
 _EXIT_WARNINGS = 3
 _RETENTION = (
@@ -184,7 +184,7 @@ def add(invocation: Invocation) -> int:
     """`contract add`."""
     from appliance.control import contracts, spaces
     from appliance.control.scope import OneSpace
-    from appliance.store.retention import DEFAULT_FLOOR_DAYS, MINIMUM_FLOOR_DAYS, Policy
+    from appliance.store.upkeep.retention import DEFAULT_FLOOR_DAYS, MINIMUM_FLOOR_DAYS, Policy
 
     arguments = invocation.arguments
     home = invocation.home()

@@ -113,7 +113,7 @@ def prune(invocation: Invocation) -> int:
 
 
 def _show(invocation: Invocation, outcome: PruneOutcome) -> None:
-    from appliance.store.retention import Drop
+    from appliance.store.upkeep.retention import Drop
 
     plan = outcome.plan
     invocation.document(

@@ -30,7 +30,7 @@ def rebuild(invocation: Invocation) -> int:
     """`repo rebuild M`."""
     from appliance.control import machines
     from appliance.control.scope import EVERYTHING
-    from appliance.store.rebuilding import rebuild as rebuild_repository
+    from appliance.store.upkeep.rebuilding import rebuild as rebuild_repository
 
     home = invocation.home()
     with invocation.database(home) as db:

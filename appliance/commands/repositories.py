@@ -14,8 +14,8 @@ from appliance.errors import NotFoundError
 from appliance.sizes import format_size
 
 if TYPE_CHECKING:
-    from appliance.store.findings import DamagedSpot
     from appliance.store.repository import Repository
+    from appliance.store.upkeep.findings import DamagedSpot
 
 _EXIT_FAILED = 1
 _NOTE_WAIT_S: Final = 5.0
@@ -88,7 +88,7 @@ def check(invocation: Invocation) -> int:
     """`repo check M`: exit code 1 where not sound. Reading data, it notes damage for the next backup to mend."""
     from appliance.store.layout import pack_name
     from appliance.store.repository import Repository
-    from appliance.store.scrub import spot_impacts
+    from appliance.store.upkeep.scrub import spot_impacts
 
     folder = _folder(invocation)
     with Repository.open(folder, read_only=True) as repository:
@@ -130,9 +130,9 @@ def check(invocation: Invocation) -> int:
 
 def _note(folder: Path, damage: Sequence[DamagedSpot]) -> str:
     """Write damage down, which has the next backup asked for it; what came of that, for people."""
-    from appliance.store.access import Access
     from appliance.store.errors import BusyRepositoryError, DamagedRepositoryError, DiskFullError
-    from appliance.store.scrub import note_found
+    from appliance.store.upkeep.access import Access
+    from appliance.store.upkeep.scrub import note_found
 
     try:
         with Access(folder, wait_s=_NOTE_WAIT_S) as access:

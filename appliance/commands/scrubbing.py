@@ -12,7 +12,7 @@ from appliance.sizes import format_size
 from transport.errors import UsageError
 
 if TYPE_CHECKING:
-    from appliance.store.scrub import DamageFound
+    from appliance.store.upkeep.scrub import DamageFound
 
 _EXIT_FAILED = 1
 
@@ -48,8 +48,8 @@ def scrub(invocation: Invocation) -> int:
     """`repo scrub M`."""
     from appliance.control import machines
     from appliance.control.scope import EVERYTHING
-    from appliance.store.access import Access
-    from appliance.store.scrub import scrub as scrub_repository
+    from appliance.store.upkeep.access import Access
+    from appliance.store.upkeep.scrub import scrub as scrub_repository
 
     rate = _number(invocation.arguments.rate, "--rate") * 1e6
     minutes = _number(invocation.arguments.minutes, "--minutes")

@@ -15,7 +15,7 @@ from typing import Final
 
 from appliance.control import alarms
 from appliance.control.database import Database
-from appliance.store.clock import UNWITNESSED, ClockVerdict, ClockWitness, Suspect, judge
+from appliance.store.upkeep.clock import UNWITNESSED, ClockVerdict, ClockWitness, Suspect, judge
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 

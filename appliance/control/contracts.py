@@ -21,7 +21,7 @@ from appliance.control.database import Database, new_id
 from appliance.control.scope import EVERYTHING, Scope, condition
 from appliance.control.text import checked_email, checked_line
 from appliance.errors import ConflictError, NotFoundError, PausedError
-from appliance.store.retention import Policy
+from appliance.store.upkeep.retention import Policy
 from transport.enrolment import TOKEN_BYTES
 from transport.errors import UsageError
 

@@ -88,7 +88,8 @@ class Board:
         """A machine (id in hex) says where its backup stands; of several words in a second the last counts."""
         with self._lock:
             before = self._entries.get(machine)
-            base = before if before is not None and before.bytes_total else None
+            # A first backup does not know its total, and the word of its beginning speaks of no bytes at all.
+            base = before if before is not None and (before.bytes_total or before.bytes_done) else None
             self._entries[machine] = Entry(
                 machine,
                 one_line(phase, 60),

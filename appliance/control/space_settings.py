@@ -7,7 +7,7 @@ from typing import Final
 
 from appliance.control.accounts import checked_language
 from appliance.control.database import Database
-from appliance.store.retention import Policy
+from appliance.store.upkeep.retention import Policy
 from transport.errors import UsageError
 
 

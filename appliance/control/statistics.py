@@ -16,7 +16,7 @@ import msgspec
 
 from appliance.control import clock
 from appliance.control.database import Database
-from appliance.store.changes import SnapshotChange
+from appliance.store.upkeep.changes import SnapshotChange
 from transport.messages import BackupFigures
 
 _FIGURES: Final = BackupFigures.__struct_fields__

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from appliance.store.check import CheckError, CheckReport
 from appliance.store.repository import Repository, RepositoryStats
+from appliance.store.upkeep.check import CheckError, CheckReport
 
 __all__ = ["CheckError", "CheckReport", "Repository", "RepositoryStats"]

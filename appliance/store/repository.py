@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from appliance.store import care, check, listing, recovery, snapshots, staging
+from appliance.store import care, listing, recovery, snapshots, staging
 from appliance.store.catalog import Catalog, State, select_in, sqlite_errors
 from appliance.store.durable import Disk, publish
 from appliance.store.errors import (
@@ -32,6 +32,7 @@ from appliance.store.layout import Layout, pack_name
 from appliance.store.packs import Group, Identity, PackWriter, read_record
 from appliance.store.records import CommitRecordOnDisk, Kind, StagedBy, encode_payload, segment_id_of
 from appliance.store.turns import WriterTurn
+from appliance.store.upkeep import check
 from transport.commits import SignedCommit, StoredCommit
 from transport.errors import DecodeError, IntegrityError, ProtocolError
 from transport.extents import ExtentPage

@@ -8,7 +8,7 @@ import pytest
 
 from appliance.control import alarms, clock, machines, statistics
 from appliance.control.clock import Reading
-from appliance.store.clock import UNWITNESSED, ClockWitness, Sound, Suspect
+from appliance.store.upkeep.clock import UNWITNESSED, ClockWitness, Sound, Suspect
 from tests.support.control_house import NOW, House, build, figures
 
 DAY = 86400.0

@@ -14,7 +14,7 @@ from appliance.control.database import Database
 from appliance.control.migrations import MIGRATIONS, Migration
 from appliance.control.scope import EVERYTHING
 from appliance.errors import ControlDatabaseError
-from appliance.store.retention import Policy
+from appliance.store.upkeep.retention import Policy
 
 ONE = Migration(
     1,

@@ -12,7 +12,7 @@ from appliance.control import alarms, contracts, machine_alerts, machine_logs, m
 from appliance.control.contracts import Changes
 from appliance.control.machine_alerts import ADVICE, REASONS, SEVERITY, Alert, AlertKind
 from appliance.control.scope import EVERYTHING, OneContract, OneSpace, Scope
-from appliance.store.changes import SnapshotChange
+from appliance.store.upkeep.changes import SnapshotChange
 from tests.support.control_house import NOW, House, build, figures
 
 HOUR = 3600.0

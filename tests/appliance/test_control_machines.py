@@ -13,8 +13,8 @@ from appliance.control.contracts import Changes, ContractState
 from appliance.control.machines import MachineState
 from appliance.control.scope import EVERYTHING, OneContract, OneSpace
 from appliance.errors import ConflictError, EnrolCodeError, MachineQuotaError, NotFoundError, PausedError
-from appliance.store.changes import SnapshotChange
-from appliance.store.retention import Policy
+from appliance.store.upkeep.changes import SnapshotChange
+from appliance.store.upkeep.retention import Policy
 from tests.support.control_house import NOW, House, build, enrol, figures, keys
 from transport.errors import UsageError
 

@@ -14,9 +14,9 @@ from appliance.control.contracts import Changes
 from appliance.errors import NotFoundError
 from appliance.pruning import PruneOutcome, Stored, judged_calm
 from appliance.settings import Home
-from appliance.store.changes import SnapshotChange
 from appliance.store.repository import Repository
-from appliance.store.retention import Drop, Keep, Policy
+from appliance.store.upkeep.changes import SnapshotChange
+from appliance.store.upkeep.retention import Drop, Keep, Policy
 from tests.appliance.store_builder import Client, content, listed
 from tests.support.control_house import NOW, build
 from tests.support.control_house import House as ControlHouse

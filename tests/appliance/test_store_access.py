@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store.access import Access
 from appliance.store.errors import BusyRepositoryError
 from appliance.store.repository import Repository
+from appliance.store.upkeep.access import Access
 from tests.appliance.store_builder import make_repository
 
 PATIENCE_S = 30.0

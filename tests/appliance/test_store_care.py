@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from appliance.store.access import Access
 from appliance.store.care import SegmentUse, Wish, plan_wishes
-from appliance.store.retire import retire
-from appliance.store.sweep import sweep
-from appliance.store.wishing import note_wishes
+from appliance.store.upkeep.access import Access
+from appliance.store.upkeep.retire import retire
+from appliance.store.upkeep.sweep import sweep
+from appliance.store.upkeep.wishing import note_wishes
 from tests.appliance.store_builder import Client, make_repository
 from transport.names import ZERO_SEGMENT, SegmentId, VersionId
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from appliance.store.changes import SnapshotChange, snapshot_changes
+from appliance.store.upkeep.changes import SnapshotChange, snapshot_changes
 from tests.appliance.store_builder import Client, make_repository
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store.check import CheckReport
 from appliance.store.errors import DamagedRecordError
 from appliance.store.repository import Repository
+from appliance.store.upkeep.check import CheckReport
 from tests.appliance.store_builder import Client, content, make_repository
 
 

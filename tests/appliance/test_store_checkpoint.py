@@ -9,10 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store import checkpoint
-from appliance.store.access import Access
 from appliance.store.catalog import FOREVER, connect
-from appliance.store.checkpoint import (
+from appliance.store.layout import Layout
+from appliance.store.packs import Damage, PackWalk
+from appliance.store.records import (
+    CheckpointBegin,
+    CheckpointEnd,
+    CheckpointRecord,
+    Kind,
+    decode_payload,
+)
+from appliance.store.repository import Repository
+from appliance.store.upkeep import checkpoint
+from appliance.store.upkeep.access import Access
+from appliance.store.upkeep.checkpoint import (
     SLACK_BYTES,
     Leave,
     MetadataUse,
@@ -22,21 +32,11 @@ from appliance.store.checkpoint import (
     metadata_use,
     write_checkpoint,
 )
-from appliance.store.compact import pack_use
-from appliance.store.layout import Layout
-from appliance.store.packs import Damage, PackWalk
-from appliance.store.prune import PruneReport, prune
-from appliance.store.rebuild import rebuild_catalog
-from appliance.store.records import (
-    CheckpointBegin,
-    CheckpointEnd,
-    CheckpointRecord,
-    Kind,
-    decode_payload,
-)
-from appliance.store.repository import Repository
-from appliance.store.retire import retire
-from appliance.store.scrub import scrub
+from appliance.store.upkeep.compact import pack_use
+from appliance.store.upkeep.prune import PruneReport, prune
+from appliance.store.upkeep.rebuild import rebuild_catalog
+from appliance.store.upkeep.retire import retire
+from appliance.store.upkeep.scrub import scrub
 from tests.appliance.store_builder import Client, CrashingDisk, PowerCut, assert_snapshots, listed, make_repository
 from tests.appliance.store_history import Worker
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.store.clock import DAY_MS, FORWARD_LIMIT_MS, SLACK_MS, UNWITNESSED, ClockWitness, Sound, Suspect, judge
+from appliance.store.upkeep.clock import (
+    DAY_MS,
+    FORWARD_LIMIT_MS,
+    SLACK_MS,
+    UNWITNESSED,
+    ClockWitness,
+    Sound,
+    Suspect,
+    judge,
+)
 
 NOW_MS = 20_000 * DAY_MS
 LAST = ClockWitness(NOW_MS)

@@ -14,12 +14,18 @@ from typing import Any
 
 import pytest
 
-from appliance.store import compact as compaction
 from appliance.store import packs as packs_module
 from appliance.store import recovery
-from appliance.store.access import Access
-from appliance.store.checkpoint import Written, write_checkpoint
-from appliance.store.compact import (
+from appliance.store.durable import Buffer, Disk
+from appliance.store.errors import DamagedRepositoryError
+from appliance.store.layout import Layout, PackFile
+from appliance.store.packs import Found, PackWalk
+from appliance.store.records import Kind, segment_id_of
+from appliance.store.repository import Repository
+from appliance.store.upkeep import compact as compaction
+from appliance.store.upkeep.access import Access
+from appliance.store.upkeep.checkpoint import Written, write_checkpoint
+from appliance.store.upkeep.compact import (
     CompactionPlan,
     CompactionResult,
     Keep,
@@ -33,16 +39,10 @@ from appliance.store.compact import (
     pack_use,
     plan_compaction,
 )
-from appliance.store.copying import copy_pack
-from appliance.store.durable import Buffer, Disk
-from appliance.store.errors import DamagedRepositoryError
-from appliance.store.layout import Layout, PackFile
-from appliance.store.packs import Found, PackWalk
-from appliance.store.rebuilding import rebuild
-from appliance.store.records import Kind, segment_id_of
-from appliance.store.repository import Repository
-from appliance.store.retire import retire
-from appliance.store.sweep import sweep
+from appliance.store.upkeep.copying import copy_pack
+from appliance.store.upkeep.rebuilding import rebuild
+from appliance.store.upkeep.retire import retire
+from appliance.store.upkeep.sweep import sweep
 from tests.appliance.store_builder import Client, FullDisk, content, listed, make_repository
 from tests.support.crashing_disk import Crash, CrashingDisk, crash_points
 from transport.names import NO_VERSION, SegmentId

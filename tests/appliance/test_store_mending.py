@@ -12,17 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.store import mending
-from appliance.store.access import Access
-from appliance.store.checkpoint import Written, write_checkpoint
 from appliance.store.errors import DamagedRecordError
 from appliance.store.layout import Layout
 from appliance.store.mending import Redirection
 from appliance.store.packs import Damage, Found, Identity, PackWalk
 from appliance.store.pages import EXTENT, pack_extents, unpack_extents
-from appliance.store.rebuilding import rebuild
 from appliance.store.records import OVERHEAD_BYTES, Kind, MendRecord, segment_id_of
 from appliance.store.repository import Repository
-from appliance.store.scrub import scrub
+from appliance.store.upkeep.access import Access
+from appliance.store.upkeep.checkpoint import Written, write_checkpoint
+from appliance.store.upkeep.rebuilding import rebuild
+from appliance.store.upkeep.scrub import scrub
 from tests.appliance.store_builder import (
     INSTALLATION,
     KEY,

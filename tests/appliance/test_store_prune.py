@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.store.access import Access
 from appliance.store.errors import BusyRepositoryError, StoreError, UnknownItemError
 from appliance.store.layout import Layout
-from appliance.store.prune import PruneReport, prune
-from appliance.store.rebuild import rebuild_catalog
 from appliance.store.repository import Repository
+from appliance.store.upkeep.access import Access
+from appliance.store.upkeep.prune import PruneReport, prune
+from appliance.store.upkeep.rebuild import rebuild_catalog
 from tests.appliance.store_builder import Client, FullDisk, assert_snapshots, listed, make_repository
 from tests.appliance.store_history import Worker, assert_live
 from transport.names import SegmentId

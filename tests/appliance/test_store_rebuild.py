@@ -11,13 +11,9 @@ import msgspec
 import pytest
 
 from appliance.store.catalog import connect
-from appliance.store.compare import compare
 from appliance.store.errors import BusyRepositoryError, DamagedRepositoryError, StoreError
 from appliance.store.layout import Layout
 from appliance.store.packs import Damage, PackWalk
-from appliance.store.prune import prune
-from appliance.store.rebuild import rebuild_catalog
-from appliance.store.rebuilding import rebuild
 from appliance.store.records import (
     OVERHEAD_BYTES,
     CommitRecordOnDisk,
@@ -27,6 +23,10 @@ from appliance.store.records import (
     encode_payload,
 )
 from appliance.store.repository import Repository
+from appliance.store.upkeep.compare import compare
+from appliance.store.upkeep.prune import prune
+from appliance.store.upkeep.rebuild import rebuild_catalog
+from appliance.store.upkeep.rebuilding import rebuild
 from tests.appliance.store_builder import KEY, REPOSITORY, VAULT, Client, content, make_repository
 from transport.names import ROOT, Digest, RepositoryId, VersionId
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.store.clock import DAY_MS, UNWITNESSED, ClockWitness, Suspect
-from appliance.store.retention import (
+from appliance.store.upkeep.clock import DAY_MS, UNWITNESSED, ClockWitness, Suspect
+from appliance.store.upkeep.retention import (
     STORM_ENTRIES,
     Candidate,
     Drop,

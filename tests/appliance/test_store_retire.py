@@ -10,7 +10,7 @@ from appliance.store.errors import DiskFullError, StoreError, UnknownItemError
 from appliance.store.packs import Damage, PackWalk
 from appliance.store.records import Kind, RetirementRecord, decode_payload
 from appliance.store.repository import Repository
-from appliance.store.retire import retire
+from appliance.store.upkeep.retire import retire
 from tests.appliance.store_builder import Client, CrashingDisk, FullDisk, PowerCut, assert_snapshots, make_repository
 from transport.errors import ProtocolError
 from transport.names import SegmentId

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store import scrub as scrubbing
-from appliance.store.access import Access
 from appliance.store.layout import Layout
 from appliance.store.packs import Damage, PackWalk
 from appliance.store.records import OVERHEAD_BYTES, Kind, segment_id_of
 from appliance.store.repository import Repository
-from appliance.store.scrub import ScrubReport, scrub
+from appliance.store.upkeep import scrub as scrubbing
+from appliance.store.upkeep.access import Access
+from appliance.store.upkeep.scrub import ScrubReport, scrub
 from tests.appliance.store_builder import Client, make_repository
 
 NOW_MS = 1_700_000_000_000

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store import sweep as sweep_module
-from appliance.store.access import Access
 from appliance.store.errors import UnknownItemError
 from appliance.store.repository import Repository
-from appliance.store.retire import retire
-from appliance.store.sweep import EVIDENCE_MS, SweepReport, sweep
+from appliance.store.upkeep import sweep as sweep_module
+from appliance.store.upkeep.access import Access
+from appliance.store.upkeep.retire import retire
+from appliance.store.upkeep.sweep import EVIDENCE_MS, SweepReport, sweep
 from tests.appliance.store_builder import Client, assert_snapshots, make_repository
 from tests.appliance.store_history import Worker, assert_live
 from transport import messages as m

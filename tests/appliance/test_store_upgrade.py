@@ -13,8 +13,8 @@ import pytest
 
 from appliance.store import catalog
 from appliance.store.errors import DamagedRepositoryError, StoreError
-from appliance.store.prune import prune
 from appliance.store.repository import Repository
+from appliance.store.upkeep.prune import prune
 from tests.appliance.store_builder import Client, CrashingDisk, PowerCut, assert_snapshots, content, listed
 from transport.names import NO_VERSION, Digest, SegmentId, SessionId, VersionId
 

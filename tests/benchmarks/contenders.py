@@ -222,7 +222,7 @@ class Pilulier:
     def prune(self, numbers: Iterable[int]) -> Taken:
         """Drop these snapshots and free their space; `moved_bytes` is what was freed."""
         code = (
-            "import json, sys, time; from pathlib import Path; from appliance.store.prune import prune; "
+            "import json, sys, time; from pathlib import Path; from appliance.store.upkeep.prune import prune; "
             "done = prune(Path(sys.argv[1]), frozenset(map(int, sys.argv[2:])), now_ms=int(time.time() * 1000)); "
             "print(json.dumps({'bytes_freed': done.bytes_freed, 'packs': done.packs_compacted}))"
         )

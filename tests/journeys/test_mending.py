@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
-from appliance.store.prune import prune
+from appliance.store.upkeep.prune import prune
 from tests.support.processes import Agent, House, landed, program, run
 from tests.support.trees import assert_same
 

@@ -26,9 +26,9 @@ LONG_BACKUP_BYTES = 160 * MIB
 PRUNE = """
 import json, sys, time
 from pathlib import Path
-from appliance.store import prune as module
-from appliance.store.access import Access
-from appliance.store.prune import prune
+from appliance.store.upkeep import prune as module
+from appliance.store.upkeep.access import Access
+from appliance.store.upkeep.prune import prune
 turns = []
 class Timed(Access):
     def _begin(self):

@@ -20,11 +20,11 @@ from typing import Any, Final
 import msgspec
 
 from appliance.store.catalog import connect
-from appliance.store.compare import compare
 from appliance.store.errors import DamagedRecordError
 from appliance.store.layout import Layout
-from appliance.store.rebuild import rebuild_catalog
 from appliance.store.repository import Repository
+from appliance.store.upkeep.compare import compare
+from appliance.store.upkeep.rebuild import rebuild_catalog
 from transport.names import (
     NO_VERSION,
     ROOT,

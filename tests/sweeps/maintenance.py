@@ -10,18 +10,18 @@ import os
 from pathlib import Path
 from typing import Final
 
-from appliance.store.access import Access
-from appliance.store.checkpoint import Written, write_checkpoint
-from appliance.store.compact import NotRewritten, compact, delete_expired, pack_use, plan_compaction
 from appliance.store.durable import Disk
 from appliance.store.errors import DamagedRepositoryError, StoreError
 from appliance.store.layout import Layout
-from appliance.store.prune import prune
-from appliance.store.rebuilding import rebuild
 from appliance.store.repository import Repository
-from appliance.store.retire import retire
-from appliance.store.scrub import scrub
-from appliance.store.sweep import sweep
+from appliance.store.upkeep.access import Access
+from appliance.store.upkeep.checkpoint import Written, write_checkpoint
+from appliance.store.upkeep.compact import NotRewritten, compact, delete_expired, pack_use, plan_compaction
+from appliance.store.upkeep.prune import prune
+from appliance.store.upkeep.rebuilding import rebuild
+from appliance.store.upkeep.retire import retire
+from appliance.store.upkeep.scrub import scrub
+from appliance.store.upkeep.sweep import sweep
 from tests.appliance.store_builder import make_repository
 from tests.support.invariants import Loss, PackReader, expect, newest_generations
 from tests.sweeps.machine import Machine

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.store import catalog, checkpoint, compact, packs, sweep
+from appliance.store import catalog, packs
 from appliance.store.durable import Disk
 from appliance.store.repository import Repository
+from appliance.store.upkeep import checkpoint, compact, sweep
 from tests.appliance.store_builder import make_repository
 from tests.support.invariants import expect
 from tests.sweeps import maintenance

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from appliance.store.clock import UNWITNESSED, ClockWitness
-from appliance.store.retention import Candidate, Keep, Policy, plan_retention
+from appliance.store.upkeep.clock import UNWITNESSED, ClockWitness
+from appliance.store.upkeep.retention import Candidate, Keep, Policy, plan_retention
 
 HERE = Path(__file__).parent
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

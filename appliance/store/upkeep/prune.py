@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from appliance.store import checkpoint, recovery
-from appliance.store.access import Access
-from appliance.store.compact import (
+from appliance.store import recovery
+from appliance.store.durable import Disk
+from appliance.store.errors import DiskFullError
+from appliance.store.repository import RESERVE_BYTES
+from appliance.store.upkeep import checkpoint
+from appliance.store.upkeep.access import Access
+from appliance.store.upkeep.compact import (
     SMALL_GAIN_BYTES,
     CompactionPlan,
     NotRewritten,
@@ -25,12 +29,9 @@ from appliance.store.compact import (
     pack_use,
     plan_compaction,
 )
-from appliance.store.durable import Disk
-from appliance.store.errors import DiskFullError
-from appliance.store.repository import RESERVE_BYTES
-from appliance.store.retire import retire
-from appliance.store.sweep import sweep
-from appliance.store.wishing import note_wishes
+from appliance.store.upkeep.retire import retire
+from appliance.store.upkeep.sweep import sweep
+from appliance.store.upkeep.wishing import note_wishes
 
 SHORT_RESERVES: Final = 2
 """A disk is short of room when less than so many reserves are free: the next backup may be refused."""

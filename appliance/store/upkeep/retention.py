@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from appliance.store.clock import DAY_MS, SLACK_MS, ClockVerdict, ClockWitness, Suspect, judge
+from appliance.store.upkeep.clock import DAY_MS, SLACK_MS, ClockVerdict, ClockWitness, Suspect, judge
 from transport.errors import UsageError
 
 DEFAULT_KEEP_DAYS: Final = 90

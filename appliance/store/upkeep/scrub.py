@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from appliance.store.access import Access
 from appliance.store.catalog import PackRow
-from appliance.store.findings import DamagedSpot
 from appliance.store.impact import Impact, impacts
 from appliance.store.layout import pack_name
 from appliance.store.packs import Damage, PackWalk
 from appliance.store.records import OVERHEAD_BYTES, Kind
+from appliance.store.upkeep.access import Access
+from appliance.store.upkeep.findings import DamagedSpot
 from transport.names import SegmentId
 
 SAVED_BYTES: Final = 64 << 20

@@ -13,11 +13,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
 
-from appliance.store.access import Access
 from appliance.store.care import LONG_LIST_EXTENTS, SHORT_EXTENT_BYTES, WISH_BYTES, SegmentUse, Wish, plan_wishes
 from appliance.store.catalog import FOREVER
 from appliance.store.pages import EXTENT
 from appliance.store.records import OVERHEAD_BYTES
+from appliance.store.upkeep.access import Access
 from transport.names import ZERO_SEGMENT, SegmentId, VersionId
 
 _BLOCK_BYTES: Final = 4096

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance.store.catalog import Catalog, PackRow, select_in
-from appliance.store.findings import DamagedSpot, Findings, View, moment
 from appliance.store.layout import Layout, pack_name
 from appliance.store.mending import all_mends
 from appliance.store.packs import Damage, Found, PackWalk
@@ -37,6 +36,7 @@ from appliance.store.records import (
     sealed_plain_length,
     segment_id_of,
 )
+from appliance.store.upkeep.findings import DamagedSpot, Findings, View, moment
 from transport.commits import SignedCommit
 from transport.errors import DecodeError
 from transport.names import ID_BYTES

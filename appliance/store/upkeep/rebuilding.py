@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.store import recovery
-from appliance.store.access import WAIT_S
 from appliance.store.catalog import Catalog, connect, sqlite_errors
-from appliance.store.compare import compare
 from appliance.store.durable import Disk, discard, disk_error, publish
 from appliance.store.errors import DamagedRepositoryError, FatalDiskError, StoreError
 from appliance.store.layout import Layout
-from appliance.store.rebuild import rebuild_catalog
 from appliance.store.turns import MaintenanceTurn, WriterTurn
+from appliance.store.upkeep.access import WAIT_S
+from appliance.store.upkeep.compare import compare
+from appliance.store.upkeep.rebuild import rebuild_catalog
 from transport.errors import PilulierError
 
 

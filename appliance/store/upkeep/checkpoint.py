@@ -16,10 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from appliance.store import staging
-from appliance.store.access import Access
 from appliance.store.catalog import Catalog, State
-from appliance.store.check_history import HistoryChecker
-from appliance.store.findings import Findings, View
 from appliance.store.records import (
     BatchRow,
     CheckpointBatches,
@@ -41,6 +38,9 @@ from appliance.store.records import (
     encode_payload,
 )
 from appliance.store.repository import Recording
+from appliance.store.upkeep.access import Access
+from appliance.store.upkeep.check_history import HistoryChecker
+from appliance.store.upkeep.findings import Findings, View
 from transport.commits import SignedCommit
 from transport.names import ID_BYTES
 

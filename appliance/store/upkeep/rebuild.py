@@ -16,7 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from appliance.store import staging, sweep
+from appliance.store import staging
 from appliance.store.catalog import Catalog
 from appliance.store.durable import Disk
 from appliance.store.errors import DamagedRepositoryError
@@ -34,7 +34,8 @@ from appliance.store.records import (
     sealed_plain_length,
     segment_id_of,
 )
-from appliance.store.replay import Replay
+from appliance.store.upkeep import sweep
+from appliance.store.upkeep.replay import Replay
 from transport.commits import CommitRecord, SignedCommit
 from transport.errors import DecodeError, PilulierError
 from transport.keys import verify_commit

@@ -17,12 +17,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from appliance.store.access import Access
 from appliance.store.catalog import Catalog, State
 from appliance.store.errors import DamagedRepositoryError
 from appliance.store.pages import EXTENT
 from appliance.store.records import OVERHEAD_BYTES
 from appliance.store.repository import Repository
+from appliance.store.upkeep.access import Access
 from transport.names import ID_BYTES
 
 PORTION_S: Final = 0.3

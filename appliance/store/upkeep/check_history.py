@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from appliance.store import snapshots, staging
 from appliance.store.catalog import Catalog, select_in
-from appliance.store.findings import Findings, View, moment
 from appliance.store.pages import ZERO_PAGE, unpack_extents
 from appliance.store.pages import Layout as VersionLayout
+from appliance.store.upkeep.findings import Findings, View, moment
 from transport.commits import FIRST_PREVIOUS
 from transport.errors import DecodeError, IntegrityError
 from transport.extents import Extent

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance.store.catalog import Catalog, select_in
-from appliance.store.check_history import HistoryChecker
-from appliance.store.check_packs import PackChecker
-from appliance.store.findings import CheckError, DamagedSpot, Findings, View
 from appliance.store.layout import Layout
 from appliance.store.pages import unpack_extents
+from appliance.store.upkeep.check_history import HistoryChecker
+from appliance.store.upkeep.check_packs import PackChecker
+from appliance.store.upkeep.findings import CheckError, DamagedSpot, Findings, View
 from transport.extents import Extent
 from transport.names import ID_BYTES, ZERO_SEGMENT
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from appliance.store import recovery
-from appliance.store.access import Access
 from appliance.store.catalog import Catalog, PackRow, State
-from appliance.store.copying import HeldSegment, Moves, copy_pack
 from appliance.store.durable import AppendFile, disk_error, publish
 from appliance.store.errors import DamagedRecordError, DiskFullError, FatalDiskError, StoreError
 from appliance.store.layout import pack_name
 from appliance.store.packs import is_foreign
 from appliance.store.records import OVERHEAD_BYTES
+from appliance.store.upkeep.access import Access
+from appliance.store.upkeep.copying import HeldSegment, Moves, copy_pack
 from transport.names import SegmentId
 
 DEAD_SHARE: Final = 0.5
