@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.control import contracts
+from appliance.control import contracts, deletions
 from appliance.control.database import Database
 from appliance.control.migrations import MIGRATIONS, Migration
 from appliance.control.scope import EVERYTHING
@@ -65,6 +65,21 @@ def test_contracts_of_the_first_schema_get_the_default_retention(tmp_path: Path)
         assert db.schema_version() == MIGRATIONS[-1].number and db.integrity_problems() == []
         [contract] = contracts.every(db, EVERYTHING)
         assert contract.retention == Policy()
+
+
+def test_contracts_marked_before_there_was_a_table_wait_their_days(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    with Database.create(path, MIGRATIONS[:2]) as db, db.write():
+        db.insert("space", {"id": "s1", "name": "first", "created_at": 1.0})
+        db.execute(
+            "INSERT INTO contract (id, space_id, client_id, email, allocated_bytes, machine_quota, created_at, "
+            "start_date, escrow, state, delete_requested_at) "
+            "VALUES ('c1', 's1', 'client', 'a@x.org', 1, 1, 1.0, '2026-01-01', 'confided', 'paused', 1000.0)"
+        )
+    with Database.open(path) as db:
+        [waiting] = deletions.pending(db, EVERYTHING)
+        assert (waiting.object_id, waiting.due_at) == ("c1", 1000.0 + deletions.WAIT_S)
+        assert db.integrity_problems() == []
 
 
 def test_failed_migration_leaves_the_older_schema_whole(tmp_path: Path) -> None:

@@ -1,1 +1,0 @@
-"""The web interface: shows what the appliance's control database and repositories hold; decides nothing itself."""
