@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Final
 
-from appliance import demo_history
+from appliance import demo_history, demo_settings
 from appliance.control import audit, themes
 from appliance.control.database import Database
 from appliance.control.passwords import hash_password
@@ -108,6 +108,7 @@ class _Builder:
         snapshots, lines = demo_history.write(self.db, self.dice, self.machines, self.now, DAYS)
         self._waiting_deletions()
         self._acts()
+        demo_settings.write(self.db, self.dice.randrange(2**32), self.machines, self.now, self.accounts[1].email)
         return DemoData(self.accounts, len(self.spaces), len(self.contracts), len(self.machines), snapshots, lines)
 
     def _spaces(self) -> None:

@@ -73,3 +73,9 @@ class ThrottledError(RefusedError):
     """Too many wrong codes: nothing is checked for a while."""
 
     code = "throttled"
+
+
+class RemoteRefusedError(RefusedError):
+    """The machine's owner does not let the appliance set or start anything on it."""
+
+    code = "remote-refused"

@@ -45,6 +45,10 @@ MESSAGE_LIMIT: Final = 1 << 20
 """Largest encoded message header frame, bytes; the payload frame is bounded by SEALED_LIMIT."""
 FILE_LIMIT: Final = 1 << 50
 """Largest file size accepted anywhere, bytes (1 PiB): sums of sizes stay far from 2**63."""
+REMOTE_RULES_LIMIT: Final = 200
+"""Included paths, and as many exclusions, that the appliance may send to a machine."""
+REMOTE_RULE_LIMIT: Final = 500
+"""Characters of one of them: all together fit a message in any script."""
 
 
 def random_id() -> bytes:

@@ -23,6 +23,7 @@ class AlertKind(StrEnum):
 
     FAILED = "failed"
     SUSPICIOUS = "suspicious"
+    SHRUNK = "shrunk"
     ALARM = "alarm"
     LATE = "late"
     NEVER = "never"
@@ -43,6 +44,7 @@ class Severity(StrEnum):
 SEVERITY: Final = {
     AlertKind.FAILED: Severity.DANGER,
     AlertKind.SUSPICIOUS: Severity.DANGER,
+    AlertKind.SHRUNK: Severity.WARNING,
     AlertKind.ALARM: Severity.DANGER,
     AlertKind.LATE: Severity.DANGER,
     AlertKind.NEVER: Severity.WARNING,
@@ -54,6 +56,7 @@ SEVERITY: Final = {
 REASONS: Final = {
     AlertKind.FAILED: "The last backup failed: %(text)s",
     AlertKind.SUSPICIOUS: "%(percent)d %% of the files of the backup before were changed or removed",
+    AlertKind.SHRUNK: "What the machine backs up was made smaller %(hours)d hours ago",
     AlertKind.ALARM: "%(text)s",
     AlertKind.LATE: "No complete backup for %(hours)d hours",
     AlertKind.NEVER: "No backup since the machine was enrolled %(hours)d hours ago",
@@ -65,6 +68,7 @@ REASONS: Final = {
 ADVICE: Final = {
     AlertKind.FAILED: "Read the machine's log; the next backup tries again by itself.",
     AlertKind.SUSPICIOUS: "Call the customer: this may be ransomware. Older backups are kept as they are.",
+    AlertKind.SHRUNK: "Ask the customer whether this was meant, then accept it on the machine's page.",
     AlertKind.ALARM: "Tell whoever runs the appliance.",
     AlertKind.LATE: "Check that the machine is on and connected, and that its agent runs.",
     AlertKind.NEVER: "Choose on the machine what is backed up, and start a first backup.",
@@ -144,6 +148,7 @@ def every(
             alerts.append(_about(row, *found))
     by_id = {row.machine_id: row for row in machines if row.state is not State.REVOKED}
     alerts += _suspicious(db, scope, by_id)
+    alerts += _shrunk(db, scope, by_id, now)
     alerts += _alarms(db, by_id, whole=isinstance(scope, Everything) and space_id is None)
     alerts += _contracts(db, scope, now, space_id)
     alerts.sort(key=lambda alert: (_RANK[alert.kind], alert.since, alert.client_id, alert.machine_name))
@@ -172,6 +177,27 @@ def _suspicious(db: Database, scope: Scope, by_id: dict[bytes, RoomRow]) -> list
     )
     return [
         _about(by_id[row["machine_id"]], AlertKind.SUSPICIOUS, row["received_at"], AlertFacts(percent=row["percent"]))
+        for row in rows
+        if row["machine_id"] in by_id
+    ]
+
+
+def _shrunk(db: Database, scope: Scope, by_id: dict[bytes, RoomRow], now: float) -> list[Alert]:
+    """Machines whose selection became smaller, until someone accepts it (`machine_settings.accept_selection`)."""
+    where = condition(scope)
+    rows = db.rows(
+        "SELECT report.machine_id, report.shrunk_at FROM machine_report AS report "
+        "JOIN machine ON machine.id = report.machine_id JOIN contract ON contract.id = machine.contract_id "
+        f"WHERE report.shrunk_at IS NOT NULL AND {where.sql}",
+        where.parameters,
+    )
+    return [
+        _about(
+            by_id[row["machine_id"]],
+            AlertKind.SHRUNK,
+            row["shrunk_at"],
+            AlertFacts(hours=_hours(row["shrunk_at"], now)),
+        )
         for row in rows
         if row["machine_id"] in by_id
     ]

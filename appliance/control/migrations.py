@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.control import web_schema
+from appliance.control import remote_schema, web_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,5 +197,9 @@ _WEB: Final = Migration(
     3, "web: sessions, second factors, invitations, outbox, audit, themes, deletions", web_schema.STATEMENTS
 )
 
-MIGRATIONS: Final = (_FIRST, _RETENTION, _WEB)
+_REMOTE: Final = Migration(
+    4, "remote settings of machines, what agents report, backups asked for", remote_schema.STATEMENTS
+)
+
+MIGRATIONS: Final = (_FIRST, _RETENTION, _WEB, _REMOTE)
 """In order; the number of the last one is the schema version."""
