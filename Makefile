@@ -20,6 +20,8 @@ FUZZ_SECONDS ?= 20
 FUZZ ?=
 SOURCE ?=
 TESTS ?= tests
+# Two workers, a file's tests in one of them: journeys wait more than they compute. PARALLEL= to see them one by one.
+PARALLEL ?= -n 2 --dist loadfile
 
 help:
 	@sed -n '/^#   make/s/^# //p' Makefile
@@ -32,6 +34,7 @@ tools:
 	@.ci/prepare tool rdiff rdiff
 	@.ci/prepare tool setfattr attr
 	@.ci/prepare tool setfacl acl
+	@.ci/prepare tool chromium chromium
 
 run: environment
 	@$(PYTHON_IN) -m tests.journeys.demo $(if $(SOURCE),--source "$(SOURCE)")
@@ -41,7 +44,7 @@ lint: environment
 	$(PYTHON_IN) -m mypy --strict $(PACKAGES)
 
 test: lint tools
-	$(PYTHON_IN) -m pytest -q $(TESTS)
+	$(PYTHON_IN) -m pytest -q $(PARALLEL) $(TESTS)
 
 bench: environment
 	@.ci/prepare tool restic restic

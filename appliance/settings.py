@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ _MARKER_NAME: Final = ".pilulier-home"
 _MARKER: Final = b"This folder is the home of a Pilulier appliance. Without this file it counts as not mounted.\n"
 _IDENTITY_LABEL: Final = b"pilulier-identity-1 "
 _CURVE_LABEL: Final = b"pilulier-curve-1 "
+_WEB_LABEL: Final = b"pilulier-web-1 "
 _SETTINGS_LIMIT: Final = 65536
 
 
@@ -129,6 +131,11 @@ class Home:
         return self.keys / "curve.key"
 
     @property
+    def web_key(self) -> Path:
+        """What signs the cookies of the web interface; a new one only logs everybody out."""
+        return self.keys / "web.key"
+
+    @property
     def logs(self) -> Path:
         """Details that do not belong on a terminal."""
         return self.root / "logs"
@@ -211,6 +218,15 @@ class Home:
 
         public, secret = _read_keys(self.curve_key, _CURVE_LABEL, 2)
         return CurveKeys(public, secret)
+
+    def load_web_key(self) -> bytes:
+        """What signs cookies, 32 bytes; made where a home does not have it yet."""
+        if not self.web_key.exists():
+            with self.settings_locked():
+                if not self.web_key.exists():
+                    write_key_file(self.web_key, _WEB_LABEL + secrets.token_hex(32).encode() + b"\n")
+        (key,) = _read_keys(self.web_key, _WEB_LABEL, 1)
+        return key
 
     def curve_public(self) -> bytes:
         """The public half of the CURVE key pair, 32 bytes, without loading ZeroMQ."""

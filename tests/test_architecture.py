@@ -50,7 +50,16 @@ ROOMS = {
     "huey": ("appliance/jobs.py",),
     "matplotlib": ("webui/charts.py",),
     "flask": ("webui/*.py",),
-    "flask_login": ("webui/*.py",),
+    "flask_login": ("webui/gate.py", "webui/context.py", "webui/login.py"),
+    "flask_bootstrap": ("webui/app.py", "webui/icons.py"),
+    "flask_wtf": ("webui/app.py", "webui/forms.py", "webui/errors.py"),
+    "wtforms": ("webui/*.py",),
+    "flask_babel": ("webui/*.py",),
+    "babel": ("webui/formats.py", "webui/translation.py"),
+    "markupsafe": ("webui/*.py",),
+    "werkzeug": ("webui/*.py",),
+    "segno": ("webui/qr_codes.py",),
+    "gunicorn": ("webui/serving.py",),
 }
 """Where a library may be imported. `*` crosses folders. A library that is not named here has no room yet."""
 

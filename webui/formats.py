@@ -1,0 +1,130 @@
+"""Sizes, ratios, dates and durations as the reader writes them: 1 234,5 Go in French, 1,234.5 GB in English.
+
+Owns the reader's language and time zone for a request. Sizes are decimal, as disks are sold and contracts are
+written. Pure but for `language`, which asks flask-babel.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from babel import dates, numbers
+from flask_babel import get_locale
+from flask_babel import gettext as _
+
+LANGUAGES: Final = {"fr": "Français", "en": "English", "de": "Deutsch"}
+ZONE: Final = ZoneInfo("Europe/Paris")
+_UNITS: Final = {
+    "fr": ("o", "ko", "Mo", "Go", "To", "Po"),
+    "en": ("B", "kB", "MB", "GB", "TB", "PB"),
+    "de": ("B", "kB", "MB", "GB", "TB", "PB"),
+}
+_NO_BREAK: Final = "\N{NO-BREAK SPACE}"
+NOTHING: Final = "–"
+
+
+def language() -> str:
+    """The reader's language: one of LANGUAGES."""
+    return str(get_locale() or "fr")
+
+
+def size(size_bytes: int | float | None, locale: str | None = None) -> str:
+    """A size in bytes with at most one decimal; a dash where there is none."""
+    if size_bytes is None:
+        return NOTHING
+    locale = locale or language()
+    value, unit = float(size_bytes), 0
+    # 999 950 and more would read 1 000,0 of its unit.
+    while abs(value) >= 999.95 and unit < 5 or abs(value) >= 1000 and unit == 0:
+        value /= 1000
+        unit += 1
+    digits = "#,##0" if unit == 0 else "#,##0.#"
+    return numbers.format_decimal(value, format=digits, locale=locale) + _NO_BREAK + _UNITS[locale][unit]
+
+
+def gigabytes(size_bytes: int | float | None, locale: str | None = None) -> str:
+    """A size in Go whatever it is, for what contracts allocate."""
+    if size_bytes is None:
+        return NOTHING
+    locale = locale or language()
+    return numbers.format_decimal(size_bytes / 1e9, format="#,##0.#", locale=locale) + _NO_BREAK + _UNITS[locale][3]
+
+
+def count(value: int | None, locale: str | None = None) -> str:
+    """A whole number with groups."""
+    return NOTHING if value is None else numbers.format_decimal(value, format="#,##0", locale=locale or language())
+
+
+def percent(share: float | None, decimals: int = 0, locale: str | None = None) -> str:
+    """A share of 1 as per cent."""
+    if share is None:
+        return NOTHING
+    pattern = "#,##0" + ("." + "0" * decimals if decimals else "")
+    number = numbers.format_decimal(share * 100, format=pattern, locale=locale or language())
+    return number + _NO_BREAK + "%"
+
+
+def duration(seconds: float | None) -> str:
+    """38 min 17 s; the two largest units only."""
+    if seconds is None:
+        return NOTHING
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}{_NO_BREAK}s"
+    parts = [(whole // 86400, _("j")), (whole % 86400 // 3600, "h"), (whole % 3600 // 60, "min"), (whole % 60, "s")]
+    while parts[0][0] == 0:
+        parts.pop(0)
+    return " ".join(f"{number}{_NO_BREAK}{unit}" for number, unit in parts[:2] if number)
+
+
+def _local(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC).astimezone(ZONE)
+
+
+def moment(at: float | None) -> str:
+    """Day and minute; seconds since 1970."""
+    return str(_("jamais")) if at is None else dates.format_datetime(_local(at), "short", locale=language())
+
+
+def moment_full(at: float) -> str:
+    """Day and second."""
+    return dates.format_datetime(_local(at), "medium", locale=language())
+
+
+def clock_time(at: float) -> str:
+    """The minute of the day."""
+    return dates.format_time(_local(at), "short", locale=language())
+
+
+def day(value: date | float | None) -> str:
+    """A day, short."""
+    if value is None:
+        return NOTHING
+    return dates.format_date(value if isinstance(value, date) else _local(value).date(), "short", locale=language())
+
+
+def day_long(value: date | float) -> str:
+    """A day with its name, for headings."""
+    return dates.format_date(value if isinstance(value, date) else _local(value).date(), "full", locale=language())
+
+
+def local_day(at: float) -> date:
+    """The calendar day of a moment where the reader is."""
+    return _local(at).date()
+
+
+def iso(at: float) -> str:
+    """For the `datetime` attribute of a <time>."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def ago(at: float | None, now: float) -> str:
+    """How long ago, roughly."""
+    if at is None:
+        return str(_("jamais"))
+    text: str = dates.format_timedelta(
+        timedelta(seconds=at - now), add_direction=True, locale=language(), threshold=1.1
+    )
+    return text
