@@ -7,6 +7,8 @@ file's length, says how much of the open pack counts; what lies beyond is an una
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from appliance.store.durable import AppendFile, Buffer, Disk, disk_error
 from appliance.store.errors import DamagedRecordError
 from appliance.store.layout import Layout, pack_name
 from appliance.store.records import (
+    KINDS,
     LABEL,
     MAGIC,
     OVERHEAD_BYTES,
@@ -34,7 +37,11 @@ from transport.names import RepositoryId, VaultId
 PACK_BYTES: Final = 256 << 20
 """A pack of this size or more is closed before the next group."""
 _WINDOW_BYTES: Final = 8 << 20
-_SEARCH_BYTES: Final = 1 << 20
+_RECORD_LIMIT: Final = OVERHEAD_BYTES + max(rule.limit for rule in KINDS.values())
+_VAIN_BYTES: Final = 64 << 20
+_VAIN_SHARE: Final = 32
+"""Bytes that one walk may sum in vain when it looks for the next record behind damage: so many, and so many more for
+each byte of its way. Damage by chance stays far below the first."""
 _HEADER_LIMIT: Final = OVERHEAD_BYTES + 4096
 
 
@@ -222,6 +229,7 @@ class PackWalk:
         self._at = 0
         """File offset of the buffer's first byte."""
         self._filled = 0
+        self._vain_bytes = 0
         self.bytes_read = 0
 
     def __iter__(self) -> Iterator[Found | Damage]:
@@ -278,24 +286,51 @@ class PackWalk:
         return self._pass_over(file, offset, head.kind.name, detail)
 
     def _pass_over(self, file: BinaryIO, offset: int, kind: str, detail: str) -> Damage:
-        """Look for the next whole record after `offset`; the damage ends there, or with the pack."""
-        at = offset + 1
-        while at < self._end:
-            window = bytes(self._view(file, at, min(_SEARCH_BYTES, self._end - at), ahead=False))
-            found = window.find(MAGIC)
-            if found < 0:
-                if len(window) < len(MAGIC):
-                    break
-                at += len(window) - len(MAGIC) + 1
-                continue
-            at += found
-            try:
-                head = decode_head(self._view(file, at, OVERHEAD_BYTES, ahead=False))
-            except DecodeError:
-                at += 1
-                continue
-            record = self._view(file, at, head.size_bytes, ahead=False)
-            if len(record) == head.size_bytes and checksum_holds(record[:OVERHEAD_BYTES], record[OVERHEAD_BYTES:]):
-                return Damage(offset, at, kind, detail)
-            at += 1
+        """Look for the next whole record after `offset`; the damage ends there, or with the pack.
+
+        Whoever made the bytes may have put the head of a long record every few bytes, and summing each of these takes
+        hours. So what is summed in vain is bounded by the way made, and what was passed over unsummed for that reason
+        is looked at again where a record follows it.
+        """
+        unproved: deque[tuple[int, int]] = deque()
+        for at, size in self._heads(file, offset + 1):
+            if not self._affords(at, size):
+                unproved.append((at, size))
+                while unproved[0][0] + _RECORD_LIMIT < at:
+                    unproved.popleft()
+            elif self._holds(file, at, size):
+                return Damage(offset, self._begin_of(file, at, unproved), kind, detail)
         return Damage(offset, self._end, kind, detail)
+
+    def _heads(self, file: BinaryIO, at: int) -> Iterator[tuple[int, int]]:
+        """Offset and size of all that reads as the head of a record, from `at` on. Each byte is read once."""
+        while len(self._view(file, at, OVERHEAD_BYTES, ahead=True)) == OVERHEAD_BYTES:
+            found = self._buffer.find(MAGIC, at - self._at, self._filled)
+            if found < 0:
+                at = self._at + self._filled - len(MAGIC) + 1
+                continue
+            at = self._at + found
+            with contextlib.suppress(DecodeError):
+                head = decode_head(self._view(file, at, OVERHEAD_BYTES, ahead=True))
+                if at + head.size_bytes <= self._end:
+                    yield at, head.size_bytes
+            at += 1
+
+    def _affords(self, at: int, size: int) -> bool:
+        return self._vain_bytes + size <= _VAIN_BYTES + _VAIN_SHARE * (at - self._start)
+
+    def _holds(self, file: BinaryIO, at: int, size: int) -> bool:
+        """Whether a whole record of this size stands there."""
+        record = self._view(file, at, size, ahead=True)
+        if len(record) == size and checksum_holds(record[:OVERHEAD_BYTES], record[OVERHEAD_BYTES:]):
+            return True
+        self._vain_bytes += size
+        return False
+
+    def _begin_of(self, file: BinaryIO, at: int, unproved: deque[tuple[int, int]]) -> int:
+        """Where the whole records that lead to the one at `at` begin."""
+        end = at
+        for start, size in reversed(unproved):
+            if start + size == end and self._affords(at, size) and self._holds(file, start, size):
+                end = start
+        return end

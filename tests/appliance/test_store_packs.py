@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from appliance.store.durable import Disk
 from appliance.store.errors import DamagedRecordError
 from appliance.store.layout import Layout
 from appliance.store.packs import Damage, Found, Identity, PackWalk, PackWriter, read_record
-from appliance.store.records import OVERHEAD_BYTES, Kind
+from appliance.store.records import OVERHEAD_BYTES, Kind, checksum_holds, encode_head
 from appliance.store.repository import Repository
 from tests.appliance.store_builder import KEY, REPOSITORY, VAULT, Client, assert_snapshots, make_repository
 
@@ -129,3 +130,58 @@ def test_a_full_pack_is_closed_and_never_written_again(tmp_path: Path, monkeypat
         client.commit()
         assert_snapshots(again, client)
         assert again.stats().packs == len(list((tmp_path / "r" / "packs").iterdir()))
+
+
+def crafted(room: int, length: int) -> bytes:
+    """Heads of records of `length` bytes, one behind the other, none of which holds."""
+    head = encode_head(Kind.DEATHS, [bytes(length)])
+    return (head * (room // len(head) + 1))[:room]
+
+
+@pytest.mark.parametrize("read_data", [True, False])
+def test_the_search_behind_a_damaged_head_sums_little_however_its_bytes_were_made(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, read_data: bool
+) -> None:
+    """A record every few bytes that claims to reach to the end: summing each would be 10,000 times the bytes."""
+    summed = 0
+
+    def counting(head: bytes, payload: bytes) -> bool:
+        nonlocal summed
+        summed += len(payload)
+        return checksum_holds(head, payload)
+
+    monkeypatch.setattr(packs, "checksum_holds", counting)
+    size = 900_000
+    payloads = [crafted(size, size - 100) for _ in range(3)]
+    offsets = written(layout, *payloads, b"honest" * 10_000, b"last")
+    whole = bytearray(layout.pack(1).read_bytes())
+    whole[offsets[0]] ^= 1
+    layout.pack(1).write_bytes(whole)
+    for vain_bytes, vain_share in ((64 << 20, 32), (1 << 20, 4), (0, 1), (0, 0)):
+        monkeypatch.setattr(packs, "_VAIN_BYTES", vain_bytes)
+        monkeypatch.setattr(packs, "_VAIN_SHARE", vain_share)
+        summed = 0
+        taken = PackWalk(layout.pack(1), len(whole), read_data=read_data)
+        steps = list(taken)
+        damage = [step for step in steps if isinstance(step, Damage)]
+        assert [step.offset for step in damage] == [offsets[0]]
+        assert summed <= vain_bytes + vain_share * len(whole) + 3 * len(whole)
+        assert taken.bytes_read <= 2 * len(whole)
+        if vain_share:
+            assert [step.offset for step in steps if isinstance(step, Found)][-2:] == offsets[3:]
+        if vain_bytes >= size:
+            assert damage[0].end == offsets[1], "what follows the damage was lost with it"
+
+
+def test_a_record_that_was_passed_over_unsummed_is_found_by_the_one_behind_it(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packs, "_VAIN_BYTES", 60_000)
+    monkeypatch.setattr(packs, "_VAIN_SHARE", 2)
+    honest = random.Random("honest").randbytes(60_000)
+    offsets = written(layout, crafted(50_000, 49_000), honest, b"last")
+    whole = bytearray(layout.pack(1).read_bytes())
+    whole[offsets[0]] ^= 1
+    layout.pack(1).write_bytes(whole)
+    steps = list(PackWalk(layout.pack(1), len(whole), read_data=True))
+    assert [step.offset for step in steps if isinstance(step, Found)] == [0, *offsets[1:]]
