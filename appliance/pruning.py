@@ -6,12 +6,13 @@ appliance's own clock and its own counts, and carrying a plan out has no choices
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from appliance.control import alarms, clock, contracts, holds, machine_logs, statistics
+from appliance.control import alarms, audit, clock, contracts, holds, machine_logs, statistics
+from appliance.control.audit import Actor
 from appliance.control.clock import Reading
 from appliance.control.database import Database
 from appliance.control.holds import Hold
@@ -70,13 +71,14 @@ def prune_machine(
     keep_days: int | None = None,
     dry_run: bool = False,
     accept_clock: bool = False,
+    by: Actor = audit.SYSTEM,
     progress: Callable[[str], None] | None = None,
 ) -> PruneOutcome:
     """Drop what the contract's policy lets go at `reading`; `keep_days` replaces the contract's own, this once.
 
     The floor stays the contract's. With `dry_run` nothing is changed anywhere. `accept_clock` is an operator's word
-    that the clock is right. NotFoundError without a repository, UsageError for days out of range, StoreError (busy,
-    damaged, disk failed) from the repository.
+    that the clock is right. What goes, and `by` whom, stands in the audit log before it goes. NotFoundError without a
+    repository, UsageError for days out of range, StoreError (busy, damaged, disk failed) from the repository.
     """
     policy = contracts.of_machine(db, machine.id).retention
     if keep_days is not None:
@@ -88,7 +90,9 @@ def prune_machine(
         witness = replace(witness, accepted=accept_clock)
         return PruneOutcome(_plan(gathered, holds.of_machine(db, machine.id), policy, now_ms, witness), policy, True)
     if accept_clock:
-        witness = clock.accept(db, reading)
+        with db.write():
+            witness = clock.accept(db, reading)
+            audit.write(db, by, "clock.accept", now=reading.at)
     # The counts first: what is dropped below takes away what they stand on.
     statistics.record_changes(db, machine.id, gathered.fresh)
     with db.write():
@@ -99,6 +103,8 @@ def prune_machine(
         clock.note(db, reading)
         alarms.end(db, alarms.CLOCK, machine.id)
         dropped = holds.announce(db, machine.id, plan.dropped)
+        if dropped or by != audit.SYSTEM:  # a nightly prune that drops nothing is no act
+            _write_down(db, by, machine, dropped, len(plan.kept), policy, reading.at)
     try:
         # Also with nothing to drop: what an earlier prune that was cut off left behind is swept and freed then.
         report = prune(gathered.folder, dropped, now_ms=now_ms, progress=progress)
@@ -107,6 +113,24 @@ def prune_machine(
     text = f"Pruned: {len(plan.kept)} snapshots kept, {len(dropped)} dropped, {report.bytes_freed} bytes freed"
     machine_logs.add(db, machine.id, level="info", module="prune", text=text, now=reading.at)
     return PruneOutcome(plan, policy, False, report)
+
+
+def _write_down(
+    db: Database, by: Actor, machine: Machine, dropped: Iterable[int], kept: int, policy: Policy, now: float
+) -> None:
+    """The audit log's line about a prune."""
+    audit.write(
+        db,
+        by,
+        "repo.prune",
+        now=now,
+        object_kind="machine",
+        object_id=machine.hex,
+        object_name=machine.name,
+        space_id=contracts.of_machine(db, machine.id).space_id,
+        contract_id=machine.contract_id,
+        after={"dropped": sorted(dropped), "kept": kept, "keep_days": policy.keep_days},
+    )
 
 
 def _raise_alarm(db: Database, machine: Machine, text: str, reading: Reading) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from appliance.commands import audited
 from appliance.commands.invocation import Commands, Invocation, iso_time, people_time
 from transport.errors import UsageError
 
@@ -90,15 +91,19 @@ def add(invocation: Invocation) -> int:
         contract = None
         if arguments.contract is not None:
             contract = contracts.find(db, EVERYTHING, arguments.contract).id
-        new = accounts.add(
-            db,
-            email=arguments.email,
-            role=accounts.Role(arguments.role),
-            password=invocation.password(arguments.password_file, arguments.email),
-            now=invocation.now(),
-            space_id=_space_of(db, arguments.role, arguments.space),
-            contract_id=contract,
-        )
+        space = _space_of(db, arguments.role, arguments.space)
+        password = invocation.password(arguments.password_file, arguments.email)  # may ask a person: no lock meanwhile
+        with db.write():
+            new = accounts.add(
+                db,
+                email=arguments.email,
+                role=accounts.Role(arguments.role),
+                password=password,
+                now=invocation.now(),
+                space_id=space,
+                contract_id=contract,
+            )
+            audited.note(invocation, db, "account.add", new.account, after={"role": str(new.account.role)})
     invocation.document(_document(new.account) | {"totp_secret": new.totp.secret, "totp_uri": new.totp.uri})
     invocation.say(f"Account {new.account.email} added, role {new.account.role}.")
     show_totp(invocation, new.totp)
@@ -128,15 +133,24 @@ def edit(invocation: Invocation) -> int:
     if arguments.password_file is None and not arguments.new_totp and arguments.state is None:
         raise UsageError("nothing to change: give --password-file, --new-totp or --state")
     with invocation.database() as db:
-        account = accounts.find(db, arguments.email)
-        totp = None
-        if arguments.state is not None:
-            accounts.set_state(db, account, accounts.AccountState(arguments.state))
+        before, totp, changes = accounts.find(db, arguments.email), None, dict[str, str]()
+        password = None
         if arguments.password_file is not None:
-            accounts.set_password(db, account, invocation.password(arguments.password_file, account.email))
-        if arguments.new_totp:
-            totp = accounts.renew_totp(db, account)
-        account = accounts.find(db, account.id)
+            password = invocation.password(arguments.password_file, before.email)
+        with db.write():
+            if arguments.state is not None:
+                accounts.set_state(db, before, accounts.AccountState(arguments.state))
+                changes["state"] = arguments.state
+            if password is not None:
+                accounts.set_password(db, before, password)
+                changes["password"] = "changed"
+            if arguments.new_totp:
+                totp = accounts.renew_totp(db, before)
+                changes["totp"] = "renewed"
+            account = accounts.find(db, before.id)
+            audited.note(
+                invocation, db, "account.edit", account, before={"state": str(before.state)}, after=changes
+            )
     secrets = {"totp_secret": totp.secret, "totp_uri": totp.uri} if totp else {}
     invocation.document(_document(account) | secrets)
     invocation.say(f"Account {account.email} changed, state {account.state}.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from appliance.commands import audited
 from appliance.commands.invocation import Commands, Invocation, iso_time, people_time
 from appliance.errors import ConflictError
 from appliance.sizes import format_size, parse_size
@@ -214,6 +215,7 @@ def add(invocation: Invocation) -> int:
         )
         printed = _code(home, contracts.new_token(db, contract, now))
         usage = contracts.usage(db, contract.id)
+        audited.note(invocation, db, "contract.add", contract, after=audited.changed_from_nothing(contract))
     if namesakes:
         invocation.note(f"client {contract.client_id} had a contract already ({namesakes[0].id}); this is another one")
     invocation.document(_document(contract, usage, invocation) | printed.document())
@@ -227,9 +229,10 @@ def code(invocation: Invocation) -> int:
     from appliance.control import contracts
 
     home = invocation.home()
-    with invocation.database(home) as db:
+    with invocation.database(home) as db, db.write():
         contract = _find(invocation, db)
         printed = _code(home, contracts.new_token(db, contract, invocation.now()))
+        audited.note(invocation, db, "contract.code", contract)
     invocation.document({"contract": contract.id} | printed.document())
     _say_code(invocation, printed)
     return 0
@@ -312,8 +315,11 @@ def pause(invocation: Invocation) -> int:
     """`contract pause ID`."""
     from appliance.control import contracts
 
-    with invocation.database() as db:
-        contract = contracts.pause(db, _find(invocation, db))
+    with invocation.database() as db, db.write():
+        before = _find(invocation, db)
+        contract = contracts.pause(db, before)
+        states = {"before": {"state": _state(before, invocation)}, "after": {"state": _state(contract, invocation)}}
+        audited.note(invocation, db, "contract.pause", contract, **states)
     invocation.document({"contract": contract.id, "state": _state(contract, invocation)})
     invocation.say(f"Contract {contract.id} is paused: its backups are refused, its restores go on.")
     return 0
@@ -323,8 +329,11 @@ def resume(invocation: Invocation) -> int:
     """`contract resume ID`."""
     from appliance.control import contracts
 
-    with invocation.database() as db:
-        contract = contracts.resume(db, _find(invocation, db), by="command line", now=invocation.now())
+    with invocation.database() as db, db.write():
+        before = _find(invocation, db)
+        contract = contracts.resume(db, before, by=audited.who(), now=invocation.now())
+        states = {"before": {"state": _state(before, invocation)}, "after": {"state": _state(contract, invocation)}}
+        audited.note(invocation, db, "contract.resume", contract, **states)
     invocation.document({"contract": contract.id, "state": _state(contract, invocation)})
     invocation.say(f"Contract {contract.id} takes backups again.")
     return 0
@@ -354,8 +363,10 @@ def edit(invocation: Invocation) -> int:
             changes = replace(changes, retention=_retention(arguments, contract.retention))
         if changes.escrow not in (None, contract.escrow) and contracts.usage(db, contract.id).machines_total:
             raise ConflictError(f"contract {contract.id} has machines whose keys are {contract.escrow}: it stays so")
-        contract = contracts.edit(db, contract, changes)
+        before, contract = contract, contracts.edit(db, contract, changes)
         usage = contracts.usage(db, contract.id)
+        old, new = audited.changed(before, contract)
+        audited.note(invocation, db, "contract.edit", contract, before=old, after=new)
     _answer(invocation, contract, usage)
     return 0
 
@@ -365,10 +376,13 @@ def delete(invocation: Invocation) -> int:
     from appliance.control import contracts
     from appliance.control.deletions import WAIT_S
 
-    with invocation.database() as db:
+    with invocation.database() as db, db.write():
         contract = _find(invocation, db)
         usage = contracts.usage(db, contract.id)
-        waiting = contracts.delete(db, contract, invocation.now())
+        waiting = contracts.delete(db, contract, invocation.now(), by=audited.who())
+        state = "deleted" if waiting is None else _state(waiting, invocation)
+        before, after = {"state": _state(contract, invocation)}, {"state": state, "machines": usage.machines_total}
+        audited.note(invocation, db, "contract.delete", contract, before=before, after=after)
     if waiting is None:
         invocation.document({"contract": contract.id, "state": "deleted", "machines": 0})
         invocation.say(f"Contract {contract.id} is deleted, with its codes and customer accounts.")

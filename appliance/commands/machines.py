@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from appliance.commands import audited
 from appliance.commands.invocation import Commands, Invocation, iso_time, people_time
 from appliance.sizes import format_size
 
@@ -189,8 +190,11 @@ def revoke(invocation: Invocation) -> int:
     from appliance.control import machines
     from appliance.control.scope import EVERYTHING
 
-    with invocation.database() as db:
-        machine = machines.revoke(db, machines.find(db, EVERYTHING, invocation.arguments.machine))
+    with invocation.database() as db, db.write():
+        before = machines.find(db, EVERYTHING, invocation.arguments.machine)
+        machine = machines.revoke(db, before)
+        states = {"before": {"state": str(before.state)}, "after": {"state": str(machine.state)}}
+        audited.note(invocation, db, "machine.revoke", machine, **states)
     invocation.document({"machine": machine.hex, "state": str(machine.state)})
     invocation.say(f"Machine {_short(machine)} is revoked: it may not connect any more, its backups stay.")
     return 0
@@ -201,10 +205,18 @@ def move(invocation: Invocation) -> int:
     from appliance.control import contracts, machines
     from appliance.control.scope import EVERYTHING
 
-    with invocation.database() as db:
+    with invocation.database() as db, db.write():
         machine = machines.find(db, EVERYTHING, invocation.arguments.machine)
         target = contracts.find(db, EVERYTHING, invocation.arguments.contract)
-        machine = machines.move(db, machine, target)
+        old, machine = machine, machines.move(db, machine, target)
+        if machine.contract_id != old.contract_id:
+            change = {
+                "before": {"contract": old.contract_id, "name": old.name},
+                "after": {"contract": machine.contract_id, "name": machine.name},
+            }
+            # Two lines: whoever sees only one of the contracts sees that the machine went, or came.
+            audited.note(invocation, db, "machine.move", contracts.find(db, EVERYTHING, old.contract_id), **change)
+            audited.note(invocation, db, "machine.move", machine, **change)
     invocation.document({"machine": machine.hex, "name": machine.name, "contract": machine.contract_id})
     invocation.say(f"Machine {_short(machine)} now belongs to contract {target.id} (client {target.client_id}).")
     return 0

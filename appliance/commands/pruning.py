@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import getpass
-import os
 from typing import TYPE_CHECKING
 
+from appliance.commands import audited
 from appliance.commands.invocation import Commands, Invocation, iso_time, people_time
 from appliance.sizes import format_size
 from transport.errors import UsageError
@@ -69,14 +68,6 @@ def _find(invocation: Invocation, db: Database) -> Machine:
     return machines.find(db, EVERYTHING, invocation.arguments.machine)
 
 
-def _who() -> str:
-    """The person behind the command, as this machine knows them."""
-    try:
-        return os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"
-
-
 def prune(invocation: Invocation) -> int:
     """`repo prune M`: exit code 1 where the clock cannot be believed."""
     from appliance import pruning
@@ -94,6 +85,7 @@ def prune(invocation: Invocation) -> int:
             keep_days=keep_days,
             dry_run=arguments.dry_run,
             accept_clock=arguments.accept_clock,
+            by=audited.actor(),
             progress=None if invocation.wants_json else invocation.note,
         )
     _show(invocation, outcome)
@@ -174,8 +166,9 @@ def hold(invocation: Invocation) -> int:
     with invocation.database(home) as db:
         machine = _find(invocation, db)
         made = pruning.hold_snapshot(
-            home, db, machine, number, reason=arguments.reason, held_by=_who(), now=invocation.now()
+            home, db, machine, number, reason=arguments.reason, held_by=audited.who(), now=invocation.now()
         )
+        audited.note(invocation, db, "repo.hold", machine, after={"snapshot": number, "reason": made.reason})
     invocation.document(
         {
             "machine": machine.hex,
@@ -195,9 +188,12 @@ def release(invocation: Invocation) -> int:
     from appliance.control import holds
 
     number = _number(invocation.arguments.snapshot, "snapshot")
-    with invocation.database() as db:
+    with invocation.database() as db, db.write():
         machine = _find(invocation, db)
+        held = holds.of_machine(db, machine.id).get(number)
         holds.release(db, machine.id, number)
+        before = {"snapshot": number, "reason": held.reason if held else "", "by": held.held_by if held else ""}
+        audited.note(invocation, db, "repo.release", machine, before=before)
     invocation.document({"machine": machine.hex, "snapshot": number, "held": False})
     invocation.say(f"Snapshot {number} of {machine.name} goes the way of the others from now on.")
     return 0

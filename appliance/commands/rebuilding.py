@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
+from appliance.commands import audited
 from appliance.commands.invocation import Commands, Invocation
 from appliance.errors import NotFoundError
 
@@ -35,9 +36,10 @@ def rebuild(invocation: Invocation) -> int:
     home = invocation.home()
     with invocation.database(home) as db:
         machine = machines.find(db, EVERYTHING, invocation.arguments.machine)
-    folder = home.repository(machine.id)
-    if not folder.is_dir():
-        raise NotFoundError(f"{folder} is missing: mount its disk, or wait for the first backup of {machine.name}")
+        folder = home.repository(machine.id)
+        if not folder.is_dir():
+            raise NotFoundError(f"{folder} is missing: mount its disk, or wait for the first backup of {machine.name}")
+        audited.note(invocation, db, "repo.rebuild", machine)
     report = rebuild_repository(folder, now_ms=int(time.time() * 1000))
     invocation.document(
         {

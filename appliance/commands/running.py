@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 
+from appliance.commands import audited
 from appliance.commands.accounts import show_totp
 from appliance.commands.invocation import Commands, Invocation
 from appliance.errors import AlreadyServingError
@@ -85,7 +86,9 @@ def init(invocation: Invocation) -> int:
     with initialising(invocation.root, settings) as home, Database.create(home.control_db) as db:
         now = invocation.now()
         spaces.add(db, "default", now)
-        new = accounts.add(db, email=email, role=accounts.Role.SUPER, password=password, now=now)
+        with db.write():
+            new = accounts.add(db, email=email, role=accounts.Role.SUPER, password=password, now=now)
+            audited.note(invocation, db, "account.add", new.account, after={"role": str(new.account.role)})
         server_key = z85(home.curve_public())
     invocation.document(
         {

@@ -6,6 +6,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
+from appliance.commands import audited
 from appliance.commands.invocation import Commands, Invocation
 from appliance.errors import NotFoundError
 from appliance.sizes import format_size
@@ -56,9 +57,10 @@ def scrub(invocation: Invocation) -> int:
     home = invocation.home()
     with invocation.database(home) as db:
         machine = machines.find(db, EVERYTHING, invocation.arguments.machine)
-    folder = home.repository(machine.id)
-    if not folder.is_dir():
-        raise NotFoundError(f"{folder} is missing: mount its disk, or wait for the first backup of {machine.name}")
+        folder = home.repository(machine.id)
+        if not folder.is_dir():
+            raise NotFoundError(f"{folder} is missing: mount its disk, or wait for the first backup of {machine.name}")
+        audited.note(invocation, db, "repo.scrub", machine)
     with Access(folder) as access:
         report = scrub_repository(
             access, now_ms=lambda: int(time.time() * 1000), rate_bytes_s=rate, limit_s=minutes * 60 if minutes else None

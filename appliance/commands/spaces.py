@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from appliance.commands import audited
 from appliance.commands.invocation import Commands, Invocation, iso_time, people_time
 
 
@@ -28,8 +29,9 @@ def add(invocation: Invocation) -> int:
     """`space add NAME`."""
     from appliance.control import spaces
 
-    with invocation.database() as db:
+    with invocation.database() as db, db.write():
         space = spaces.add(db, invocation.arguments.name, invocation.now())
+        audited.note(invocation, db, "space.add", space)
     invocation.document({"space": space.id, "name": space.name})
     invocation.say(f"Space {space.name} added (id {space.id}).")
     return 0

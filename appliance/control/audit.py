@@ -1,4 +1,4 @@
-"""The audit log: every act of every account, one line each, chained by hashes so that an altered line shows.
+"""The audit log: every act of accounts and commands, one line each, chained by hashes so that an altered line shows.
 
 Canonical bytes of a line: JSON (RFC 8259) of an array of its columns in the order of `_CHAINED`, ASCII only, no
 spaces. Its hash is SHA-256 over a label, the hash of the line before (32 zero bytes for the first) and those bytes.
@@ -88,6 +88,11 @@ class Verification:
 def actor_of(account: Account, address: str) -> Actor:
     """A person, at a network address."""
     return Actor(account.id, account.email, str(account.role), one_line(address, 64))
+
+
+def command_line(user: str) -> Actor:
+    """Whoever typed a command on the appliance, as its operating system knows them."""
+    return Actor("", one_line(user, 254), "command line", "")
 
 
 def _hash(previous: bytes, row: dict[str, Any]) -> bytes:

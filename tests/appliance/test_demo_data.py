@@ -76,8 +76,8 @@ def test_on_the_command_line(
     assert shell("demo-data").code == 1 and shell("demo-data", "--seed", "x").code == 2
     assert shell("demo-data", "--at", "soon").code == 2
     verified = shell("--json", "audit", "verify").document
-    assert verified["ok"] and verified["lines"] == 240 and verified["first_altered"] is None
-    assert "240 lines" in shell("audit", "verify", "--head", verified["head"]).out
+    assert verified["ok"] and verified["lines"] == 241 and verified["first_altered"] is None
+    assert "241 lines" in shell("audit", "verify", "--head", verified["head"]).out
     assert shell("audit", "verify", "--head", "00" * 32).code == 1
     assert shell("audit", "verify", "--head", "zz").code == 2
     with sqlite3.connect(shell.root / "control.db") as raw:
