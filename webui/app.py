@@ -35,6 +35,7 @@ from webui import (
     running,
     settings,
     spaces,
+    states,
     statistics,
     system,
     theme,
@@ -77,6 +78,7 @@ def create_app(home: Home, *, secure: bool = False, clock: Callable[[], float] =
     translation.install(app)
     Bootstrap5(app)
     rendering.install(app)
+    states.install(app)
     errors.install(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

@@ -52,6 +52,11 @@ TOP: Final = (
     Entry("accounts.index", _l("Gestion des comptes"), "people", MANAGERS),
     Entry("system.index", _l("Super utilisateur"), "hdd-rack", OPERATORS),
 )
+PARTS: Final = {
+    **dict.fromkeys(("machines", "machine_acts", "machine_settings"), "contracts"),
+    **dict.fromkeys(("contract_forms", "contract_acts", "monthly"), "contracts"),
+}
+"""Blueprints whose pages belong to the menu entry of another."""
 ROLE_NAMES: Final = {
     Role.SUPER: _l("Super utilisateur"),
     Role.ADMIN: _l("Administrateur"),
@@ -134,7 +139,7 @@ def install(app: Flask) -> None:
             "is_staff": who.account.role in STAFF,
             "menu": _visible(MENU),
             "top_menu": _visible(TOP),
-            "here": (request.blueprint or ""),
+            "here": PARTS.get(request.blueprint or "", request.blueprint or ""),
             "focus": context.focus(),
             "attention": _attention,
             "spaces_to_choose": _spaces_to_choose,
