@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -55,9 +57,10 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Addresses for the service to bind, and sentences for the operator about what changed."""
+    """Addresses for the service to bind, its settings, and sentences for the operator about what changed."""
 
     addresses: Addresses
+    settings: Settings
     notices: tuple[str, ...]
 
 
@@ -69,6 +72,9 @@ class Overrides:
     enrol_listen: str | None = None
     web: str | None = None
     public_host: str | None = None
+    web_certificate: str | None = None
+    web_key: str | None = None
+    behind_proxy: bool | None = None
 
 
 def parse_listen(text: str, option: str = "--listen") -> Endpoint:
@@ -102,7 +108,19 @@ def checked(settings: Settings) -> Settings:
     """The settings, once all of their addresses parse; UsageError otherwise."""
     _configured(settings)
     checked_public_host(settings.public_host)
+    _check_tls(settings)
     return settings
+
+
+def _check_tls(settings: Settings) -> None:
+    """UsageError where certificate and key of the web interface are not both there and readable."""
+    if bool(settings.web_certificate) != bool(settings.web_key):
+        raise UsageError("--web-certificate and --web-key come together: give both, or neither")
+    if settings.web_certificate and settings.behind_proxy:
+        raise UsageError("--behind-proxy means that a proxy ends TLS: leave --web-certificate out, or --behind-proxy")
+    for option, name in (("--web-certificate", settings.web_certificate), ("--web-key", settings.web_key)):
+        if name and not (Path(name).is_file() and os.access(name, os.R_OK)):
+            raise UsageError(f"{option} {name} is not a file that can be read: check its path and its owner")
 
 
 def _configured(settings: Settings) -> Addresses:
@@ -142,7 +160,7 @@ def _remember(home: Home, overrides: Overrides) -> Settings:
     before = home.load_settings()
     changes = {
         name: value
-        for name in ("listen", "enrol_listen", "web", "public_host")
+        for name in Overrides.__slots__
         if (value := getattr(overrides, name)) is not None
     }
     settings = checked(msgspec.structs.replace(before, **changes))
@@ -177,7 +195,7 @@ def prepare_to_serve(home: Home, overrides: Overrides) -> Prepared:
             )
             if old
         )
-        return Prepared(_concrete(settings), notices)
+        return Prepared(_concrete(settings), settings, notices)
 
 
 def _choose(home: Home, settings: Settings, taken: ChosenPorts) -> Settings:

@@ -1,8 +1,8 @@
 """`pilulier serve`: puts the service together and runs it in the foreground until SIGTERM.
 
-Owns the order of starting (home lock, keys, database, channel, self-test, ready) and of stopping. Today one part runs,
-the exchange with agents; web and jobs join as further parts: each is started before `on_ready` and stopped after the
-exchange, and each is also a unit of its own under systemd.
+Owns the order of starting (home lock, keys, database, channel, self-test, parts, ready) and of stopping. The exchange
+with agents runs here; web and jobs are parts, processes of their own that are started before `on_ready` and stopped
+after the exchange. A part that does not come up keeps nobody from backing up.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import sys
 import time
 from collections.abc import Callable
 
-from appliance import endpoints
+from appliance import endpoints, web_part
 from appliance.control.database import Database
 from appliance.control.running import Board
 from appliance.directory import Directory
 from appliance.endpoints import Overrides
 from appliance.enrolling import Enroller
 from appliance.exchange import Exchange
+from appliance.parts import Parts
 from appliance.repositories import Repositories
 from appliance.settings import Home
 from transport.allocator import keep_large_buffers
@@ -42,7 +43,7 @@ def serve(
     keep_large_buffers()
     with home.serving():
         prepared = endpoints.prepare_to_serve(home, Overrides(listen=listen, web=web))
-        for notice in prepared.notices:
+        for notice in (*prepared.notices, *web_part.notices(prepared.addresses.web, prepared.settings)):
             log.warning("%s", notice)
         identity = home.load_identity()
         curve = home.load_curve_keys()
@@ -64,10 +65,20 @@ def serve(
                 *(channel, directory, Repositories(home.repositories), enroller, certificate, open_database),
                 board=Board(home.running_file),
             )
+            parts = Parts([web_part.part(home, addresses.web, prepared.settings)])
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: exchange.stop())
-            on_ready({"transport": str(addresses.transport), "enrolment": str(addresses.enrolment)})
-            return exchange.run()
+            where = {"transport": str(addresses.transport), "enrolment": str(addresses.enrolment)}
+            web_is_free = endpoints.is_free(addresses.web)
+            with parts:
+                late = parts.wait_ready(web_part.READY_S if web_is_free else 0.0)
+                for name in late:
+                    why = "" if web_is_free else f": another program has {addresses.web.host_port}, give another --web"
+                    log.error("%s did not come up%s; agents are served without it", name, why)
+                if "web" not in late:
+                    where["web"] = web_part.address(addresses.web, prepared.settings)
+                on_ready(where)
+                return exchange.run()
         finally:
             channel.close()
             database.close()

@@ -46,13 +46,19 @@ class ChosenPorts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """settings.json. `enrol_listen` empty: the port after `listen`'s; `public_host` empty: derived from `listen`."""
+    """settings.json. `enrol_listen` empty: the port after `listen`'s; `public_host` empty: derived from `listen`.
+
+    `web_certificate` and `web_key`: files for TLS, absolute paths. `behind_proxy`: a proxy in front ends TLS instead.
+    """
 
     version: int = 1
     listen: str = DEFAULT_LISTEN
     enrol_listen: str = ""
     web: str = DEFAULT_WEB
     public_host: str = ""
+    web_certificate: str = ""
+    web_key: str = ""
+    behind_proxy: bool = False
     chosen_ports: ChosenPorts = ChosenPorts()
 
 

@@ -9,6 +9,8 @@ reader of a long export wait for itself alone. The control socket of newer gunic
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
 
+from appliance.parts import end_with_the_service, say_ready
 from appliance.settings import Home
 from webui.app import create_app
 from webui.proxies import BehindProxy
@@ -60,6 +63,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # untyped base
             "accesslog": None,
             "errorlog": "-",
             "loglevel": "warning",
+            # In the worker, once the application stands: the listening socket alone answers nobody.
+            "post_worker_init": lambda _: say_ready(sys.stdout),
             "certfile": self.served.certificate or None,
             "keyfile": self.served.key or None,
             # What a proxy says is read by our own middleware, which trusts one hop and only if told so.
@@ -92,5 +97,12 @@ def parse(arguments: list[str]) -> Served:
     return Served(**vars(parser.parse_args(arguments)))
 
 
+def main(arguments: list[str]) -> None:
+    """Serve until SIGTERM, or until the service that started this is gone."""
+    server = Server(parse(arguments))
+    end_with_the_service(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    server.run()
+
+
 if __name__ == "__main__":
-    Server(parse(sys.argv[1:])).run()
+    main(sys.argv[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 
 from appliance.commands import audited
@@ -39,6 +40,13 @@ def register(commands: Commands, common: argparse.ArgumentParser) -> None:
         "says where. Addresses given here are remembered, since enrolment codes name them.",
     )
     _addresses(parser, "(default: as remembered)", "(default: as remembered)")
+    parser.add_argument("--web-certificate", metavar="F", help="a certificate chain (PEM) for the web interface")
+    parser.add_argument("--web-key", metavar="F", help="its private key (PEM); the interface is served by TLS then")
+    parser.add_argument(
+        "--behind-proxy",
+        action=argparse.BooleanOptionalAction,
+        help="a proxy in front of the web interface ends TLS; its X-Forwarded-For and -Proto are believed",
+    )
     parser.set_defaults(run=serve)
 
     parser = commands.add_parser(
@@ -129,6 +137,9 @@ def serve(invocation: Invocation) -> int:
             enrol_listen=arguments.enrol_listen,
             web=arguments.web,
             public_host=arguments.public_host,
+            web_certificate=_absolute(arguments.web_certificate),
+            web_key=_absolute(arguments.web_key),
+            behind_proxy=arguments.behind_proxy,
         ),
     )
     from appliance import service
@@ -141,6 +152,11 @@ def serve(invocation: Invocation) -> int:
         sys.stdout.flush()
 
     return service.serve(home, listen=arguments.listen, web=arguments.web, on_ready=ready)
+
+
+def _absolute(path: str | None) -> str | None:
+    """The path as the service can find it from anywhere; empty takes the setting back."""
+    return path if not path else os.path.abspath(path)
 
 
 def doctor(invocation: Invocation) -> int:

@@ -112,7 +112,7 @@ def test_chosen_ports_stay_and_differ(home: Home) -> None:
     ports = {addresses.transport.port, addresses.enrolment.port, addresses.web.port}
     assert len(ports) == 3 and 0 not in ports
     assert endpoints.current(home) == addresses
-    assert endpoints.prepare_to_serve(home, Overrides()) == endpoints.Prepared(addresses, ())
+    assert endpoints.prepare_to_serve(home, Overrides()) == endpoints.Prepared(addresses, home.load_settings(), ())
 
 
 def test_two_commands_at_once_choose_the_same_ports(home: Home) -> None:

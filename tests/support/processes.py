@@ -233,6 +233,7 @@ class Appliance:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.address = ""
+        self.web = ""
         self._running: Running | None = None
 
     @property
@@ -264,6 +265,7 @@ class Appliance:
         ready = json.loads(running.text("stdout").splitlines()[0])
         assert ready["event"] == "ready", ready
         self.address = ready["transport"]
+        self.web = ready["web"] or ""
         self._running = running
 
     def stop(self) -> Outcome | None:
@@ -436,7 +438,8 @@ class House:
         self.folder.mkdir(parents=True, exist_ok=True)
         email = "admin@example.test"
         made = self.appliance.command(
-            "init", "--admin", email, "--password-file", str(self.password_file), "--listen", LISTEN_ANYWHERE
+            *("init", "--admin", email, "--password-file", str(self.password_file)),
+            *("--listen", LISTEN_ANYWHERE, "--web", "127.0.0.1:0"),
         ).document
         self.admin = Account(email, made["totp_secret"])
         self.appliance.serve()
