@@ -134,7 +134,7 @@ CREATE TABLE wish (
 """
 """Tables that only maintenance fills: old generations of compacted packs, damage found, mends applied, how far the
 scrub has come, and which parts of versions the next backup is asked to send anew. All but `mend` say something about
-the disk, not about history, and are empty after a rebuild."""
+the disk, not about history, so that no pack tells it: a rebuild takes `damage` over from the old catalog."""
 
 
 @dataclass(frozen=True, slots=True)

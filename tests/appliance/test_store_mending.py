@@ -376,3 +376,80 @@ def test_a_rebuilt_catalog_reads_where_the_order_says(sick: Sick, checkpointed: 
     assert {row[0]: row[-1] for row in sick.tables()[1]} == {row[0]: row[-1] for row in after}
     assert content(sick.client.repository, sick.version) == sick.client.contents[sick.version]
     assert sick.client.repository.check().ok
+
+
+MAGIC_BYTE = -OVERHEAD_BYTES + 1
+"""Of a segment's payload: a place in its record's head, without which packs alone do not tell what stands there."""
+
+
+def _otherwise(sick: Sick) -> None:
+    """Make the catalog wrong in one place, so that a rebuild replaces it, and close."""
+    with sick.client.repository.maintaining() as catalog, catalog.transaction() as connection:
+        connection.execute("UPDATE version SET size = size + 1 WHERE id != ?", (sick.version,))
+    sick.client.repository.close()
+
+
+def _mended_anew(sick: Sick) -> None:
+    """Send the damaged segment again with an order, as the next backup does."""
+    assert sick.client.repository.care() != []
+    sick.client.begin()
+    fresh = sick.send(sick.client.segments[sick.damaged])
+    sick.put(Repoint(sick.damaged, 0, 9000, fresh, 0))
+    sick.client.commit()
+    assert_snapshots(sick.client.repository, sick.client)
+    assert sick.unmended() == set()
+
+
+@pytest.mark.parametrize("place", [200, MAGIC_BYTE])
+def test_a_rebuild_keeps_the_list_of_damage_and_what_can_be_mended(sick: Sick, place: int) -> None:
+    if place != 200:  # which the fixture has flipped already
+        sick.flip(sick.damaged, place)
+    _otherwise(sick)
+    report = rebuild(sick.folder, now_ms=NOW_MS + 1)
+    assert report.replaced and report.ok == (place == 200)
+    sick.client.repository = Repository.open(sick.folder, reserve_bytes=0)
+    assert sick.unmended() == {sick.damaged}
+    with sick.client.repository.maintaining() as catalog:
+        assert catalog.connection.execute("SELECT found_ms FROM damage").fetchall() == [(NOW_MS,)]
+    _mended_anew(sick)
+
+
+def test_mended_damage_is_still_evidence_after_a_rebuild(sick: Sick) -> None:
+    sick.put(Repoint(sick.damaged, 0, 9000, sick.fresh, 6))
+    sick.client.commit()
+
+    def evidence() -> list[tuple[object, ...]]:
+        with sick.client.repository.maintaining() as catalog:
+            return catalog.connection.execute("SELECT * FROM damage").fetchall()
+
+    before = evidence()
+    _otherwise(sick)
+    assert rebuild(sick.folder, now_ms=NOW_MS + 1).replaced
+    sick.client.repository = Repository.open(sick.folder, reserve_bytes=0)
+    assert evidence() == before != []
+    assert sick.client.repository.check(read_data=True).ok
+
+
+def test_a_rebuild_notes_what_it_comes_upon_and_leaves_a_right_catalog_in_place(sick: Sick) -> None:
+    """The head of a record nobody has scrubbed yet is broken: the packs alone no longer tell of that segment."""
+    path = Layout(sick.folder).pack(1)
+    with sick.client.repository.maintaining() as catalog, catalog.transaction() as connection:
+        (place,) = connection.execute("SELECT offset FROM segment WHERE id = ?", (sick.sound,)).fetchone()
+    sick.client.repository.close()
+    data = bytearray(path.read_bytes())
+    data[place + 1] ^= 1
+    path.write_bytes(data)
+    report = rebuild(sick.folder, now_ms=NOW_MS + 1)
+    assert not report.ok and not report.replaced
+    sick.client.repository = Repository.open(sick.folder, reserve_bytes=0)
+    assert sick.unmended() == {sick.damaged, sick.sound}
+
+
+def test_without_a_former_catalog_a_rebuild_lists_what_it_comes_upon(sick: Sick) -> None:
+    sick.flip(sick.damaged, MAGIC_BYTE)
+    sick.client.repository.close()
+    Layout(sick.folder).catalog.unlink()
+    report = rebuild(sick.folder, now_ms=NOW_MS + 1)
+    assert not report.ok and report.replaced
+    sick.client.repository = Repository.open(sick.folder, reserve_bytes=0)
+    assert sick.unmended() == {None}

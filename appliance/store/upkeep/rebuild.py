@@ -1,8 +1,9 @@
 """Rebuild: a catalog made anew from packs alone, at a path of its own.
 
 Two walks over the packs: the first notes every segment and where each other record stands, the second carries those
-out in order (`replay`), beginning at the newest whole checkpoint. What is damaged is named and passed over. Nothing
-that was retired comes back: the sweep that a live catalog gets is made here too. Never writes into a pack.
+out in order (`replay`), beginning at the newest whole checkpoint. What is damaged is named and passed over; which
+segments stood in such bytes a former catalog may say, so that they can still be mended. Nothing that was retired comes
+back: the sweep that a live catalog gets is made here too. Never writes into a pack.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from appliance.store.records import (
     segment_id_of,
 )
 from appliance.store.upkeep import sweep
+from appliance.store.upkeep.findings import DamagedSpot
 from appliance.store.upkeep.replay import Replay
 from transport.commits import CommitRecord, SignedCommit
 from transport.errors import DecodeError, PilulierError
@@ -43,6 +45,8 @@ from transport.names import ID_BYTES
 
 _DIFFERENCES_LIMIT: Final = 1000
 _ROWS: Final = 4096
+Remembered = Callable[[DamagedSpot], Sequence[staging.SegmentRow]]
+"""The segments that a former catalog knew within a damaged spot, by offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,8 @@ class Rebuilt:
     segments: int = 0
     snapshots: int = 0
     differences: list[str] = field(default_factory=list)
+    damage: list[DamagedSpot] = field(default_factory=list)
+    """What of the packs does not read well; segments are read no further than to their ids."""
 
     def note(self, text: str) -> None:
         """Keep a sentence, up to a bound."""
@@ -73,11 +79,17 @@ class Rebuilt:
 
 
 def rebuild_catalog(
-    layout: Layout, target: Path, *, disk: Disk | None = None, progress: Callable[[int, int], None] | None = None
+    layout: Layout,
+    target: Path,
+    *,
+    disk: Disk | None = None,
+    remembered: Remembered = lambda spot: (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> Rebuilt:
     """Make the catalog of the packs in `layout` at `target`, a path where nothing is; not yet durable.
 
-    DamagedRepositoryError where no pack has a readable header. `progress` is told packs done and packs in all.
+    `remembered` is asked about damaged bytes only. DamagedRepositoryError where no pack has a readable header.
+    `progress` is told packs done and packs in all.
     """
     disk = disk or Disk()
     found = Rebuilt()
@@ -88,7 +100,7 @@ def rebuild_catalog(
         connection = catalog.connection
         connection.execute("PRAGMA synchronous = OFF")  # nobody looks at it before it is whole and fsynced
         with catalog.transaction():
-            survey = _Survey(layout, identity, connection, found)
+            survey = _Survey(layout, identity, connection, found, remembered)
             for done, (number, generation) in enumerate(packs):
                 survey.walk(number, generation, last=number == packs[-1][0])
                 if progress is not None:
@@ -127,11 +139,19 @@ def _identity(layout: Layout, packs: Sequence[tuple[int, int]]) -> Identity:
 class _Survey:
     """The first walk: segments go into the catalog at once, places of everything else are remembered."""
 
-    def __init__(self, layout: Layout, identity: Identity, connection: sqlite3.Connection, found: Rebuilt) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        identity: Identity,
+        connection: sqlite3.Connection,
+        found: Rebuilt,
+        remembered: Remembered,
+    ) -> None:
         self._layout = layout
         self._identity = identity
         self._connection = connection
         self._found = found
+        self._remembered = remembered
         self._expected = 1
         self._segments: list[staging.SegmentRow] = []
         self.places: list[_Place] = []
@@ -157,6 +177,11 @@ class _Survey:
                 if last and step.end == size:
                     break
                 found.note(f"{path.name} at byte {step.offset}: {step.detail}")
+                spot = DamagedSpot(number, generation, step.offset, step.end, step.kind, step.detail)
+                found.damage.append(spot)
+                for row in self._remembered(spot):
+                    self._segments.append(row)
+                    segment_bytes += OVERHEAD_BYTES + row[3]
                 counted = step.end
                 continue
             counted = step.offset + OVERHEAD_BYTES + step.length_bytes

@@ -1,26 +1,35 @@
 """Putting a rebuilt catalog in the place of the old one, or finding that there was no need.
 
 The new catalog is made beside the old one, made durable, compared with it where that can still be read, and takes its
-place only if they differ. The old one is kept as `catalog.sqlite.old`. Alone with the repository throughout.
+place only if they differ. The old one is kept as `catalog.sqlite.old`. What is known to be damaged stays known:
+packs do not say it, so it is taken over from the old catalog, and what the rebuild comes upon is added. Alone with the
+repository throughout.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.store import recovery
+from appliance.store import recovery, staging
 from appliance.store.catalog import Catalog, connect, sqlite_errors
 from appliance.store.durable import Disk, discard, disk_error, publish
 from appliance.store.errors import DamagedRepositoryError, FatalDiskError, StoreError
 from appliance.store.layout import Layout
+from appliance.store.records import OVERHEAD_BYTES
 from appliance.store.turns import MaintenanceTurn, WriterTurn
+from appliance.store.upkeep import scrub
 from appliance.store.upkeep.access import WAIT_S
 from appliance.store.upkeep.compare import compare
+from appliance.store.upkeep.findings import DamagedSpot
 from appliance.store.upkeep.rebuild import rebuild_catalog
 from transport.errors import PilulierError
+from transport.names import SegmentId
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +79,21 @@ def _alone(
     fresh = layout.catalog_rebuilt
     for path in (fresh, layout.journal_of(fresh)):
         discard(disk, path)
-    found = rebuild_catalog(layout, fresh, disk=disk, progress=progress)
-    differences = [old_trouble] if old_trouble else _compare(layout, fresh)
-    replaced = bool(differences)
+    with contextlib.ExitStack() as stack:
+        former = None
+        if not old_trouble:
+            former = connect(layout.catalog, read_only=True)
+            stack.callback(former.close)
+        remembered = functools.partial(_segments_within, former)
+        found = rebuild_catalog(layout, fresh, disk=disk, remembered=remembered, progress=progress)
+        differences = [old_trouble] if old_trouble else _compare(layout, fresh)
+        replaced = bool(differences)
+        if replaced:
+            _note_old_generations(layout, disk, fresh, now_ms)
+            if former is not None:
+                _take_over_damage(disk, fresh, former)
+    _note_damage(disk, fresh if replaced else layout.catalog, found.damage, now_ms)
     if replaced:
-        _note_old_generations(layout, disk, fresh, now_ms)
         _replace(layout, disk, fresh)
     else:
         for path in (fresh, layout.journal_of(fresh)):
@@ -119,6 +138,57 @@ def _compare(layout: Layout, fresh: Path) -> list[str]:
     finally:
         left.close()
         right.close()
+
+
+def _segments_within(former: sqlite3.Connection | None, spot: DamagedSpot) -> list[staging.SegmentRow]:
+    """What the former catalog knew to stand in bytes that do not read well; nothing where it cannot say."""
+    if former is None:
+        return []
+    try:
+        rows = former.execute(
+            "SELECT s.id, s.pack, s.offset, s.length, s.plain FROM segment s JOIN pack p ON p.number = s.pack "
+            "WHERE s.pack = ? AND p.generation = ? AND s.offset >= ? AND s.offset + s.length + ? <= ? "
+            "ORDER BY s.offset",
+            (spot.pack, spot.generation, spot.offset, OVERHEAD_BYTES, spot.end),
+        ).fetchall()
+    except sqlite3.Error:
+        return []
+    return [(SegmentId(row[0]), *row[1:]) for row in rows]
+
+
+def _take_over_damage(disk: Disk, fresh: Path, former: sqlite3.Connection) -> None:
+    """The former list of damage, mended damage included, as far as it still speaks of the packs that count."""
+    catalog = Catalog(disk, fresh, read_only=False)
+    try:
+        rows = former.execute(
+            "SELECT d.pack, d.offset, d.kind, d.segment, d.detail, d.found_ms, d.mended_ms, p.generation "
+            "FROM damage d JOIN pack p ON p.number = d.pack"
+        ).fetchall()
+        packs = catalog.packs()
+        with catalog.transaction() as connection:
+            held = {tuple(row) for row in connection.execute("SELECT pack, offset, id FROM segment")} if rows else set()
+            for pack, offset, kind, segment, detail, found_ms, mended_ms, generation in rows:
+                same = pack in packs and packs[pack].generation == generation
+                # Mended damage is evidence, whether or not its segment is still held.
+                if same and (segment is None or mended_ms or (pack, offset, segment) in held):
+                    row = (pack, offset, kind, segment, detail, found_ms, mended_ms)
+                    connection.execute("INSERT INTO damage VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    except sqlite3.Error as error:
+        raise DamagedRepositoryError(f"the list of damage of the old catalog cannot be read: {error}") from error
+    finally:
+        catalog.close()
+
+
+def _note_damage(disk: Disk, path: Path, spots: Sequence[DamagedSpot], now_ms: int) -> None:
+    """What the rebuild came upon, as a scrub would note it."""
+    if not spots:
+        return
+    catalog = Catalog(disk, path, read_only=False)
+    try:
+        with catalog.transaction() as connection:
+            scrub.note_damage(connection, spots, now_ms)
+    finally:
+        catalog.close()
 
 
 def _note_old_generations(layout: Layout, disk: Disk, fresh: Path, now_ms: int) -> None:

@@ -56,16 +56,6 @@ class ScrubReport:
     """Pack and offset of damage noted earlier that reads well now."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Spot:
-    """Bytes of a pack that do not read well."""
-
-    offset: int
-    end: int
-    kind: str
-    detail: str
-
-
 def scrub(
     access: Access,
     *,
@@ -96,13 +86,13 @@ def known_damage(connection: sqlite3.Connection) -> list[DamageFound]:
     ]
 
 
-def note_damage(connection: sqlite3.Connection, pack: int, spots: Sequence[_Spot], now_ms: int) -> None:
+def note_damage(connection: sqlite3.Connection, spots: Sequence[DamagedSpot], now_ms: int) -> None:
     """Write down damage within a transaction: each held segment of a spot, and what stands before, between and behind
     them, which may be metadata."""
     for spot in spots:
         segments = connection.execute(
             "SELECT offset, length, id FROM segment WHERE pack = ? AND offset >= ? AND offset < ? ORDER BY offset",
-            (pack, spot.offset, spot.end),
+            (spot.pack, spot.offset, spot.end),
         ).fetchall()
         rows: list[tuple[int, str, bytes | None]] = []
         at = spot.offset
@@ -117,7 +107,7 @@ def note_damage(connection: sqlite3.Connection, pack: int, spots: Sequence[_Spot
         connection.executemany(
             "INSERT INTO damage (pack, offset, kind, segment, detail, found_ms, mended_ms) "
             "VALUES (?, ?, ?, ?, ?, ?, 0) ON CONFLICT (pack, offset) DO UPDATE SET detail = excluded.detail",
-            [(pack, offset, kind, segment, spot.detail, now_ms) for offset, kind, segment in rows],
+            [(spot.pack, offset, kind, segment, spot.detail, now_ms) for offset, kind, segment in rows],
         )
 
 
@@ -130,8 +120,7 @@ def note_found(access: Access, spots: Sequence[DamagedSpot], *, now_ms: int) -> 
         for spot in spots:
             present = connection.execute("SELECT generation FROM pack WHERE number = ?", (spot.pack,)).fetchone()
             if present is not None and present[0] == spot.generation:
-                found = _Spot(spot.offset, spot.end, spot.kind, spot.detail)
-                note_damage(connection, spot.pack, [found], now_ms)
+                note_damage(connection, [spot], now_ms)
     with access.reading() as repository, repository.reading_catalog() as catalog:
         return known_damage(catalog.connection)
 
@@ -151,6 +140,10 @@ def _together(costs: Sequence[Impact]) -> Impact:
     """A file that needs two of the segments counts twice, as it does on the list of a scrub."""
     snapshots = sorted({number for cost in costs for number in cost.snapshots})
     return Impact(tuple(snapshots), sum(cost.files for cost in costs))
+
+
+def _spot(row: PackRow, found: Damage) -> DamagedSpot:
+    return DamagedSpot(row.number, row.generation, found.offset, found.end, found.kind, found.detail)
 
 
 class _Scrub:
@@ -213,12 +206,12 @@ class _Scrub:
         """Read a pack from `offset` on; where the reading stopped."""
         path = self._access.layout.pack(row.number, row.generation)
         start = saved = offset
-        spots: list[_Spot] = []
+        spots: list[DamagedSpot] = []
         walk = PackWalk(path, row.size_bytes, read_data=True, start=offset)
         try:
             for step in walk:
                 if isinstance(step, Damage):
-                    spots.append(_Spot(step.offset, step.end, step.kind, step.detail))
+                    spots.append(_spot(row, step))
                     offset = step.end
                 else:
                     self._report.records += 1
@@ -230,7 +223,8 @@ class _Scrub:
                     if self._late():
                         break
         except OSError as error:
-            spots.append(_Spot(offset, row.size_bytes, _UNREADABLE, f"the pack cannot be read ({error.strerror})"))
+            detail = f"the pack cannot be read ({error.strerror})"
+            spots.append(DamagedSpot(row.number, row.generation, offset, row.size_bytes, _UNREADABLE, detail))
             offset = row.size_bytes
         self._report.bytes_read += walk.bytes_read
         self._note(row, saved, offset, spots)
@@ -245,7 +239,7 @@ class _Scrub:
             if ahead_s > _LEAST_PAUSE_S:
                 self._pause(ahead_s)
 
-    def _note(self, row: PackRow, start: int, end: int, spots: Sequence[_Spot]) -> None:
+    def _note(self, row: PackRow, start: int, end: int, spots: Sequence[DamagedSpot]) -> None:
         """Write down what was found between two places of a pack, and how far the scrub has come.
 
         A pack that was written anew meanwhile is read again: what was found in the old one is no loss.
@@ -258,7 +252,7 @@ class _Scrub:
                 "SELECT offset FROM damage WHERE pack = ? AND offset >= ? AND offset < ? AND mended_ms = 0",
                 (row.number, start, end),
             ).fetchall()
-            note_damage(connection, row.number, spots, self._now_ms())
+            note_damage(connection, spots, self._now_ms())
             for (offset,) in known:
                 if not any(spot.offset <= offset < spot.end for spot in spots):
                     connection.execute("DELETE FROM damage WHERE pack = ? AND offset = ?", (row.number, offset))
