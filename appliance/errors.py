@@ -70,9 +70,13 @@ class LoginError(RefusedError):
 
 
 class ThrottledError(RefusedError):
-    """Too many wrong codes: nothing is checked for a while."""
+    """Too many wrong codes: nothing is checked for a while. `wait_s`: for how long; 0 where nobody said."""
 
     code = "throttled"
+
+    def __init__(self, sentence: str, wait_s: float = 0.0) -> None:
+        super().__init__(sentence)
+        self.wait_s = wait_s
 
 
 class RemoteRefusedError(RefusedError):

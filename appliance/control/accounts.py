@@ -55,18 +55,6 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class AccountRow:
-    """An account as lists show it. `space_*` of a customer are its contract's; `last_seen_at` its last good code."""
-
-    account: Account
-    space_id: str | None
-    space_name: str | None
-    client_id: str | None
-    recovery_codes_left: int
-    last_seen_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class NewTotp:
     """A TOTP secret (base32) and its `otpauth://` address, to be shown once. Its repr shows neither."""
 
@@ -85,13 +73,14 @@ class NewAccount:
     totp: NewTotp
 
 
-_COLUMNS: Final = (
+COLUMNS: Final = (
     "account.id, account.email, account.role, account.space_id, account.contract_id, account.state, "
     "account.created_at, account.language"
 )
 
 
-def _account(row: dict[str, Any]) -> Account:
+def from_row(row: dict[str, Any]) -> Account:
+    """An account out of a row of COLUMNS."""
     return Account(**{**row, "role": Role(row["role"]), "state": AccountState(row["state"])})
 
 
@@ -184,55 +173,49 @@ def _check_there(db: Database, space_id: str | None, contract_id: str | None) ->
 
 def every(db: Database) -> list[Account]:
     """All accounts, oldest first."""
-    return [_account(row) for row in db.rows(f"SELECT {_COLUMNS} FROM account ORDER BY created_at, rowid")]
+    return [from_row(row) for row in db.rows(f"SELECT {COLUMNS} FROM account ORDER BY created_at, rowid")]
 
 
 def find(db: Database, email_or_id: str) -> Account:
     """The account with this address or id; NotFoundError otherwise."""
     row = db.row(
-        f"SELECT {_COLUMNS} FROM account WHERE id = ? OR email = ?", [email_or_id, email_or_id.strip().lower()]
+        f"SELECT {COLUMNS} FROM account WHERE id = ? OR email = ?", [email_or_id, email_or_id.strip().lower()]
     )
     if row is None:
         raise NotFoundError(f"there is no account {email_or_id!r}: see 'pilulier account list'")
-    return _account(row)
-
-
-def in_scope(db: Database, scope: Scope) -> list[AccountRow]:
-    """The accounts in a scope, by address: of a space its admins and technicians and its contracts' customers."""
-    where = over(scope, space="coalesce(account.space_id, contract.space_id)", contract="account.contract_id")
-    rows = db.rows(
-        f"SELECT {_COLUMNS}, space.id AS shown_space, space.name AS space_name, contract.client_id AS client_id, "
-        "(SELECT count(*) FROM recovery_code WHERE recovery_code.account_id = account.id) AS codes, "
-        "(SELECT max(at) FROM attempt WHERE attempt.email = account.email AND outcome = 'accepted') AS seen "
-        "FROM account LEFT JOIN contract ON contract.id = account.contract_id "
-        "LEFT JOIN space ON space.id = coalesce(account.space_id, contract.space_id) "
-        f"WHERE {where.sql} ORDER BY account.email",
-        where.parameters,
-    )
-    return [
-        AccountRow(
-            space_id=row.pop("shown_space"),
-            space_name=row.pop("space_name"),
-            client_id=row.pop("client_id"),
-            recovery_codes_left=row.pop("codes"),
-            last_seen_at=row.pop("seen"),
-            account=_account(row),
-        )
-        for row in rows
-    ]
+    return from_row(row)
 
 
 def find_in(db: Database, scope: Scope, account_id: str) -> Account:
     """The account with this id in a scope; NotFoundError otherwise."""
     where = over(scope, space="coalesce(account.space_id, contract.space_id)", contract="account.contract_id")
     row = db.row(
-        f"SELECT {_COLUMNS} FROM account LEFT JOIN contract ON contract.id = account.contract_id "
+        f"SELECT {COLUMNS} FROM account LEFT JOIN contract ON contract.id = account.contract_id "
         f"WHERE account.id = ? AND {where.sql}",
         [account_id, *where.parameters],
     )
     if row is None:
         raise NotFoundError(f"there is no account {account_id!r} here")
-    return _account(row)
+    return from_row(row)
+
+
+def checked_place(db: Database, scope: Scope, space_id: str | None, contract_id: str | None) -> str | None:
+    """The space that this space or contract lies in; None for neither. NotFoundError where it is outside of the scope.
+
+    What an account is to hang on comes from a form: this is what keeps it within what its maker sees.
+    """
+    if space_id is not None:
+        where = over(scope, space="space.id", contract="NULL")
+        sql = f"SELECT id FROM space WHERE id = ? AND {where.sql}"
+    elif contract_id is not None:
+        where = over(scope, space="contract.space_id", contract="contract.id")
+        sql = f"SELECT space_id FROM contract WHERE id = ? AND {where.sql}"
+    else:
+        return None
+    found = db.value(sql, [space_id or contract_id, *where.parameters])
+    if found is None:
+        raise NotFoundError(f"there is no space or contract {space_id or contract_id!r} here")
+    return str(found)
 
 
 def may_manage(actor: Account, target: Account) -> bool:

@@ -19,6 +19,8 @@ from appliance.errors import ConflictError, NotFoundError
 from transport.errors import RefusedError
 
 LIFE_S: Final = 48 * 3600.0
+SHOWN_S: Final = 30 * 86400.0
+"""An expired invitation is shown for so long, to be sent again."""
 _PURPOSE: Final = "invitation"
 _COLUMNS: Final = (
     "invitation.id, invitation.email, invitation.role, invitation.space_id, invitation.contract_id, "
@@ -79,7 +81,9 @@ def invite(
     contract_id: str | None = None,
     language: str = accounts.LANGUAGES[0],
 ) -> NewInvitation:
-    """Invite a person; an open invitation of the same address is replaced.
+    """Invite a person; unanswered invitations of the same address that `by` may withdraw are replaced.
+
+    Another's stay, so that no tenant can undo another's: of two, the one that is accepted first makes the account.
 
     ConflictError where the address has an account; RefusedError where `by` may not make such accounts there;
     NotFoundError for a space or contract outside of what `by` sees.
@@ -92,10 +96,12 @@ def invite(
     accounts.checked_language(language)
     invitation = Invitation(new_id("i"), email, role, space_id, contract_id, language, by.email, now, now + LIFE_S)
     with db.write():
-        mail_space = _checked_place(db, accounts.scope_of(by), space_id, contract_id)
+        mail_space = accounts.checked_place(db, accounts.scope_of(by), space_id, contract_id)
         if db.row("SELECT id FROM account WHERE email = ?", [email]):
             raise ConflictError(f"an account for {email} exists already")
-        db.execute("DELETE FROM invitation WHERE email = ? AND used_at IS NULL", [email])
+        for other in _select(db, accounts.scope_of(by), "invitation.email = ?", [email]):
+            if accounts.may_give(by, other.invitation.role):
+                db.execute("DELETE FROM invitation WHERE id = ?", [other.invitation.id])
         db.insert(
             "invitation",
             {
@@ -123,25 +129,6 @@ def invite(
             now=now,
         )
     return NewInvitation(invitation, token)
-
-
-def _checked_place(db: Database, scope: Scope, space_id: str | None, contract_id: str | None) -> str | None:
-    """The space whose theme the mail wears; NotFoundError where the place lies outside of the scope."""
-    if space_id is not None:
-        where = over(scope, space="space.id", contract="NULL")
-        found = db.value(f"SELECT id FROM space WHERE id = ? AND {where.sql}", [space_id, *where.parameters])
-        if found is None:
-            raise NotFoundError(f"there is no space {space_id!r} here")
-        return str(found)
-    if contract_id is not None:
-        where = over(scope, space="contract.space_id", contract="contract.id")
-        found = db.value(
-            f"SELECT space_id FROM contract WHERE id = ? AND {where.sql}", [contract_id, *where.parameters]
-        )
-        if found is None:
-            raise NotFoundError(f"there is no contract {contract_id!r} here")
-        return str(found)
-    return None
 
 
 def _row(db: Database, token: str, now: float) -> dict[str, Any]:
@@ -189,31 +176,67 @@ def accept(db: Database, token: str, *, password: str, code: str, now: float) ->
         return Accepted(account, recovery_codes.renew(db, account.id, now))
 
 
-def _where(scope: Scope) -> tuple[str, tuple[str, ...]]:
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """An invitation that nobody used yet, with the names of the space and contract that it leads to."""
+
+    invitation: Invitation
+    space_name: str | None
+    client_id: str | None
+
+
+def _select(db: Database, scope: Scope, sql: str, parameters: list[object]) -> list[Unanswered]:
     where = over(scope, space="coalesce(invitation.space_id, contract.space_id)", contract="invitation.contract_id")
-    return where.sql, where.parameters
-
-
-def open_in(db: Database, scope: Scope, now: float) -> list[Invitation]:
-    """Invitations in a scope that still wait for their person, newest first."""
-    sql, parameters = _where(scope)
     rows = db.rows(
-        f"SELECT {_COLUMNS} FROM invitation LEFT JOIN contract ON contract.id = invitation.contract_id "
-        f"WHERE used_at IS NULL AND expires_at > ? AND {sql} ORDER BY invitation.created_at DESC, invitation.id",
-        [now, *parameters],
+        f"SELECT {_COLUMNS}, space.name AS space_name, contract.client_id FROM invitation "
+        "LEFT JOIN contract ON contract.id = invitation.contract_id "
+        "LEFT JOIN space ON space.id = coalesce(invitation.space_id, contract.space_id) "
+        f"WHERE used_at IS NULL AND {sql} AND {where.sql} ORDER BY invitation.created_at DESC, invitation.id",
+        [*parameters, *where.parameters],
     )
-    return [_invitation(row) for row in rows]
+    return [
+        Unanswered(space_name=row.pop("space_name"), client_id=row.pop("client_id"), invitation=_invitation(row))
+        for row in rows
+    ]
 
 
-def withdraw(db: Database, scope: Scope, invitation_id: str) -> None:
-    """Make an open invitation worthless; NotFoundError where there is none of this id in the scope."""
-    sql, parameters = _where(scope)
+def unanswered(db: Database, scope: Scope, now: float) -> list[Unanswered]:
+    """Invitations in a scope that still wait for their person, or expired in the last month, newest first."""
+    return _select(db, scope, "invitation.expires_at > ?", [now - SHOWN_S])
+
+
+def of_id(db: Database, scope: Scope, invitation_id: str) -> Unanswered:
+    """An unanswered one of this id, expired or not; NotFoundError otherwise."""
+    for found in _select(db, scope, "invitation.id = ?", [invitation_id]):
+        return found
+    raise NotFoundError("this invitation was used or withdrawn already")
+
+
+def _above(by: Account, invitation: Invitation) -> None:
+    if not accounts.may_give(by, invitation.role):
+        raise RefusedError(f"an invitation of role {invitation.role} is for someone above {by.email} to change")
+
+
+def renew(db: Database, scope: Scope, invitation_id: str, *, by: Account, now: float) -> NewInvitation:
+    """The same invitation again, under a new link; the old link stops. Errors as for `of_id` and `invite`."""
     with db.write():
-        found = db.row(
-            "SELECT invitation.id FROM invitation LEFT JOIN contract ON contract.id = invitation.contract_id "
-            f"WHERE invitation.id = ? AND used_at IS NULL AND {sql}",
-            [invitation_id, *parameters],
+        old = of_id(db, scope, invitation_id).invitation
+        return invite(
+            db,
+            email=old.email,
+            role=old.role,
+            by=by,
+            now=now,
+            space_id=old.space_id,
+            contract_id=old.contract_id,
+            language=old.language,
         )
-        if found is None:
-            raise NotFoundError("this invitation was used or withdrawn already")
+
+
+def withdraw(db: Database, scope: Scope, invitation_id: str, *, by: Account) -> Invitation:
+    """Make an unanswered invitation worthless; NotFoundError as for `of_id`, RefusedError where `by` is not above."""
+    with db.write():
+        found = of_id(db, scope, invitation_id).invitation
+        _above(by, found)
         db.execute("DELETE FROM invitation WHERE id = ?", [invitation_id])
+        return found

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from appliance.control import accounts, outbox, recovery_codes, sessions, throttling, tokens
+from appliance.control import accounts, login_places, outbox, recovery_codes, sessions, throttling, tokens
 from appliance.control.accounts import Account, AccountState
 from appliance.control.database import Database
 from appliance.control.passwords import MAXIMUM_BYTES, hash_password, verify_password
@@ -55,7 +55,9 @@ def _normalised(email: str) -> str:
 
 def _throttled(wait_s: float) -> ThrottledError:
     minutes = math.ceil(wait_s / 60)
-    return ThrottledError(f"too many wrong attempts: try again in {minutes} minute{'s' if minutes != 1 else ''}")
+    return ThrottledError(
+        f"too many wrong attempts: try again in {minutes} minute{'s' if minutes != 1 else ''}", wait_s
+    )
 
 
 def check_password(db: Database, email: str, password: str, *, address: str, now: float) -> PendingLogin:
@@ -111,10 +113,11 @@ def finish(db: Database, token: str, code: str, *, address: str, user_agent: str
         account = pending(db, token, now)
         if account is None:
             raise LoginError(_AGAIN)
-        refusal = _take(db, account, code, address=address, now=now, purpose="web-login", recovery=True)
+        refusal = _take(db, account, code, address=address, now=now, purpose=throttling.LOGIN, recovery=True)
         if refusal is None:
             db.execute("DELETE FROM pending_login WHERE token_sha256 = ?", [tokens.digest(_PURPOSE, token)])
             session = sessions.open(db, account.id, address=address, user_agent=user_agent, now=now)
+            login_places.tell_if_new(db, account, session.session, now)
     # Raised only now: an exception inside the transaction would take the log of the attempt back with it.
     if refusal is not None:
         raise refusal

@@ -1,8 +1,8 @@
 """Lost authenticators: a request that someone above must approve, told to its person at every step.
 
 The way: right password at login → request → an admin of the space or a super-user approves → a link by mail (48 h) →
-the password again and a code of the new authenticator. Never around the second factor: the mailbox alone, the
-password alone or the approval alone open nothing. Recovery codes are the quick way and need none of this.
+the password again → within ten minutes a code of the new authenticator. Never around the second factor: the mailbox
+alone, the password alone or the approval alone open nothing. Recovery codes are the quick way and need none of this.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from appliance.control.account_tokens import Purpose
 from appliance.control.accounts import Account, NewTotp
 from appliance.control.database import Database, new_id
 from appliance.control.text import one_line
-from appliance.errors import ConflictError, NotFoundError
-from transport.errors import RefusedError
+from appliance.errors import ConflictError, LoginError, NotFoundError
 
 LIFE_S: Final = 7 * 86400.0
 """A request that nobody decided on within this is over."""
@@ -95,12 +94,25 @@ def _waiting(db: Database, sql: str, parameters: list[object], now: float) -> li
 
 def waiting(db: Database, approver: Account, now: float) -> list[LostDevice]:
     """The requests that this account may decide on, oldest first; never its own."""
-    seen = {row.account.id for row in accounts.in_scope(db, accounts.scope_of(approver))}
-    return [
-        found
-        for found in _waiting(db, "1", [], now)
-        if found.account.id in seen and accounts.may_manage(approver, found.account)
-    ]
+    return [found for found in _waiting(db, "1", [], now) if _may_decide(db, approver, found.account)]
+
+
+def _may_decide(db: Database, approver: Account, account: Account) -> bool:
+    if not accounts.may_manage(approver, account):
+        return False
+    try:
+        accounts.find_in(db, accounts.scope_of(approver), account.id)
+    except NotFoundError:
+        return False
+    return True
+
+
+def someone_above(db: Database, account: Account) -> bool:
+    """Whether there is anybody to decide on a request of this account; else it is for the box's operator."""
+    others = db.value(
+        "SELECT count(*) AS n FROM account WHERE role = 'super' AND state = 'active' AND id != ?", [account.id]
+    )
+    return bool(others)
 
 
 def _decided(db: Database, approver: Account, request_id: str, state: str, now: float) -> LostDevice:
@@ -137,28 +149,37 @@ def find(db: Database, token: str, now: float) -> Account:
     return account_tokens.find(db, Purpose.DEVICE, token, now)
 
 
-def _check_password(db: Database, account: Account, password: str, address: str, now: float) -> None:
-    """RefusedError unless the password is right; counted and throttled as at login."""
-    if logins.check_password(db, account.email, password, address=address, now=now).account.id != account.id:
-        raise RefusedError("this link belongs to another account")
-
-
-def totp_of(db: Database, token: str, password: str, *, address: str, now: float) -> NewTotp:
-    """The new authenticator's secret, for who has both the link and the password; the same when asked again."""
+def prove(db: Database, token: str, password: str, *, address: str, now: float) -> str:
+    """The proof that who has the link has the password too, good for ten minutes; counted and throttled as at login."""
     account = find(db, token, now)
-    _check_password(db, account, password, address, now)
+    return logins.check_password(db, account.email, password, address=address, now=now).token
+
+
+def _proven(db: Database, token: str, proof: str, now: float) -> Account:
+    account = find(db, token, now)
+    if logins.pending(db, proof, now) != account:
+        raise LoginError("this took too long: type the password again")
+    return account
+
+
+def totp_of(db: Database, token: str, proof: str, now: float) -> NewTotp:
+    """The new authenticator's secret, for who has both the link and the password; the same when asked again.
+
+    LoginError where the password must be typed again; NotFoundError where the link leads nowhere any more.
+    """
     with db.write():
+        account = _proven(db, token, proof, now)
         return accounts.pending_totp(db, account) or accounts.begin_totp(db, account)
 
 
-def finish(db: Database, token: str, *, password: str, code: str, address: str, now: float) -> tuple[str, ...]:
+def finish(db: Database, token: str, proof: str, code: str, now: float) -> tuple[str, ...]:
     """Enrol the new authenticator and end all sessions; ten new recovery codes, shown once.
 
-    OneTimeCodeError for a wrong code leaves the link as it was; ConflictError where `totp_of` was not asked before.
+    OneTimeCodeError for a wrong code leaves the link as it was; LoginError and NotFoundError as for `totp_of`;
+    ConflictError where that was not asked before.
     """
-    account = find(db, token, now)
-    _check_password(db, account, password, address, now)
     with db.write():
+        account = _proven(db, token, proof, now)
         account_tokens.use(db, Purpose.DEVICE, token, now)
         if accounts.pending_totp(db, account) is None:
             raise ConflictError("no new authenticator is waiting to be confirmed: begin again")

@@ -25,6 +25,10 @@ DEVICE_CHANGED: Final = "device-changed"
 RECOVERY_CODE_USED: Final = "recovery-code-used"
 DELETION_REQUESTED: Final = "deletion-requested"
 DELETION_CANCELLED: Final = "deletion-cancelled"
+NEW_ADDRESS: Final = "new-address"
+"""A login from where this account has not been before."""
+EMAIL_CHANGED: Final = "email-changed"
+"""To the former address: someone above gave the account another one."""
 
 Value = str | int | float | bool | None
 

@@ -1,8 +1,8 @@
 """Step-up: the right to do one dangerous thing to one object for five minutes, bought with a fresh one-time code.
 
 A grant belongs to an account, a session, an action and an object, all four; it ends when it is used, with its time
-or with its session. Recovery codes buy none: they are for getting in, and whoever steals a list of them must not be
-able to destroy.
+or with its session. Recovery codes buy none, but for the authenticator that takes the place of a lost one: they are for
+getting in, and whoever steals a list of them must not be able to destroy.
 """
 
 from __future__ import annotations
@@ -40,9 +40,14 @@ def grant(
     *,
     address: str,
     now: float,
+    recovery: bool = False,
 ) -> Grant:
-    """A grant for a right code; OneTimeCodeError, ThrottledError, NotFoundError where the session has ended."""
-    logins.check_code(db, account, code, address=address, now=now, purpose=f"web-stepup {one_line(action, 60)}")
+    """A grant for a right code; OneTimeCodeError, ThrottledError, NotFoundError where the session has ended.
+
+    `recovery`: a recovery code will do. Only for replacing one's own authenticator, behind the password.
+    """
+    purpose = f"web-stepup {one_line(action, 60)}"
+    logins.check_code(db, account, code, address=address, now=now, purpose=purpose, recovery=recovery)
     made = Grant(account.id, session_id, action, object_id, now + LIFE_S)
     with db.write():
         if not db.row("SELECT 1 AS found FROM web_session WHERE id = ? AND account_id = ?", [session_id, account.id]):

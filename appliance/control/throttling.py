@@ -24,6 +24,8 @@ PASSWORDS_FOR_ACCOUNT: Final = 50
 """Wrong passwords for one account from anywhere: above what a person does, far under what guessing needs."""
 PASSWORD: Final = "web-password"
 """The purpose under which passwords are counted."""
+LOGIN: Final = "web-login"
+"""The purpose of the code that completes a login."""
 WINDOW_S: Final = 15 * 60.0
 _CLOCK_SLACK_S: Final = 60.0
 """Rows from later than this after `now` were written before the clock was set back; they lock nobody out."""
@@ -38,6 +40,8 @@ class Outcome(StrEnum):
     UNKNOWN_ACCOUNT = "unknown-account"
     NOT_ALLOWED = "not-allowed"
     THROTTLED = "throttled"
+    ASKED = "asked"
+    """Nothing was tried: a link by mail was asked for."""
 
 
 _WRONG = (Outcome.WRONG, Outcome.USED, Outcome.UNKNOWN_ACCOUNT, Outcome.NOT_ALLOWED)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyotp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.control import accounts, passwords, recovery_codes, two_factor
+from appliance.control import account_list, accounts, logins, passwords, recovery_codes, two_factor
 from appliance.control.accounts import AccountState, Role
 from appliance.control.scope import EVERYTHING, OneContract, OneSpace
 from appliance.control.text import checked_email, one_line
@@ -166,7 +167,7 @@ def test_accounts_of_a_scope_and_nobody_elses(tmp_path: Path, monkeypatch: pytes
         (OneSpace(house.elsewhere.space_id), {"far"}),
         (OneContract(house.ours.id), {"customer"}),
     ):
-        rows = accounts.in_scope(house.db, scope)
+        rows = account_list.search(house.db, scope).rows
         assert {row.account.email.split("@")[0] for row in rows} == expected
         for account in (*house.accounts.values(), far, next_door):
             if account.email.split("@")[0] in expected:
@@ -174,8 +175,31 @@ def test_accounts_of_a_scope_and_nobody_elses(tmp_path: Path, monkeypatch: pytes
             else:
                 with pytest.raises(NotFoundError):
                     accounts.find_in(house.db, scope, account.id)
-    [row] = accounts.in_scope(house.db, OneContract(house.ours.id))
-    assert (row.space_name, row.client_id, row.recovery_codes_left, row.last_seen_at) == ("near", "ours", 0, None)
+    [row] = account_list.search(house.db, OneContract(house.ours.id)).rows
+    assert (row.space_name, row.client_id, row.recovery_codes_left, row.last_login_at) == ("near", "ours", 0, None)
+    assert account_list.one(house.db, near, row.account.id) == row
+    with pytest.raises(NotFoundError):
+        account_list.one(house.db, near, far.id)
+
+
+def test_lists_are_searched_and_cut_into_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = build(tmp_path, monkeypatch)
+
+    def found(**filters: Any) -> set[str]:
+        return {row.account.email.split("@")[0] for row in account_list.search(house.db, EVERYTHING, **filters).rows}
+
+    accounts.set_state(house.db, house.accounts["support"], AccountState.DISABLED)
+    assert found(text="NEAR") == {"admin", "support", "customer"}
+    assert found(text=" ours ") == {"customer"} and found(text="%") == set()
+    assert found(role=Role.ADMIN) == {"admin"} and found(state=AccountState.DISABLED) == {"support"}
+    first = account_list.search(house.db, EVERYTHING, per_page=3)
+    assert (first.total, first.page, first.pages, len(first.rows)) == (4, 1, 2, 3)
+    last = account_list.search(house.db, EVERYTHING, per_page=3, page=99)
+    assert (last.page, [row.account.email for row in last.rows]) == (2, ["support@example.org"])
+    step = logins.check_password(house.db, "admin@example.org", PASSWORD, address="a", now=NOW + 30)
+    assert account_list.one(house.db, EVERYTHING, house.accounts["admin"].id).last_login_at is None, "no code yet"
+    logins.finish(house.db, step.token, house.code("admin", NOW + 30), address="a", user_agent="b", now=NOW + 31)
+    assert account_list.one(house.db, EVERYTHING, house.accounts["admin"].id).last_login_at == NOW + 31
 
 
 def test_who_stands_above_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

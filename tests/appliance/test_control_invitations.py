@@ -9,8 +9,8 @@ import pytest
 
 from appliance.control import accounts, contracts, invitations, outbox
 from appliance.control.accounts import Account, Role
-from appliance.control.invitations import NewInvitation
-from appliance.control.scope import EVERYTHING, OneContract, OneSpace
+from appliance.control.invitations import Invitation, NewInvitation
+from appliance.control.scope import EVERYTHING, OneContract, OneSpace, Scope
 from appliance.control.two_factor import Rejected
 from appliance.errors import ConflictError, NotFoundError, OneTimeCodeError
 from tests.support.control_house import NOW, PASSWORD, House, build
@@ -60,7 +60,7 @@ def test_links_expire_are_replaced_and_withdrawn(house: House) -> None:
     newer = invited(house)
     with pytest.raises(NotFoundError):
         invitations.find(house.db, new.token, NOW)
-    invitations.withdraw(house.db, EVERYTHING, newer.invitation.id)
+    invitations.withdraw(house.db, EVERYTHING, newer.invitation.id, by=house.accounts["admin"])
     with pytest.raises(NotFoundError):
         invitations.find(house.db, newer.token, NOW)
     with pytest.raises(NotFoundError):
@@ -86,7 +86,12 @@ def test_nobody_invites_above_or_beside_themselves(house: House) -> None:
             invite(admin, role, space, contract)
     invite(admin, Role.SUPPORT, near)
     invite(boss, Role.ADMIN, far)
-    assert len(invitations.open_in(house.db, EVERYTHING, NOW)) == 1, "of one address the newest counts"
+    assert len(invitations.unanswered(house.db, EVERYTHING, NOW)) == 1, "of one address the newest counts"
+    invite(admin, Role.SUPPORT, near)
+    found = invitations.unanswered(house.db, EVERYTHING, NOW)
+    assert {(one.invitation.role, one.space_name) for one in found} == {(Role.ADMIN, "far"), (Role.SUPPORT, "near")}, (
+        "no tenant undoes another's invitation"
+    )
 
 
 def test_lists_and_withdrawals_keep_to_their_scope(house: House) -> None:
@@ -100,14 +105,45 @@ def test_lists_and_withdrawals_keep_to_their_scope(house: House) -> None:
         by=house.accounts["super"], now=NOW + 2,
     ).invitation  # fmt: skip
     near_space, far_space = OneSpace(house.ours.space_id), OneSpace(house.elsewhere.space_id)
-    assert invitations.open_in(house.db, EVERYTHING, NOW) == [far, neighbour, own]
-    assert invitations.open_in(house.db, near_space, NOW) == [neighbour, own]
-    assert invitations.open_in(house.db, far_space, NOW) == [far]
-    assert invitations.open_in(house.db, OneContract(house.ours.id), NOW) == [own]
+
+    def shown(scope: Scope) -> list[Invitation]:
+        return [found.invitation for found in invitations.unanswered(house.db, scope, NOW)]
+
+    assert shown(EVERYTHING) == [far, neighbour, own]
+    assert shown(near_space) == [neighbour, own]
+    assert shown(far_space) == [far]
+    assert shown(OneContract(house.ours.id)) == [own]
+    boss = house.accounts["super"]
     for scope, foreign in ((far_space, own), (near_space, far), (OneContract(house.ours.id), neighbour)):
         with pytest.raises(NotFoundError):
-            invitations.withdraw(house.db, scope, foreign.id)
-    assert len(invitations.open_in(house.db, EVERYTHING, NOW)) == 3
+            invitations.withdraw(house.db, scope, foreign.id, by=boss)
+        with pytest.raises(NotFoundError):
+            invitations.renew(house.db, scope, foreign.id, by=boss, now=NOW)
+    assert len(shown(EVERYTHING)) == 3
+
+
+def test_an_invitation_is_sent_again_by_who_stands_above_only(house: House) -> None:
+    boss, admin, near = house.accounts["super"], house.accounts["admin"], OneSpace(house.ours.space_id)
+    first = invitations.invite(
+        house.db, email="chief@example.org", role=Role.ADMIN, space_id=near.space_id, by=boss, now=NOW, language="de"
+    )
+    for act in (
+        lambda: invitations.renew(house.db, near, first.invitation.id, by=admin, now=NOW),
+        lambda: invitations.withdraw(house.db, near, first.invitation.id, by=admin),
+    ):
+        with pytest.raises(RefusedError):
+            act()
+    late = NOW + invitations.LIFE_S + 1
+    [shown] = invitations.unanswered(house.db, near, late)
+    assert shown.invitation.id == first.invitation.id, "an expired one is shown, to be sent again"
+    assert invitations.unanswered(house.db, near, late + invitations.SHOWN_S) == []
+    again = invitations.renew(house.db, near, first.invitation.id, by=boss, now=late)
+    assert (again.invitation.email, again.invitation.role, again.invitation.language) == (
+        "chief@example.org", Role.ADMIN, "de",
+    )  # fmt: skip
+    with pytest.raises(NotFoundError):
+        invitations.find(house.db, first.token, late)
+    assert invitations.find(house.db, again.token, late).expires_at == late + invitations.LIFE_S
 
 
 def test_an_invitation_ends_with_its_contract(house: House) -> None:

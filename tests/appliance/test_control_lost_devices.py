@@ -80,15 +80,22 @@ def test_the_whole_way(house: House) -> None:
     token = approved(house)
     assert sessions.find(house.db, old.token, NOW) is None
     with pytest.raises(LoginError):
-        lost_devices.totp_of(house.db, token, "wrong wrong", address="a", now=NOW)
-    totp = lost_devices.totp_of(house.db, token, PASSWORD, address="a", now=NOW)
-    assert lost_devices.totp_of(house.db, token, PASSWORD, address="a", now=NOW).secret == totp.secret
+        lost_devices.prove(house.db, token, "wrong wrong", address="a", now=NOW)
+    proof = lost_devices.prove(house.db, token, PASSWORD, address="a", now=NOW)
+    totp = lost_devices.totp_of(house.db, token, proof, NOW)
+    assert lost_devices.totp_of(house.db, token, proof, NOW).secret == totp.secret
     code = pyotp.TOTP(totp.secret).at(int(NOW))
+    other = logins.check_password(house.db, "admin@example.org", PASSWORD, address="a", now=NOW).token
+    for wrong in ("", "nonsense", other):
+        with pytest.raises(LoginError):
+            lost_devices.totp_of(house.db, token, wrong, NOW)
+        with pytest.raises(LoginError):
+            lost_devices.finish(house.db, token, wrong, code, NOW)
     with pytest.raises(LoginError):
-        lost_devices.finish(house.db, token, password="wrong wrong", code=code, address="a", now=NOW)
+        lost_devices.finish(house.db, token, proof, code, NOW + logins.PENDING_S)
     with pytest.raises(OneTimeCodeError):
-        lost_devices.finish(house.db, token, password=PASSWORD, code="000000", address="a", now=NOW)
-    codes = lost_devices.finish(house.db, token, password=PASSWORD, code=code, address="a", now=NOW)
+        lost_devices.finish(house.db, token, proof, "000000", NOW)
+    codes = lost_devices.finish(house.db, token, proof, code, NOW)
     assert len(codes) == recovery_codes.left(house.db, account.id) == 10
     with pytest.raises(NotFoundError):
         lost_devices.find(house.db, token, NOW)

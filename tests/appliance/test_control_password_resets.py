@@ -8,7 +8,7 @@ import pytest
 
 from appliance.control import accounts, logins, outbox, password_resets, sessions
 from appliance.control.accounts import AccountState
-from appliance.errors import LoginError, NotFoundError, OneTimeCodeError
+from appliance.errors import LoginError, NotFoundError, OneTimeCodeError, ThrottledError
 from tests.support.control_house import NOW, PASSWORD, House, build
 from transport.errors import UsageError
 
@@ -61,3 +61,16 @@ def test_three_mails_an_hour_and_the_newest_link_counts(house: House) -> None:
     assert ask(house, now=NOW + 3700) not in tokens
     with pytest.raises(NotFoundError):
         password_resets.find(house.db, tokens[2], NOW + 5 + 48 * 3600)
+
+
+def test_one_address_asks_only_so_often_whoever_it_asks_for(house: House) -> None:
+    for number in range(password_resets.ASKED_AN_HOUR):
+        ask(house, f"person{number}@example.org")
+    for email in ("admin@example.org", "nobody@example.org"):
+        with pytest.raises(ThrottledError) as error:
+            ask(house, email, NOW + 600)
+        assert error.value.wait_s == 3000
+    password_resets.request(house.db, "admin@example.org", address="198.51.100.7", now=NOW + 600)
+    assert len(outbox.pending(house.db)) == 1
+    assert ask(house, now=NOW + 3601) != ""
+    assert logins.check_password(house.db, "admin@example.org", PASSWORD, address="192.0.2.1", now=NOW).account
