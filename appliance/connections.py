@@ -61,6 +61,8 @@ class Connection:
     confirmed_bytes: int = 0
     wanted: collections.deque[SegmentId] = field(default_factory=collections.deque)
     progress: m.Progress | None = None
+    attends: bool = False
+    """Its last word was one of an agent that waits between backups."""
 
 
 def credit_for(active_backups: int) -> int:

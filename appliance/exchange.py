@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from appliance import delivery, intake
+from appliance import attendance, delivery, intake
 from appliance.admission import Admission
 from appliance.connections import (
     CONNECTIONS_PER_MACHINE,
@@ -90,6 +90,7 @@ class Exchange:
         certificate: Certificate,
         open_database: Callable[[], Database],
         board: Board | None = None,
+        spread_window_s: int = 0,
     ) -> None:
         self._channel = channel
         self._directory = directory
@@ -98,11 +99,13 @@ class Exchange:
         self._certificate = certificate
         self._open_database = open_database
         self._board = board
+        self._spread_window_s = spread_window_s
         self._local = threading.local()
         self._connections: dict[bytes, Connection] = {}
         self._admission = Admission(self._connections, lambda peer: channel.send(peer, m.Ping()), self._gone)
         self._warnings = Warnings(log)
         self._log_lines = Allowance(LOG_LINES, LOG_LINES_S)
+        self._reports = Allowance(attendance.REPORTS, attendance.REPORTS_S)
         self._lanes: dict[str, _Lane] = collections.defaultdict(_Lane)
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="worker")
@@ -179,7 +182,8 @@ class Exchange:
                 self._gone(connection.peer)
             elif self._board is not None and connection.backup is not None:
                 self._board.alive(connection.peer.machine, time.time())
-        busy = {c.peer.machine for c in self._connections.values()}
+        # A machine that only attends needs no repository: thousands do, for days.
+        busy = {c.peer.machine for c in self._connections.values() if not c.attends}
         busy.update(machine for machine, lane in self._lanes.items() if lane.busy)
         self._repositories.close_idle(frozenset(busy))
 
@@ -233,6 +237,13 @@ class Exchange:
             self._channel.send(connection.peer, m.Pong())
             return
         if isinstance(message, m.Pong):
+            return
+        connection.attends = attendance.attends(connection, message)
+        if isinstance(message, m.Attend):
+            machine = self._directory.machine(connection.peer.machine)
+            answer = attendance.attended(connection, machine, self._spread_window_s, time.time())
+            if not self._channel.send(connection.peer, answer):
+                self._gone(connection.peer)
             return
         if isinstance(message, m.Progress):
             self._show(connection, message)
@@ -392,10 +403,18 @@ class Exchange:
 
     def _single(self, connection: Connection, machine: AuthorisedMachine, message: m.AgentMessage) -> None:
         """Everything that is not grouped."""
+        if isinstance(message, m.LogLine):
+            if self._log_lines.take(connection.peer.machine):
+                intake.log_line(message, machine, self._database())
+            return
+        if isinstance(message, attendance.WRITTEN):
+            may = self._reports.take(connection.peer.machine)
+            self._post(connection, attendance.written(message, connection, machine, self._database(), may=may))
+            return
         repository = self._repositories.get(connection.peer.machine)
         match message:
             case m.Hello():
-                self._post(connection, self._welcome(machine, repository.head))
+                self._post(connection, attendance.welcome(machine, repository.head, self._certificate))
                 intake.hello(message, machine, self._database())
             case m.BackupBegin():
                 installation = connection.installation or machine.installation
@@ -409,9 +428,6 @@ class Exchange:
                 self._post(connection, m.Care(repository.care()))
             case m.PutCommit():
                 self._post(connection, intake.commit(message, connection, machine, repository, self._database()))
-            case m.LogLine():
-                if self._log_lines.take(connection.peer.machine):
-                    intake.log_line(message, machine, self._database())
             case m.SnapshotsQuery():
                 self._post(connection, delivery.snapshots(message, repository))
             case m.ChildrenQuery():
@@ -437,19 +453,3 @@ class Exchange:
                     self._post(connection, answer, payload)
             case _:
                 pass  # BackupEnd: the table has moved on already
-
-    def _welcome(self, machine: AuthorisedMachine, head: Any) -> m.Welcome:
-        return m.Welcome(
-            protocol=PROTOCOL_VERSION,
-            machine=machine.machine_id,
-            name=machine.name,
-            contract=machine.client_id,
-            vault=machine.vault,
-            paused=machine.paused,
-            over_quota=machine.over_quota,
-            retention_floor_days=machine.retention_floor_days,
-            heartbeat_s=HEARTBEAT_S,
-            certificate=self._certificate,
-            head=head,
-        )
-

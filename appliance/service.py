@@ -64,6 +64,7 @@ def serve(
             exchange = Exchange(
                 *(channel, directory, Repositories(home.repositories), enroller, certificate, open_database),
                 board=Board(home.running_file),
+                spread_window_s=home.load_settings().spread_minutes * 60,
             )
             parts = Parts([web_part.part(home, addresses.web, prepared.settings)])
             for number in (signal.SIGTERM, signal.SIGINT):

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from appliance.errors import AlreadyServingError, HomeError
 from transport.errors import KeyFileError
@@ -59,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     web_certificate: str = ""
     web_key: str = ""
     behind_proxy: bool = False
+    spread_minutes: Annotated[int, Meta(ge=0, le=240)] = 20
+    """Scheduled backups of all machines begin spread over so many minutes after their time."""
     chosen_ports: ChosenPorts = ChosenPorts()
 
 

@@ -9,7 +9,7 @@ is: that comes from the authenticated channel.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -21,16 +21,21 @@ from transport.keys import Certificate
 from transport.mending import SignedMend
 from transport.names import (
     MESSAGE_LIMIT,
+    REMOTE_RULE_LIMIT,
+    REMOTE_RULES_LIMIT,
     PathId,
     SegmentId,
     VersionId,
 )
+from transport.schedule import Schedule
 from transport.tree import EntryBatch, EntryPage
 
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Text = Annotated[str, Meta(max_length=500)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
+Language = Annotated[str, Meta(max_length=16)]
+RemoteRule = Annotated[str, Meta(min_length=1, max_length=REMOTE_RULE_LIMIT)]
 
 _T = TypeVar("_T")
 
@@ -40,6 +45,8 @@ CARE_LIMIT: Final = 8000
 """Ranges in one `Care`."""
 FETCH_LIMIT: Final = 64
 """Segments that one FetchSegments may name."""
+SPREAD_LIMIT_S: Final = 4 * 3600
+"""Longest delay of a scheduled backup that the appliance may ask for."""
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
@@ -269,6 +276,79 @@ class LogLine(Message, frozen=True):
     text: Text
 
 
+class Attend(Message, frozen=True):
+    """Agent, as a service: here I am; is anything wanted of me? Its sign of life between backups, too."""
+
+
+class Attended(Message, frozen=True):
+    """Appliance: the version of the settings that are wanted (0: none), and the number of a backup that is asked for
+    (0: none). Scheduled backups begin `spread_s` after their time; the agent asks again after `again_s`."""
+
+    settings: Count
+    backup: Count
+    paused: bool
+    language: Language
+    """Of what the machine's owner reads; empty leaves it to the machine."""
+    spread_s: Annotated[int, Meta(ge=0, le=SPREAD_LIMIT_S)]
+    again_s: Annotated[int, Meta(ge=5, le=300)]
+
+
+class SettingsQuery(Message, frozen=True):
+    """Agent: which settings are wanted of me?"""
+
+
+class RemoteSelection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Included paths and excluded paths or patterns, as an admin typed them: the appliance knows these."""
+
+    include: Annotated[list[RemoteRule], Meta(min_length=1, max_length=REMOTE_RULES_LIMIT)]
+    exclude: Annotated[list[RemoteRule], Meta(max_length=REMOTE_RULES_LIMIT)]
+
+
+class WantedSettings(Message, frozen=True):
+    """Appliance: what is wanted of this machine. A part that is None is left to it; each part names the version that
+    changed it last. There is no field for commands or hooks, and none for whether remote settings are allowed."""
+
+    version: Count
+    selection: RemoteSelection | None
+    selection_version: Count
+    schedule: Schedule | None
+    schedule_version: Count
+
+
+class SettingsReport(Message, frozen=True):
+    """Agent: what became of version `version` of the wanted settings, and what the machine has now.
+
+    A selection is told by its digest and the number of its rules alone; `shrunk` where something that was selected at
+    the last report is so no more. `selection_version` and `schedule_version`: the wanted version they stand from, 0
+    for the machine's own. `next_run_ms`: when a backup begins by itself, 0 where none does."""
+
+    version: Count
+    outcome: Literal["none", "applied", "refused", "invalid"]
+    reason: Text
+    remote_allowed: bool
+    schedule: Schedule
+    schedule_version: Count
+    language: Language
+    selection: Hash
+    selection_version: Count
+    includes: Count
+    excludes: Count
+    shrunk: bool
+    next_run_ms: Count
+
+
+class BackupAnswer(Message, frozen=True):
+    """Agent: it takes up the backup that was asked for under this number, or not, and why not."""
+
+    backup: Count
+    taken: bool
+    reason: Text
+
+
+class Noted(Message, frozen=True):
+    """Appliance: that is written down."""
+
+
 class SnapshotsQuery(Message, frozen=True):
     """Agent: the commits numbered above `after`."""
 
@@ -394,6 +474,10 @@ AgentMessage = (
     | BackupEnd
     | Progress
     | LogLine
+    | Attend
+    | SettingsQuery
+    | SettingsReport
+    | BackupAnswer
     | SnapshotsQuery
     | ChildrenQuery
     | TreeQuery
@@ -416,6 +500,9 @@ ApplianceMessage = (
     | Care
     | Acknowledged
     | Committed
+    | Attended
+    | WantedSettings
+    | Noted
     | Snapshots
     | Entries
     | Sample

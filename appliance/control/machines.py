@@ -71,6 +71,13 @@ class AuthorisedMachine:
     paused: bool
     over_quota: bool
     retention_floor_days: int
+    language: str
+    """The machine's own; empty where it has none."""
+    settings_version: int
+    """Of what the web wants of it; 0 where it wants nothing."""
+    backup_request: int
+    """The number of a backup that is asked for, 0 where none waits; `requested_at` says since when."""
+    requested_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +229,12 @@ def authorised(db: Database) -> dict[bytes, AuthorisedMachine]:
         f"ON figures.machine_id = machine.id AND figures.number = {LATEST_COMPLETE} GROUP BY machine.contract_id) "
         "SELECT machine.curve_key, machine.id, machine.name, machine.contract_id, contract.client_id, "
         "machine.signing_key, machine.vault, machine.installation, contract.state AS contract_state, "
-        "contract.floor_days, coalesce(latest.used, 0) > contract.allocated_bytes AS over_quota "
+        "contract.floor_days, coalesce(latest.used, 0) > contract.allocated_bytes AS over_quota, "
+        "coalesce(machine.language, '') AS language, coalesce(wanted.version, 0) AS settings_version, "
+        "coalesce(request.number, 0) AS backup_request, coalesce(request.requested_at, 0.0) AS requested_at "
         "FROM machine JOIN contract ON contract.id = machine.contract_id "
+        "LEFT JOIN machine_settings AS wanted ON wanted.machine_id = machine.id "
+        "LEFT JOIN backup_request AS request ON request.machine_id = machine.id AND request.state = 'waiting' "
         "LEFT JOIN latest ON latest.contract_id = contract.id WHERE machine.state = 'active'"
     )
     return {
@@ -238,6 +249,10 @@ def authorised(db: Database) -> dict[bytes, AuthorisedMachine]:
             paused=row["contract_state"] == "paused",
             over_quota=bool(row["over_quota"]),
             retention_floor_days=row["floor_days"],
+            language=row["language"],
+            settings_version=row["settings_version"],
+            backup_request=row["backup_request"],
+            requested_at=row["requested_at"],
         )
         for row in rows
     }

@@ -28,6 +28,7 @@ from transport.extents import Copy, ExtentPage, Fragment, VersionRecord, Zero, e
 from transport.keys import SigningKey
 from transport.mending import MEND_LABEL, MendOrder, Repoint, encode_mend
 from transport.names import NO_VERSION, ROOT, InstallationId, PathId, RepositoryId, SegmentId, SessionId, VersionId
+from transport.schedule import Schedule
 from transport.tree import EntryBatch, FileType, Metadata, encode_metadata
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -59,6 +60,10 @@ def _messages() -> dict[str, list[bytes]]:
         m.RestoreOpen("a@b", "123456"), m.ResyncOpen("a@b", "123456", SIXTEEN),
         m.ExtentsQuery([VersionId(SIXTEEN)], 0), m.FetchSegments([SegmentId(SIXTEEN)], 9),
         m.Pong(), m.CareQuery(), m.PutMend(6, SIGNING.sign_mend(_order())),
+        m.Attend(), m.SettingsQuery(), m.BackupAnswer(3, False, "no"),
+        m.SettingsReport(
+            4, "applied", "", True, Schedule((750, 1170), (0, 1, 4)), 4, "fr", THIRTY_TWO, 0, 2, 3, True, 1
+        ),
     ]
     appliance = [
         m.Welcome(1, SIXTEEN, "n", "c", SIXTEEN, False, False, 90, 30, certificate, signed),
@@ -66,6 +71,9 @@ def _messages() -> dict[str, list[bytes]]:
         m.Versions([]), m.Acknowledged(9), m.Committed(1, 2, THIRTY_TWO), m.Snapshots(repository.history, False),
         m.Entries(page), m.Sample(3), m.RestoreOpened(900, 1 << 20), m.Resynced(None), m.Extents(extents),
         m.SegmentData(SIXTEEN), m.SegmentMissing(SIXTEEN, "gone"), m.Ping(), m.Care([]),
+        m.Attended(4, 3, False, "de", 600, 20), m.Noted(),
+        m.WantedSettings(4, m.RemoteSelection(["/a", "C:\\b"], ["*.tmp"]), 4, Schedule((750,)), 2),
+        m.WantedSettings(4, None, 0, None, 0),
     ]
     enrolment = [
         m.Enrol(1, SIXTEEN, "poste", THIRTY_TWO, THIRTY_TWO, SIXTEEN, SIXTEEN, "0.1", "Linux"),
