@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.commands import audited
+from appliance.commands import audited, machine_settings
 from appliance.commands.invocation import Commands, Invocation, iso_time, people_time
 from appliance.sizes import format_size
 
@@ -22,7 +22,7 @@ def register(commands: Commands, common: argparse.ArgumentParser) -> None:
         "machine",
         parents=[common],
         allow_abbrev=False,
-        help="enrolled machines: list, show, revoke, move",
+        help="enrolled machines: list, show, settings, backup, revoke, move",
         description="Enrolled machines.",
     )
     actions = machine.add_subparsers(dest="action", metavar="ACTION", title="actions")
@@ -39,6 +39,7 @@ def register(commands: Commands, common: argparse.ArgumentParser) -> None:
         if function is move:
             parser.add_argument("--contract", metavar="C", required=True)
         parser.set_defaults(run=function)
+    machine_settings.register(actions, common)
 
 
 def stored_bytes(folder: Path) -> int:

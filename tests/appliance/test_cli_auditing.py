@@ -30,6 +30,7 @@ READS = {
 ACTS = {
     *("init", "demo-data", "space add", "account add", "account edit", "contract add", "contract code"),
     *("contract pause", "contract resume", "contract edit", "contract delete", "machine revoke", "machine move"),
+    *("machine settings", "machine backup", "machine accept"),
     *("repo prune", "repo hold", "repo release", "repo scrub", "repo rebuild"),
 }
 """demo-data fills an empty home, its audit log included."""
@@ -85,6 +86,10 @@ def test_each_act_is_one_line_with_who_typed_it(shell: Shell) -> None:
             ("repo", "release", "PC-1", "1"),
             ("repo", "scrub", "PC-1"),
             ("repo", "rebuild", "PC-1"),
+            ("machine", "settings", "PC-1"),
+            ("machine", "settings", "PC-1", "--include", "/a", "--time", "12:30"),
+            ("machine", "backup", "PC-1"),
+            ("machine", "accept", "PC-1"),
             ("contract", "add", "--client", "B", "--email", "b@x.org"),
             ("machine", "move", "PC-1", "--contract", "B"),
             ("machine", "revoke", "PC-1"),
@@ -92,7 +97,7 @@ def test_each_act_is_one_line_with_who_typed_it(shell: Shell) -> None:
             ("contract", "delete", "B"),
         )
     ]
-    assert codes == [0] * 16 + [3]
+    assert codes == [0] * 20 + [3]
     lines = acts(shell)
     assert [(line.kind, line.object_kind, line.object_name) for line in lines] == [
         ("account.add", "account", "boss@example.org"),
@@ -110,6 +115,9 @@ def test_each_act_is_one_line_with_who_typed_it(shell: Shell) -> None:
         ("repo.release", "machine", "PC-1"),
         ("repo.scrub", "machine", "PC-1"),
         ("repo.rebuild", "machine", "PC-1"),
+        ("machine.settings", "machine", "PC-1"),
+        ("machine.backup", "machine", "PC-1"),
+        ("machine.accept", "machine", "PC-1"),
         ("contract.add", "contract", "B"),
         ("machine.move", "contract", "A"),
         ("machine.move", "machine", "PC-1"),
@@ -126,6 +134,7 @@ def test_each_act_is_one_line_with_who_typed_it(shell: Shell) -> None:
     )
     assert values["repo.prune"][1] == {"dropped": [2], "kept": 10, "keep_days": 10}
     assert values["account.edit"][1] == {"state": "disabled", "password": "changed", "totp": "renewed"}
+    assert values["machine.settings"][1]["include"] == ["/a"] and values["machine.settings"][0]["include"] is None
     assert values["contract.delete"][1]["state"] == "deleting"
 
 
@@ -157,6 +166,8 @@ def test_both_contracts_of_a_moved_machine_see_it(shell: Shell) -> None:
         ("contract", "edit", "A", "--machines", "9"),
         ("contract", "delete", "A"),
         ("machine", "revoke", "PC-1"),
+        ("machine", "settings", "PC-1", "--include", "/a"),
+        ("machine", "backup", "PC-1"),
         ("space", "add", "West"),
         ("account", "edit", "boss@example.org", "--new-totp"),
     ],
@@ -169,7 +180,8 @@ def test_an_act_that_cannot_be_written_down_does_not_happen(
 
     def everything() -> list[tuple[object, ...]]:
         with Database.open(Home(shell.root).control_db) as db:
-            return [tuple(row.values()) for name in ("contract", "machine", "space", "account", "enrol_token")
+            return [tuple(row.values()) for name in ("contract", "machine", "space", "account", "enrol_token",
+                                 "machine_settings", "backup_request")
                     for row in db.rows(f"SELECT * FROM {name}")]  # fmt: skip
 
     def full(*_: object, **__: object) -> None:
