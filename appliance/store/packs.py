@@ -225,7 +225,7 @@ class PackWalk:
         self._start = start
         self._end = end
         self._read_data = read_data
-        self._buffer = bytearray(_WINDOW_BYTES)
+        self._buffer = bytearray(min(_WINDOW_BYTES, max(0, end - start)))
         self._at = 0
         """File offset of the buffer's first byte."""
         self._filled = 0

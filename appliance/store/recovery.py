@@ -194,7 +194,8 @@ def _tidy_if_alone(disk: Disk, layout: Layout, catalog: Catalog, standing: _Stan
     if not (due or standing.unfinished or standing.leftovers or standing.unlisted):
         return
     try:
-        maintenance = MaintenanceTurn(layout)
+        # Not a moment's wait: each turn of a maintenance opens the repository, and holds this lock itself.
+        maintenance = MaintenanceTurn(layout, wait_s=0.0)
     except BusyRepositoryError:
         return
     try:

@@ -54,10 +54,10 @@ class WriterTurn:
 class MaintenanceTurn:
     """The place of the one process that prunes, scrubs or rebuilds; it may be held for hours, beside the writers."""
 
-    def __init__(self, layout: Layout) -> None:
-        """BusyRepositoryError where another process maintains this repository."""
+    def __init__(self, layout: Layout, *, wait_s: float = _LOOK_S) -> None:
+        """BusyRepositoryError where somebody maintains this repository for longer than `wait_s`."""
         self._lock = LockFile(layout.maintenance)
-        if not _locked(self._lock, time.monotonic() + _LOOK_S):
+        if not _locked(self._lock, time.monotonic() + wait_s):
             self._lock.close()
             raise BusyRepositoryError(
                 f"{layout.folder} is being pruned, scrubbed or rebuilt by another process: wait for its end"

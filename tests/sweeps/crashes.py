@@ -97,7 +97,7 @@ def sweep_crashes(
 ) -> Tally:
     """Stop at every `step`-th place and at every `nested_step`-th of each recovery (0: none); what came of it."""
     with workload.conditions():
-        return _Sweep(workload, scratch, every(step, first), nested_step * workload.nested_step, torn).run()
+        return _Sweep(workload, scratch, every(step, first), nested_step, torn).run()
 
 
 class _Sweep:

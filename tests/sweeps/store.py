@@ -36,7 +36,7 @@ _COLUMNS = (
     ("found", "flips_found"),
 )
 _SMALL_DISK_BYTES = 4 << 20
-_SHARDS = 4
+_SHARDS = 8
 """Parts into which the crash points of one workload are cut, so that processes have something to share."""
 
 Job = Callable[[Path], Tally]

@@ -178,8 +178,6 @@ class Workload:
     run: Callable[[Path, Disk, Machine], None]
     reopen: Callable[[Path, Disk, Machine], Repository] = open_with
     pack_bytes: int = SMALL_PACK_BYTES
-    nested_step: int = 1
-    """Of the places in a recovery, every how many-th a full sweep stops at."""
     reports_no_room: bool = False
     """Packs for which there is no room are named in a report, and the others go on."""
     again: Callable[[Path, Machine], None] | None = None
@@ -209,7 +207,7 @@ class Workload:
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
     for workload in (
-        Workload("create", "a new repository", _prepare_nothing, _create, _reopen_or_create, nested_step=7),
+        Workload("create", "a new repository", _prepare_nothing, _create, _reopen_or_create),
         Workload("ingest", "groups of everything, packs that roll", _base, _ingest),
         Workload("commit", "a commit over what is staged, and an empty one", _prepare_staged, _commit_only),
         Workload("checkpoints", "three commits in one session", _base, _checkpoints),
@@ -230,7 +228,6 @@ WORKLOADS: dict[str, Workload] = {
             "packs are rewritten, old generations wait and go",
             maintenance.prepare_checkpoint,
             maintenance.compact_all,
-            nested_step=3,
             reports_no_room=True,
             again=maintenance.compact_again,
         ),
@@ -239,7 +236,6 @@ WORKLOADS: dict[str, Workload] = {
             "all of it, twice",
             maintenance.prepare_committed,
             maintenance.prune_all,
-            nested_step=5,
             reports_no_room=True,
             again=maintenance.prune_again,
         ),
@@ -256,7 +252,6 @@ WORKLOADS: dict[str, Workload] = {
             "pruned after mending, until the damaged records go",
             maintenance.prepare_mended,
             maintenance.prune_mended,
-            nested_step=5,
             reports_no_room=True,
             again=maintenance.prune_mended_again,
         ),
@@ -267,7 +262,6 @@ WORKLOADS: dict[str, Workload] = {
             maintenance.prepare_damaged,
             maintenance.rebuild_one,
             maintenance.reopen_or_rebuild,
-            nested_step=5,
             again=maintenance.rebuild_again,
         ),
     )
