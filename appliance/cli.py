@@ -17,9 +17,11 @@ from typing import Final, NoReturn
 
 from appliance.commands import (
     accounts,
+    alerting,
     auditing,
     contracts,
     demonstrating,
+    jobs,
     machines,
     repositories,
     running,
@@ -75,7 +77,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
     common = _common(suppress=True)
-    for module in (running, spaces, contracts, accounts, machines, repositories, auditing, demonstrating):
+    for module in (
+        *(running, spaces, contracts, accounts, machines, repositories),
+        *(jobs, alerting, auditing, demonstrating),
+    ):
         module.register(commands, common)
     return parser
 

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
@@ -65,21 +65,24 @@ class Parts:
         self._watches = [_Watch(part, first_pause_s, longest_pause_s) for part in parts]
 
     def __enter__(self) -> Parts:
-        for watch in self._watches:
-            watch.begin()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def wait_ready(self, timeout_s: float) -> list[str]:
-        """Wait until every part has said that it is ready; the names of those that have not within the time."""
+    def start(self) -> None:
+        """Begin all; returns at once."""
+        for watch in self._watches:
+            watch.begin()
+
+    def wait_ready(self, timeout_s: float, names: Collection[str] | None = None) -> list[str]:
+        """Wait until every part (or those of `names`) has said that it is ready; the names of all that have not."""
         deadline = time.monotonic() + timeout_s
-        return [
-            watch.part.name
-            for watch in self._watches
-            if not watch.ready.wait(max(0.0, deadline - time.monotonic()))
-        ]
+        for watch in self._watches:
+            if names is None or watch.part.name in names:
+                watch.ready.wait(max(0.0, deadline - time.monotonic()))
+        return [watch.part.name for watch in self._watches if not watch.ready.is_set()]
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM to all and start none again; returns at once. Not for signal handlers: it takes locks."""

@@ -12,15 +12,16 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from typing import Final
 
 from appliance import endpoints, web_part
 from appliance.control.database import Database
 from appliance.control.running import Board
 from appliance.directory import Directory
-from appliance.endpoints import Overrides
+from appliance.endpoints import Overrides, Prepared
 from appliance.enrolling import Enroller
 from appliance.exchange import Exchange
-from appliance.parts import Parts
+from appliance.parts import Part, Parts, own_command
 from appliance.repositories import Repositories
 from appliance.settings import Home
 from transport.allocator import keep_large_buffers
@@ -29,16 +30,29 @@ from transport.channel import ApplianceChannel, ChannelError
 log = logging.getLogger("pilulier.service")
 
 
+JOBS: Final = "jobs"
+READY_S: Final = 30.0
+"""How long the parts may take until they do their work; agents are served after that whatever they do."""
+
+
+def _parts(home: Home, prepared: Prepared) -> list[Part]:
+    return [
+        Part(JOBS, own_command(home.root, "jobs", "work")),
+        web_part.part(home, prepared.addresses.web, prepared.settings),
+    ]
+
+
 def serve(
     home: Home,
     *,
     listen: str | None = None,
     web: str | None = None,
+    with_parts: bool = True,
     on_ready: Callable[[dict[str, str]], None],
 ) -> int:
     """Run all services; returns 0 after SIGTERM or SIGINT, 1 after something that must not be survived.
 
-    `on_ready` is called once, with the addresses, when agents are served.
+    `on_ready` is called once, with the addresses, when agents are served. Without `with_parts` the exchange runs alone.
     """
     keep_large_buffers()
     with home.serving():
@@ -66,17 +80,18 @@ def serve(
                 board=Board(home.running_file),
                 spread_window_s=home.load_settings().spread_minutes * 60,
             )
-            parts = Parts([web_part.part(home, addresses.web, prepared.settings)])
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: exchange.stop())
             where = {"transport": str(addresses.transport), "enrolment": str(addresses.enrolment)}
             web_is_free = endpoints.is_free(addresses.web)
+            parts = Parts(_parts(home, prepared) if with_parts else [])
             with parts:
-                late = parts.wait_ready(web_part.READY_S if web_is_free else 0.0)
+                late = parts.wait_ready(READY_S, None if web_is_free else {JOBS})
                 for name in late:
-                    why = "" if web_is_free else f": another program has {addresses.web.host_port}, give another --web"
+                    why = f": another program has {addresses.web.host_port}, give another --web"
+                    why = why if name == web_part.NAME and not web_is_free else ""
                     log.error("%s did not come up%s; agents are served without it", name, why)
-                if "web" not in late:
+                if with_parts and web_part.NAME not in late:
                     where["web"] = web_part.address(addresses.web, prepared.settings)
                 on_ready(where)
                 return exchange.run()

@@ -15,8 +15,7 @@ from appliance.endpoints import Endpoint
 from appliance.parts import Part
 from appliance.settings import Home, Settings
 
-READY_S: Final = 30.0
-"""How long the service waits for it before it serves agents without."""
+NAME: Final = "web"
 
 
 def part(home: Home, endpoint: Endpoint, settings: Settings) -> Part:
@@ -27,7 +26,7 @@ def part(home: Home, endpoint: Endpoint, settings: Settings) -> Part:
     if settings.behind_proxy:
         words.append("--behind-proxy")
     # -P: what lies in the working directory is not ours to import.
-    return Part("web", (sys.executable, "-P", "-m", "webui.serving", *words))
+    return Part(NAME, (sys.executable, "-P", "-m", "webui.serving", *words))
 
 
 def address(endpoint: Endpoint, settings: Settings) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from appliance.commands import audited
 from appliance.commands.invocation import Commands, Invocation, iso_time, people_time
 from appliance.sizes import format_size
-from transport.errors import UsageError
+from transport.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from appliance.control.database import Database
@@ -71,16 +71,22 @@ def _find(invocation: Invocation, db: Database) -> Machine:
 def prune(invocation: Invocation) -> int:
     """`repo prune M`: exit code 1 where the clock cannot be believed."""
     from appliance import pruning
-    from appliance.control import clock
+    from appliance.control import alert_table, clock
 
     arguments = invocation.arguments
     keep_days = None if arguments.keep_days is None else _number(arguments.keep_days, "--keep-days")
     home = invocation.home()
     with invocation.database(home) as db:
+        machine = _find(invocation, db)
+        if not arguments.dry_run and alert_table.pruning_is_frozen(db, machine.id):
+            raise RefusedError(
+                f"nothing of {machine.name} is dropped while its suspicious change waits for somebody: look at it and "
+                "acknowledge the alert first, see 'pilulier alerts list'"
+            )
         outcome = pruning.prune_machine(
             home,
             db,
-            _find(invocation, db),
+            machine,
             clock.read(invocation.now()),
             keep_days=keep_days,
             dry_run=arguments.dry_run,

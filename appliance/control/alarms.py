@@ -13,6 +13,14 @@ from appliance.control.text import one_line
 
 CLOCK: Final = "clock"
 """The appliance's clock cannot be believed."""
+DAMAGE: Final = "damage"
+"""A machine's repository has records that do not read well."""
+SCRUB_LATE: Final = "scrub-late"
+"""Not everything is read again as often as promised."""
+DISK: Final = "disk"
+"""The disk of the repositories fills."""
+MAIL: Final = "mail"
+"""Mails do not leave."""
 SCHEMA: Final = 2
 """The first version of the database that has this table."""
 _TEXT_LIMIT: Final = 500

@@ -2,7 +2,8 @@
 
 Rule: nothing is destroyed before `due`, whoever asked, so that a stolen account cannot destroy. A contract is paused
 while it waits; a machine and the contracts of a space go on as before, since stopping backups is a harm of its own.
-Carrying out what is due is for whoever calls `due`; `done` says that it happened. Rows outlive their objects.
+Carrying out what is due is for whoever calls `due`; `mark_done` says, and mails, that it happened. Rows outlive their
+objects.
 """
 
 from __future__ import annotations
@@ -207,6 +208,8 @@ def mark_done(db: Database, deletion_id: str, now: float) -> Deletion:
         if now < deletion.due_at:
             raise ConflictError(f"the deletion of {deletion.kind} {deletion.object_name} is not due yet")
         _end(db, deletion, Outcome.DONE, "pilulier", now)
+        # While the accounts that are told, and perhaps go with it, are still there.
+        _announce(db, deletion, outbox.DELETION_DONE, "pilulier", now)
         return _reread(db, deletion_id)
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from appliance.control import control_room, space_settings
+from appliance.control import alarms, control_room, space_settings
 from appliance.control.contracts import LATEST_COMPLETE
 from appliance.control.control_room import RoomRow, State
 from appliance.control.database import Database
@@ -24,6 +24,7 @@ class AlertKind(StrEnum):
     FAILED = "failed"
     SUSPICIOUS = "suspicious"
     SHRUNK = "shrunk"
+    DAMAGE = "damage"
     ALARM = "alarm"
     LATE = "late"
     NEVER = "never"
@@ -45,6 +46,7 @@ SEVERITY: Final = {
     AlertKind.FAILED: Severity.DANGER,
     AlertKind.SUSPICIOUS: Severity.DANGER,
     AlertKind.SHRUNK: Severity.WARNING,
+    AlertKind.DAMAGE: Severity.DANGER,
     AlertKind.ALARM: Severity.DANGER,
     AlertKind.LATE: Severity.DANGER,
     AlertKind.NEVER: Severity.WARNING,
@@ -57,6 +59,7 @@ REASONS: Final = {
     AlertKind.FAILED: "The last backup failed: %(text)s",
     AlertKind.SUSPICIOUS: "%(percent)d %% of the files of the backup before were changed or removed",
     AlertKind.SHRUNK: "What the machine backs up was made smaller %(hours)d hours ago",
+    AlertKind.DAMAGE: "Stored data no longer reads well: %(text)s",
     AlertKind.ALARM: "%(text)s",
     AlertKind.LATE: "No complete backup for %(hours)d hours",
     AlertKind.NEVER: "No backup since the machine was enrolled %(hours)d hours ago",
@@ -69,6 +72,7 @@ ADVICE: Final = {
     AlertKind.FAILED: "Read the machine's log; the next backup tries again by itself.",
     AlertKind.SUSPICIOUS: "Call the customer: this may be ransomware. Older backups are kept as they are.",
     AlertKind.SHRUNK: "Ask the customer whether this was meant, then accept it on the machine's page.",
+    AlertKind.DAMAGE: "The next backup sends again what the machine still has; look after the disk of the appliance.",
     AlertKind.ALARM: "Tell whoever runs the appliance.",
     AlertKind.LATE: "Check that the machine is on and connected, and that its agent runs.",
     AlertKind.NEVER: "Choose on the machine what is backed up, and start a first backup.",
@@ -91,6 +95,9 @@ class AlertFacts:
     percent: int = 0
     days: int = 0
     text: str = ""
+    snapshot: int = 0
+    alarm: str = ""
+    """The alarm's own kind, where the alert comes from one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +172,7 @@ def _suspicious(db: Database, scope: Scope, by_id: dict[bytes, RoomRow]) -> list
     # Few entries change in large shares by themselves.
     rows = db.rows(
         "SELECT machine.id AS machine_id, 100 * change.entries_ended / change.entries_before AS percent, "
-        "figures.received_at FROM machine JOIN contract ON contract.id = machine.contract_id "
+        "figures.received_at, figures.number FROM machine JOIN contract ON contract.id = machine.contract_id "
         "LEFT JOIN space_settings ON space_settings.space_id = contract.space_id "
         # CROSS JOIN keeps the order: machine first, then one row of a table that has thousands for each.
         "CROSS JOIN snapshot_change AS change ON change.machine_id = machine.id AND change.number = "
@@ -176,7 +183,12 @@ def _suspicious(db: Database, scope: Scope, by_id: dict[bytes, RoomRow]) -> list
         where.parameters,
     )
     return [
-        _about(by_id[row["machine_id"]], AlertKind.SUSPICIOUS, row["received_at"], AlertFacts(percent=row["percent"]))
+        _about(
+            by_id[row["machine_id"]],
+            AlertKind.SUSPICIOUS,
+            row["received_at"],
+            AlertFacts(percent=row["percent"], snapshot=row["number"]),
+        )
         for row in rows
         if row["machine_id"] in by_id
     ]
@@ -205,10 +217,11 @@ def _shrunk(db: Database, scope: Scope, by_id: dict[bytes, RoomRow], now: float)
 
 def _alarms(db: Database, by_id: dict[bytes, RoomRow], *, whole: bool) -> list[Alert]:
     found = []
-    for row in db.rows("SELECT machine, text, first_seen_at FROM alarm"):
-        facts = AlertFacts(text=row["text"])
+    for row in db.rows("SELECT kind, machine, text, first_seen_at FROM alarm"):
+        facts = AlertFacts(text=row["text"], alarm=row["kind"])
         if row["machine"] in by_id:
-            found.append(_about(by_id[row["machine"]], AlertKind.ALARM, row["first_seen_at"], facts))
+            kind = AlertKind.DAMAGE if row["kind"] == alarms.DAMAGE else AlertKind.ALARM
+            found.append(_about(by_id[row["machine"]], kind, row["first_seen_at"], facts))
         elif whole and row["machine"] == bytes(16):
             found.append(Alert(AlertKind.ALARM, row["first_seen_at"], None, "", "", "", "", facts))
     return found

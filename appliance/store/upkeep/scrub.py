@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from appliance.store.catalog import PackRow
@@ -20,6 +21,7 @@ from appliance.store.impact import Impact, impacts
 from appliance.store.layout import pack_name
 from appliance.store.packs import Damage, PackWalk
 from appliance.store.records import OVERHEAD_BYTES, Kind
+from appliance.store.repository import Repository
 from appliance.store.upkeep.access import Access
 from appliance.store.upkeep.findings import DamagedSpot
 from transport.names import SegmentId
@@ -54,6 +56,23 @@ class ScrubReport:
     """Found by this scrub or known before, and not mended yet."""
     well_again: list[tuple[str, int]] = field(default_factory=list)
     """Pack and offset of damage noted earlier that reads well now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubState:
+    """How far reading everything again has come. Times in milliseconds since 1970, 0 for never or not under way."""
+
+    started_ms: int
+    finished_ms: int
+    bytes_there: int
+    """Of all packs."""
+
+
+def scrub_state(folder: Path) -> ScrubState:
+    """Of the repository in `folder`; StoreError where it does not open."""
+    with Repository.open(folder, read_only=True) as repository, repository.reading_catalog() as catalog:
+        row = catalog.connection.execute("SELECT started_ms, finished_ms FROM scrub").fetchone()
+        return ScrubState(row[0], row[1], sum(pack.size_bytes for pack in catalog.packs().values()))
 
 
 def scrub(

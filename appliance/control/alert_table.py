@@ -1,0 +1,224 @@
+"""Alerts with a life: open, acknowledged by somebody, resolved, and what there was before.
+
+What is wrong now is found by `machine_alerts` (derived, pure); `sync` holds that against the rows: what is new opens,
+what is no longer found is resolved, what lasts is seen again. Rule of its own: a suspicious change is resolved only
+once somebody has acknowledged it, however calm the snapshots after it are, and until then nothing of that machine is
+pruned. An alert that comes again after its resolution is a new row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from appliance.control.database import Database
+from appliance.control.machine_alerts import Alert, AlertFacts, AlertKind
+from appliance.control.scope import Everything, Scope, over
+from appliance.control.text import one_line
+from appliance.errors import NotFoundError
+
+SEEN_S: Final = 3600.0
+"""How often "still so" is written down: each write is an fsync."""
+PAGE_LIMIT: Final = 500
+
+
+class AlertState(StrEnum):
+    """Where an alert stands."""
+
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+
+
+@dataclass(frozen=True, slots=True)
+class LivingAlert:
+    """One row. `told_at`: when a mail about it was last written. Times in seconds since 1970."""
+
+    id: int
+    alert: Alert
+    opened_at: float
+    seen_at: float
+    told_at: float | None
+    acknowledged_at: float | None
+    acknowledged_by: str | None
+    resolved_at: float | None
+
+    @property
+    def state(self) -> AlertState:
+        """Where it stands."""
+        if self.resolved_at is not None:
+            return AlertState.RESOLVED
+        return AlertState.OPEN if self.acknowledged_at is None else AlertState.ACKNOWLEDGED
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What changed: how many opened and how many were resolved."""
+
+    opened: int
+    resolved: int
+
+
+def key_of(alert: Alert) -> str:
+    """What tells an alert from others of its kind; the same for as long as it is the same trouble."""
+    whose = alert.machine_id.hex() if alert.machine_id is not None else alert.contract_id or alert.space_id
+    if alert.kind is AlertKind.SUSPICIOUS:
+        return f"{whose}:{alert.facts.snapshot}"
+    return f"{whose}:{alert.facts.alarm}" if alert.facts.alarm else whose
+
+
+_FACTS: Final = frozenset(field.name for field in dataclasses.fields(AlertFacts))
+
+
+def _living(row: dict[str, Any]) -> LivingAlert:
+    # Facts of an older program may have other names.
+    facts = {name: value for name, value in json.loads(row["facts"]).items() if name in _FACTS}
+    return LivingAlert(
+        id=row["id"],
+        alert=Alert(
+            kind=AlertKind(row["kind"]),
+            since=row["since"],
+            machine_id=row["machine_id"],
+            machine_name=row["machine_name"],
+            contract_id=row["contract_id"],
+            client_id=row["client_id"],
+            space_id=row["space_id"],
+            facts=AlertFacts(**facts),
+        ),
+        opened_at=row["opened_at"],
+        seen_at=row["seen_at"],
+        told_at=row["told_at"],
+        acknowledged_at=row["acknowledged_at"],
+        acknowledged_by=row["acknowledged_by"],
+        resolved_at=row["resolved_at"],
+    )
+
+
+def sync(db: Database, found: Iterable[Alert], now: float) -> Synced:
+    """Hold what is wrong now, in every space, against the rows."""
+    now_wrong = {(alert.kind, key_of(alert)): alert for alert in found}
+    unresolved = db.rows("SELECT * FROM alert WHERE resolved_at IS NULL")
+    rows = {(AlertKind(row["kind"]), row["key"]): row for row in unresolved}
+    opened = [alert for key, alert in now_wrong.items() if key not in rows]
+    over_now = [
+        row
+        for key, row in rows.items()
+        if key not in now_wrong and (key[0] is not AlertKind.SUSPICIOUS or row["acknowledged_at"] is not None)
+    ]
+    lasting = [
+        (row["id"], alert)
+        for key, row in rows.items()
+        if (alert := now_wrong.get(key)) is not None
+        and (now - row["seen_at"] >= SEEN_S or json.loads(row["facts"])["text"] != alert.facts.text)
+    ]
+    if not (opened or over_now or lasting):
+        return Synced(0, 0)
+    with db.write():
+        for alert in opened:
+            db.insert("alert", {**_columns(alert), "key": key_of(alert), "opened_at": now, "seen_at": now})
+        for row in over_now:
+            db.execute("UPDATE alert SET resolved_at = ? WHERE id = ? AND resolved_at IS NULL", [now, row["id"]])
+        for number, alert in lasting:
+            db.execute(
+                "UPDATE alert SET seen_at = ?, facts = ?, machine_name = ?, client_id = ?, contract_id = ?, "
+                "space_id = ? WHERE id = ?",
+                [now, _facts(alert), alert.machine_name, alert.client_id, alert.contract_id, alert.space_id, number],
+            )
+    return Synced(len(opened), len(over_now))
+
+
+def _facts(alert: Alert) -> str:
+    return json.dumps(dataclasses.asdict(alert.facts), ensure_ascii=False, sort_keys=True)
+
+
+def _columns(alert: Alert) -> dict[str, object]:
+    return {
+        "kind": str(alert.kind),
+        "machine_id": alert.machine_id,
+        "machine_name": alert.machine_name,
+        "contract_id": alert.contract_id,
+        "client_id": alert.client_id,
+        "space_id": alert.space_id,
+        "facts": _facts(alert),
+        "since": alert.since,
+    }
+
+
+def _where(scope: Scope) -> tuple[str, tuple[str, ...]]:
+    """Alerts of the appliance itself hang on no space: they are for those who see everything."""
+    if isinstance(scope, Everything):
+        return "1", ()
+    where = over(scope, space="alert.space_id", contract="alert.contract_id")
+    return where.sql, where.parameters
+
+
+def living(db: Database, scope: Scope) -> list[LivingAlert]:
+    """What is not resolved in a scope, oldest first."""
+    sql, parameters = _where(scope)
+    rows = db.rows(f"SELECT * FROM alert WHERE resolved_at IS NULL AND {sql} ORDER BY opened_at, id", parameters)
+    return [_living(row) for row in rows]
+
+
+def history(
+    db: Database,
+    scope: Scope,
+    *,
+    machine_id: bytes | None = None,
+    contract_id: str | None = None,
+    limit: int = 100,
+) -> list[LivingAlert]:
+    """Alerts in a scope whatever their state, newest first; of one machine or contract where given."""
+    sql, given = _where(scope)
+    parameters: list[object] = [*given]
+    for column, value in (("machine_id", machine_id), ("contract_id", contract_id)):
+        if value is not None:
+            sql += f" AND {column} = ?"
+            parameters.append(value)
+    rows = db.rows(
+        f"SELECT * FROM alert WHERE {sql} ORDER BY id DESC LIMIT ?", [*parameters, max(1, min(limit, PAGE_LIMIT))]
+    )
+    return [_living(row) for row in rows]
+
+
+def find(db: Database, scope: Scope, number: int) -> LivingAlert:
+    """One alert; NotFoundError where there is none of this number in the scope."""
+    sql, parameters = _where(scope)
+    row = db.row(f"SELECT * FROM alert WHERE id = ? AND {sql}", [number, *parameters])
+    if row is None:
+        raise NotFoundError(f"there is no alert {number} here")
+    return _living(row)
+
+
+def acknowledge(db: Database, scope: Scope, number: int, *, by: str, now: float) -> LivingAlert:
+    """Somebody has seen it and answers for it; harmless where somebody had before. A frozen prune goes on from then.
+
+    NotFoundError where there is none of this number in the scope.
+    """
+    with db.write():
+        find(db, scope, number)
+        db.execute(
+            "UPDATE alert SET acknowledged_at = ?, acknowledged_by = ? WHERE id = ? AND acknowledged_at IS NULL",
+            [now, one_line(by, 254), number],
+        )
+        return find(db, scope, number)
+
+
+def mark_told(db: Database, numbers: Iterable[int], now: float) -> None:
+    """A mail about these was written, in the transaction of that mail."""
+    with db.write():
+        for number in numbers:
+            db.execute("UPDATE alert SET told_at = ? WHERE id = ?", [now, number])
+
+
+def pruning_is_frozen(db: Database, machine_id: bytes) -> bool:
+    """Whether a suspicious change of this machine waits for somebody to acknowledge it."""
+    row = db.row(
+        "SELECT 1 AS found FROM alert WHERE kind = ? AND machine_id = ? AND acknowledged_at IS NULL "
+        "AND resolved_at IS NULL",
+        [str(AlertKind.SUSPICIOUS), machine_id],
+    )
+    return row is not None

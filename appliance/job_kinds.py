@@ -1,0 +1,53 @@
+"""The jobs there are: name, time, purpose, and who does each.
+
+Times of day keep apart what reads the same disks: prunes in the first hours of the night, reading again after them,
+what people read in the morning just before they come.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from appliance import housekeeping, nightly, watching
+from appliance.control.text import one_line
+from appliance.errors import NotFoundError
+from appliance.job_running import JobContext, JobKind, JobReport
+from appliance.schedules import Daily, Every
+
+
+def _alerts(context: JobContext) -> JobReport:
+    synced = watching.refresh(context)
+    return JobReport(f"{synced.opened} alerts opened, {synced.resolved} resolved")
+
+
+def _prune(context: JobContext) -> JobReport:
+    # First, so that what a machine sent this evening can freeze its own prune.
+    watching.refresh(context)
+    return nightly.prune_all(context)
+
+
+def _scrub(context: JobContext) -> JobReport:
+    return nightly.scrub_in_turn(context, monotonic=time.monotonic)
+
+
+KINDS: Final = {
+    kind.name: kind
+    for kind in (
+        JobKind("alerts", Every(300), "looks for what is wrong; opens and resolves alerts", _alerts),
+        JobKind("deletions", Every(3600), "carries out deletions that are due", housekeeping.carry_out_deletions),
+        JobKind("logs", Daily(5, 0), "removes logs and sent mails older than a year", housekeeping.vacuum_logs),
+        JobKind("prune", Daily(0, 30), "prunes every machine by its contract's policy", _prune),
+        JobKind("scrub", Daily(3, 0), "reads stored data again, all of it within 30 days", _scrub),
+        JobKind("sessions", Every(3600), "ends sessions that are over", housekeeping.sweep_sessions),
+    )
+}
+"""By name."""
+
+
+def find(name: str) -> JobKind:
+    """The job of this name; NotFoundError otherwise."""
+    kind = KINDS.get(name)
+    if kind is None:
+        raise NotFoundError(f"there is no job {one_line(name, 40)!r}: there are {', '.join(sorted(KINDS))}")
+    return kind
