@@ -329,9 +329,14 @@ class Exchange:
                 self._answer_failure(tasks, "failed", "the appliance met an unexpected error; its log has the details")
             finally:
                 self._repositories.done(machine)
-                with self._lock:
-                    for task in tasks:
-                        task.connection.inflight_bytes -= task.size
+                self._give_back(tasks)
+
+    def _give_back(self, tasks: list[_Task]) -> None:
+        """These bytes do not count any more, once."""
+        with self._lock:
+            for task in tasks:
+                task.connection.inflight_bytes -= task.size
+                task.size = 0
 
     def _gather(self, lane: _Lane) -> None:
         """Give a small group a few milliseconds to grow: each group costs two fsyncs, a large one no more than that."""
@@ -376,7 +381,10 @@ class Exchange:
             if isinstance(message, _PUTS):
                 connection.wire_bytes += sum(task.wire for task in tasks)
                 staged: Any = [(task.message, task.payload) for task in tasks]
-                self._post(connection, intake.put(staged, self._repositories.get(machine)))
+                done = intake.put(staged, self._repositories.get(machine))
+                # Before the word is out: an agent that hears it at once may send as much again before this thread runs.
+                self._give_back(tasks)
+                self._post(connection, done)
             else:
                 self._single(connection, authorised, message)
         except FatalDiskError:

@@ -860,6 +860,25 @@ def test_a_flood_of_questions_is_cut_off(
     backs_up(good)
 
 
+def test_credit_is_back_before_the_agent_hears_of_it(
+    served: Served, hostile: HandAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_bytes: list[int] = []
+    post = served.exchange._channel.post
+
+    def listening(peer: Peer, message: m.Message, *rest: Any, **named: Any) -> None:
+        if isinstance(message, m.Acknowledged):
+            open_bytes.append(served.exchange._connections[peer.route].inflight_bytes)
+        post(peer, message, *rest, **named)
+
+    monkeypatch.setattr(served.exchange._channel, "post", listening)
+    connection = hostile.connect()
+    connection.begin()
+    segment, payload = hostile.segment(bytes(range(256)) * 4096)
+    connection.ask(m.PutSegment(connection.next(), segment), m.Acknowledged, payload)
+    assert open_bytes == [0]
+
+
 def test_answers_that_nobody_reads(hostile: HandAgent, good: HandAgent) -> None:
     connection = hostile.connect()
     connection.backup(b"x" * 1000)
