@@ -1,6 +1,7 @@
 """Pilulier beside restic on a pharmacy: `make bench`, or
 
     python -m tests.benchmarks.run --scale 1 --page-ends both --out figures.json
+    python -m tests.benchmarks.run --steps backups --repetitions 5    # first backup and nothing changed alone
 
 Owns the order of the steps, their targets and the table. Both programs work on the same folder, take turns at going
 first, and repeat each step; the table shows medians. Every full restore is compared with the source, bit for bit.
@@ -28,6 +29,8 @@ from tests.benchmarks.contenders import Contender, Pilulier, Restic, Taken, comp
 MIB = 1 << 20
 MEMORY_LIMIT_BYTES = 300 * 10**6
 DAY_ALLOWANCE_BYTES = 3 * 10**6
+UNCHANGED_PER_FIRST = 3
+"""Backups without a change after each first one, where only these two steps are measured."""
 RENAME_ALLOWANCE_BYTES = 1024
 """A renamed file's metadata, bytes at most: its entry, and what a batch adds."""
 
@@ -80,7 +83,7 @@ class Bench:
 
     def step(self, page_ends: str, step: str, tools: list[Contender], do: Callable[[Contender], Taken]) -> None:
         """Let each tool do a step, another one first each time, and keep what it took."""
-        order = tools if self.turn % 2 == 0 else tools[::-1]
+        order = tools if len(self.of(page_ends, step, tools[0].name)) % 2 == 0 else tools[::-1]
         self.turn += 1
         for tool in order:
             taken = do(tool)
@@ -122,15 +125,30 @@ def _small_file(source: Path) -> Path:
     return min((source / "documents").rglob("*.doc"), key=lambda path: (abs(path.stat().st_size - 10_240), path))
 
 
-def measure(bench: Bench, page_ends: str) -> None:
-    """Every step with pages that end in `page_ends`."""
+def _make_pharmacy(bench: Bench, page_ends: str) -> tuple[Path, Path]:
+    """Where to work, and the pharmacy in it."""
     work = bench.work / page_ends
     source = work / "pharmacy"
     say(f"pages that end in {page_ends}: making the pharmacy at scale {bench.scale:g}")
     work.mkdir(parents=True)
     _pharmacy(source, bench, page_ends)
     say(f"  {size_of(source) / MIB:.0f} MiB")
+    return work, source
 
+
+def measure_backups(bench: Bench, page_ends: str) -> None:
+    """First backup and nothing changed alone, with new repositories for each repetition."""
+    work, source = _make_pharmacy(bench, page_ends)
+    for repetition in range(bench.repetitions):
+        with _contenders(work / f"first-{repetition}", source, 0) as tools:
+            bench.step(page_ends, FIRST, tools, lambda tool: tool.backup())
+            for _ in range(UNCHANGED_PER_FIRST):
+                bench.step(page_ends, UNCHANGED, tools, lambda tool: tool.backup())
+
+
+def measure(bench: Bench, page_ends: str) -> None:
+    """Every step with pages that end in `page_ends`."""
+    work, source = _make_pharmacy(bench, page_ends)
     for repetition in range(bench.repetitions - 1):
         with _contenders(work / f"first-{repetition}", source, 0) as tools:
             bench.step(page_ends, FIRST, tools, lambda tool: tool.backup())
@@ -208,6 +226,25 @@ def _peak(bench: Bench, page_ends: str, what: str, figure: Callable[[Taken], int
     return Row(page_ends, "all steps", what, f"{ours / 1e6:.0f} MB", f"{theirs / 1e6:.0f} MB", ratio, "≤ 300 MB", met)
 
 
+def _memory_rows(bench: Bench, page_ends: str) -> list[Row]:
+    return [
+        _peak(bench, page_ends, "peak memory, agent", lambda taken: taken.peak_bytes),
+        _peak(bench, page_ends, "peak memory, appliance", lambda taken: taken.server_peak_bytes),
+    ]
+
+
+def backup_rows(bench: Bench, page_ends: str) -> list[Row]:
+    """The table's lines where only backups were measured."""
+    return [
+        _wall(bench, page_ends, FIRST, 0.6),
+        _cpu(bench, page_ends, FIRST),
+        _moved(bench, page_ends, FIRST, lambda ours, theirs: ("", None)),
+        _wall(bench, page_ends, UNCHANGED, 0.5),
+        _cpu(bench, page_ends, UNCHANGED),
+        *_memory_rows(bench, page_ends),
+    ]
+
+
 def rows(bench: Bench, page_ends: str) -> list[Row]:
     """The table's lines for one kind of page ends."""
     floor = median(day["floor_bytes"] for day in bench.floors[page_ends])
@@ -238,8 +275,7 @@ def rows(bench: Bench, page_ends: str) -> list[Row]:
         _wall(bench, page_ends, EVERYTHING, 0.8),
         _cpu(bench, page_ends, EVERYTHING),
         _wall(bench, page_ends, ONE, 1.0),
-        _peak(bench, page_ends, "peak memory, agent", lambda taken: taken.peak_bytes),
-        _peak(bench, page_ends, "peak memory, appliance", lambda taken: taken.server_peak_bytes),
+        *_memory_rows(bench, page_ends),
     ]
 
 
@@ -265,6 +301,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Pilulier beside restic on a generated pharmacy.")
     parser.add_argument("--scale", type=float, default=1.0, help="1 is 3.2 GiB in 28,722 files (default %(default)s)")
     parser.add_argument("--page-ends", choices=("zeros", "full", "both"), default="both")
+    parser.add_argument("--steps", choices=("all", "backups"), default="all", help="backups: first and unchanged alone")
     parser.add_argument("--repetitions", type=int, default=3, help="of each step; medians are shown")
     parser.add_argument("--work", type=Path, help="where to work: 12 GiB at scale 1 (default: a temporary folder)")
     parser.add_argument("--out", type=Path, help="write every measurement there as JSON")
@@ -278,8 +315,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pilulier-bench-", dir=given.work) as folder:
         bench = Bench(given.scale, given.repetitions, Path(folder))
         for kind in kinds:
-            measure(bench, kind)
-    lines = [row for kind in kinds for row in rows(bench, kind)]
+            (measure if given.steps == "all" else measure_backups)(bench, kind)
+    lines = [row for kind in kinds for row in (rows if given.steps == "all" else backup_rows)(bench, kind)]
     print(
         f"Scale {given.scale:g}, medians of {given.repetitions}; {os.cpu_count()} cores ({_processor()}), "
         f"Python {platform.python_version()}, {Restic.version()}.\n\n{table(lines)}"
