@@ -3,7 +3,8 @@
 #   make run                  a guided demonstration on real files (SOURCE=/path chooses them)
 #   make test                 lint, types, then every test
 #   make lint                 ruff and mypy --strict alone
-#   make bench                Pilulier beside restic on a 3.2 GiB pharmacy (SCALE=0.05 for a quick look)
+#   make bench                web pages over 2,000 machines, then Pilulier beside restic on a 3.2 GiB pharmacy
+#                             (SCALE=0.05 for a quick look)
 #   make sweep                every crash point, power cut, disk error and network fault (SWEEP="--sample 9" is quicker)
 #   make fuzz                 every format from outside, 20 s each (FUZZ_SECONDS=600 FUZZ=--target=pack-walk)
 #   make clean                remove the environment and caches
@@ -48,6 +49,7 @@ test: lint tools
 
 bench: environment
 	@.ci/prepare tool restic restic
+	$(PYTHON_IN) -m tests.benchmarks.web_pages
 	$(PYTHON_IN) -m tests.benchmarks.run --scale $(SCALE)
 
 SWEEP ?=

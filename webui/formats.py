@@ -98,6 +98,11 @@ def clock_time(at: float) -> str:
     return dates.format_time(_local(at), "short", locale=language())
 
 
+def clock_second(at: float) -> str:
+    """The second of the day."""
+    return dates.format_time(_local(at), "medium", locale=language())
+
+
 def day(value: date | float | None) -> str:
     """A day, short."""
     if value is None:

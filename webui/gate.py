@@ -66,7 +66,9 @@ def unguarded(app: Flask) -> list[str]:
 def load_person(token: str) -> Person | None:
     """Who a cookie's token belongs to; None where its session has ended."""
     database = context.db()
-    session = sessions.find(database, token, context.now())
+    # A page that refreshes by itself is nobody's presence; a wall is meant to be watched from afar.
+    alone = bool(request.headers.get("X-Pilulier-Fragment")) and "wall" not in request.args
+    session = sessions.find(database, token, context.now(), touch=not alone)
     if session is None:
         return None
     try:

@@ -14,11 +14,10 @@ from flask import Flask, request, url_for
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 
-from appliance.control import machine_alerts, running, spaces
+from appliance.control import spaces
 from appliance.control.accounts import Role
-from appliance.control.machine_alerts import Severity
 from appliance.control.spaces import Space
-from webui import context, formats
+from webui import attention, context, formats, places
 from webui.gate import EVERYONE, MANAGERS, OPERATORS, STAFF
 from webui.icons import icon
 
@@ -70,13 +69,6 @@ def _visible(entries: tuple[Entry, ...]) -> list[Entry]:
     return [entry for entry in entries if role in entry.roles]
 
 
-def _attention() -> int:
-    """How many alerts ask for attention, for the number in the menu."""
-    ids = running.ids(context.home().running_file, context.now())
-    found = machine_alerts.every(context.db(), context.scope(), context.now(), ids)
-    return sum(1 for alert in found if alert.severity is not Severity.INFO)
-
-
 def _spaces_to_choose() -> list[Space]:
     return spaces.every(context.db())
 
@@ -89,6 +81,11 @@ def safe_next(target: str | None) -> str | None:
     if parts.scheme or parts.netloc or any(ord(letter) < 32 for letter in target) or "\\" in target:
         return None
     return target
+
+
+def is_fragment() -> bool:
+    """Whether a page asks for the part of it that refreshes."""
+    return bool(request.headers.get("X-Pilulier-Fragment"))
 
 
 def url_with(**changes: object) -> str:
@@ -110,6 +107,7 @@ def install(app: Flask) -> None:
         moment=formats.moment,
         moment_full=formats.moment_full,
         clock_time=formats.clock_time,
+        clock_second=formats.clock_second,
         day=formats.day,
         day_long=formats.day_long,
         iso=formats.iso,
@@ -121,7 +119,12 @@ def install(app: Flask) -> None:
         LANGUAGES=formats.LANGUAGES,
         ROLE_NAMES=ROLE_NAMES,
         timedelta=timedelta,
+        to_machine=places.machine,
+        to_contract=places.contract,
+        to_statistics=places.statistics,
+        to_logs=places.logs,
     )
+    attention.install(app)
     app.jinja_env.add_extension("jinja2.ext.do")
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
@@ -141,7 +144,7 @@ def install(app: Flask) -> None:
             "top_menu": _visible(TOP),
             "here": PARTS.get(request.blueprint or "", request.blueprint or ""),
             "focus": context.focus(),
-            "attention": _attention,
+            "attention": attention.number,
             "spaces_to_choose": _spaces_to_choose,
             "zone_name": _("heure de Paris"),
         }

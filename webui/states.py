@@ -17,21 +17,31 @@ from appliance.control.control_room import State
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a state is shown: `kind` ends the class `state-…`, `label` is the word, `icon` one of Bootstrap's."""
+    """How a state is shown: `kind` ends the class `state-…`, `label` is the word, `icon` one of Bootstrap's.
+
+    `tone` ends the class `tile-…`; `short` is for badges in narrow rows, `plural` for a count of many.
+    """
 
     kind: str
     label: Any
     icon: str
+    tone: str = "idle"
+    short: Any = ""
+    plural: Any = ""
 
 
 MACHINES: Final = {
-    State.FAILED: Look("failed", _l("Échec"), "x-octagon-fill"),
-    State.LATE: Look("late", _l("En retard"), "clock-fill"),
-    State.NEVER: Look("never", _l("Jamais sauvegardée"), "dash-circle-fill"),
-    State.WARNING: Look("warning", _l("Avertissements"), "exclamation-triangle-fill"),
-    State.RUNNING: Look("running", _l("En cours"), "arrow-repeat"),
-    State.OK: Look("ok", _l("À jour"), "check-circle-fill"),
-    State.REVOKED: Look("revoked", _l("Révoquée"), "slash-circle"),
+    State.FAILED: Look("failed", _l("Échec"), "x-octagon-fill", "bad"),
+    State.LATE: Look("late", _l("En retard"), "clock-fill", "warn"),
+    State.NEVER: Look(
+        "never", _l("Jamais sauvegardée"), "dash-circle-fill", "warn", _l("Jamais"), _l("Jamais sauvegardées")
+    ),
+    State.WARNING: Look(
+        "warning", _l("Avertissements"), "exclamation-triangle-fill", "warn", plural=_l("Avec avertissements")
+    ),
+    State.RUNNING: Look("running", _l("En cours"), "arrow-repeat", "busy"),
+    State.OK: Look("ok", _l("À jour"), "check-circle-fill", "well"),
+    State.REVOKED: Look("revoked", _l("Révoquée"), "slash-circle", plural=_l("Révoquées")),
 }
 CONTRACTS: Final = {
     ContractState.ACTIVE: Look("ok", _l("Actif"), "check-circle-fill"),
@@ -40,7 +50,28 @@ CONTRACTS: Final = {
     ContractState.DELETING: Look("bad", _l("Suppression prévue"), "trash3-fill"),
 }
 
+PHASES: Final = {
+    "waiting": _l("En attente de l’appliance"),
+    "connecting": _l("Connexion"),
+    "preparing": _l("Préparation"),
+    "hooks": _l("Préparation des logiciels"),
+    "dumping": _l("Export des bases de données"),
+    "scanning": _l("Parcours des dossiers"),
+    "counting": _l("Comptage des fichiers"),
+    "comparing": _l("Recherche des changements"),
+    "sending": _l("Envoi"),
+    "committing": _l("Enregistrement de la sauvegarde"),
+    "finishing": _l("Fin de la sauvegarde"),
+    "verifying": _l("Vérification"),
+}
+"""What agents call the phases of a backup."""
+
+
+def phase(word: str) -> str:
+    """A phase in the reader's language; what an agent of another version calls one is shown as it is."""
+    return str(PHASES.get(word, word)) or "–"
+
 
 def install(app: Flask) -> None:
     """Give templates the tables: `{{ look(MACHINE_STATES[row.state]) }}` with the macro of parts.html."""
-    app.jinja_env.globals.update(MACHINE_STATES=MACHINES, CONTRACT_STATES=CONTRACTS)
+    app.jinja_env.globals.update(MACHINE_STATES=MACHINES, CONTRACT_STATES=CONTRACTS, phase=phase)

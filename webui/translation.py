@@ -26,12 +26,20 @@ SOURCE: Final = LANGUAGES[0]
 COOKIE: Final = "language"
 
 
+class FrenchTranslations(NullTranslations):
+    """The sentences as they are written; nought is singular in French."""
+
+    def ungettext(self, singular: str, plural: str, num: int) -> str:
+        """The form for so many."""
+        return singular if num < 2 else plural
+
+
 @cache
 def translations(language: str) -> NullTranslations:
     """What a language says for each French sentence; the sentences themselves for French."""
     path = FOLDER / language / "LC_MESSAGES" / "messages.po"
     if language == SOURCE or not path.exists():
-        return NullTranslations()
+        return FrenchTranslations()
     with open(path, "rb") as file:
         catalog = read_po(file, locale=language)
     compiled = io.BytesIO()

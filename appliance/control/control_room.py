@@ -104,6 +104,40 @@ class LastDay:
     errors: int
 
 
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """A contract with its machines, worst first; `worst` is the state of the first."""
+
+    contract_id: str
+    client_id: str
+    space_name: str
+    used_bytes: int
+    allocated_bytes: int
+    worst: State
+    machines: list[RoomRow]
+
+    @property
+    def over_quota(self) -> bool:
+        """Whether more is used than allocated."""
+        return self.used_bytes > self.allocated_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceVolume:
+    """What the contracts of a space use and were allocated, those without machines too."""
+
+    space_id: str
+    space_name: str
+    contracts: int
+    used_bytes: int
+    allocated_bytes: int
+
+    @property
+    def ratio(self) -> float | None:
+        """Used of allocated; None where nothing is allocated."""
+        return self.used_bytes / self.allocated_bytes if self.allocated_bytes else None
+
+
 _QUERY: Final = f"""
 WITH volume AS (
     SELECT machine.contract_id AS contract_id, total(latest.bytes_source) AS used FROM machine
@@ -218,6 +252,39 @@ def counts(rows: Iterable[RoomRow]) -> Counts:
     """How many machines are in each state."""
     found = collections.Counter(row.state for row in rows)
     return Counts(**{state.value: found[state] for state in State}, total=found.total())
+
+
+def by_customer(rows: Iterable[RoomRow]) -> list[Customer]:
+    """The machines grouped by contract, in the order of `rows`: whose first machine is worse comes first. Pure."""
+    groups: dict[str, list[RoomRow]] = {}
+    for row in rows:
+        groups.setdefault(row.contract_id, []).append(row)
+    return [
+        Customer(
+            *(first.contract_id, first.client_id, first.space_name, first.used_bytes, first.allocated_bytes),
+            first.state,
+            group,
+        )
+        for group in groups.values()
+        for first in group[:1]
+    ]
+
+
+def volumes(db: Database, scope: Scope, rows: Iterable[RoomRow]) -> list[SpaceVolume]:
+    """The spaces in a scope by name; `rows` are all machines in it."""
+    used: collections.Counter[str] = collections.Counter()
+    for row in rows:
+        used[row.space_id] += row.bytes_source
+    where = condition(scope)
+    return [
+        SpaceVolume(row["id"], row["name"], row["contracts"], used[row["id"]], row["allocated"])
+        for row in db.rows(
+            "SELECT space.id, space.name, count(*) AS contracts, "
+            "CAST(total(contract.allocated_bytes) AS INTEGER) AS allocated FROM contract "
+            f"JOIN space ON space.id = contract.space_id WHERE {where.sql} GROUP BY space.id ORDER BY space.name",
+            where.parameters,
+        )
+    ]
 
 
 def last_day(db: Database, scope: Scope, now: float, space_id: str | None = None) -> LastDay:

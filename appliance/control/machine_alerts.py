@@ -145,9 +145,14 @@ def every(
     now: float,
     running: frozenset[bytes] = frozenset(),
     space_id: str | None = None,
+    machines: list[RoomRow] | None = None,
 ) -> list[Alert]:
-    """All alerts in a scope, worst first, then the oldest. Alarms of the appliance itself are the super-user's."""
-    machines = control_room.rows(db, scope, now, running, space_id=space_id)
+    """All alerts in a scope, worst first, then the oldest. Alarms of the appliance itself are the super-user's.
+
+    `machines` is what `control_room.rows` says of this scope and space, from a caller who has asked already.
+    """
+    if machines is None:
+        machines = control_room.rows(db, scope, now, running, space_id=space_id)
     alerts = []
     for row in machines:
         found = of_machine(row, now)

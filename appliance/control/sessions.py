@@ -74,8 +74,11 @@ def open(db: Database, account_id: str, *, address: str, user_agent: str, now: f
     return NewSession(session, token)
 
 
-def find(db: Database, token: str, now: float) -> Session | None:
-    """The live session of a token, noted as seen; None where it is unknown, over, or its account is disabled."""
+def find(db: Database, token: str, now: float, *, touch: bool = True) -> Session | None:
+    """The live session of a token; None where it is unknown, over, or its account is disabled.
+
+    It is noted as seen, unless `touch` is off: for what a page asks by itself while nobody sits before it.
+    """
     row = db.row(
         f"SELECT {_COLUMNS} FROM web_session JOIN account ON account.id = web_session.account_id "
         "WHERE web_session.token_sha256 = ? AND account.state = 'active'",
@@ -87,7 +90,7 @@ def find(db: Database, token: str, now: float) -> Session | None:
     if not _alive(session, now):
         end(db, session.id)
         return None
-    if now - session.last_seen_at < TOUCH_S:
+    if not touch or now - session.last_seen_at < TOUCH_S:
         return session
     with db.write():
         # Where it was ended in this moment, no row changes and the next request learns it.

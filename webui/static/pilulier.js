@@ -33,31 +33,43 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => { label.textContent = before; }, 2000);
 });
 
-// Parts that refresh: <div id="…" data-refresh="/address" data-every="10">. The answer replaces the inside. A hidden
-// page rests; a failed request is tried again later and said in [data-refresh-state]; a lost session leads to the login.
+// Parts that refresh: <div id="…" data-refresh="/address" data-every="10">. The answer replaces the inside; focus, what
+// was scrolled and what was opened (elements with an id) stay. A hidden page rests; a failed request is tried again
+// later and said in [data-refresh-state]; a lost session leads to the login. The answer's [data-refreshed] is the time
+// that [data-refresh-time] shows. A part with data-paused rests too.
+function replaced(part, text) {
+  const focused = document.activeElement && part.contains(document.activeElement) ? document.activeElement.id : "";
+  const scrolled = [...part.querySelectorAll("[id].scroll")].map((one) => [one.id, one.scrollLeft, one.scrollTop]);
+  const opened = [...part.querySelectorAll("details[id][open]")].map((one) => one.id);
+  part.innerHTML = text;
+  for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
+  for (const [id, left, top] of scrolled) document.getElementById(id)?.scrollTo(left, top);
+  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  const time = part.querySelector("[data-refreshed]"), shown = document.querySelector("[data-refresh-time]");
+  if (time && shown) shown.textContent = time.textContent;
+  part.dispatchEvent(new CustomEvent("refreshed", { bubbles: true }));
+}
 function refreshing(part) {
   const every = Number(part.dataset.every || 10) * 1000;
   const state = document.querySelector("[data-refresh-state]");
   const say = (lost) => { if (state) state.toggleAttribute("data-lost", lost); };
+  let waiting = 0;
   async function once() {
-    if (!document.hidden && !part.contains(document.activeElement.closest("input, select, textarea, .dropdown-menu.show"))) {
+    const busy = part.contains(document.activeElement.closest("input, select, textarea, .dropdown-menu.show"));
+    if (!document.hidden && !busy && part.dataset.paused === undefined) {
       try {
         const answer = await fetch(part.dataset.refresh, { headers: { "X-Pilulier-Fragment": "1" }, redirect: "manual" });
         if (answer.status === 401 || answer.type === "opaqueredirect") { location.reload(); return; }
-        if (answer.ok) {
-          const text = await answer.text();
-          const focused = document.activeElement && part.contains(document.activeElement) ? document.activeElement.id : "";
-          part.innerHTML = text;
-          if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
-          part.dispatchEvent(new CustomEvent("refreshed", { bubbles: true }));
-        }
+        if (answer.ok) replaced(part, await answer.text());
         say(!answer.ok);
       } catch (e) { say(true); }
     }
-    setTimeout(once, every);
+    clearTimeout(waiting);
+    waiting = setTimeout(once, every);
   }
-  setTimeout(once, every);
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) say(false); });
+  waiting = setTimeout(once, every);
+  // Who comes back to the page sees what is now, not what was when they left.
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) { clearTimeout(waiting); once(); } });
 }
 document.querySelectorAll("[data-refresh]").forEach(refreshing);
 
@@ -74,4 +86,11 @@ document.addEventListener("submit", (event) => {
   if (form.dataset.sent) { event.preventDefault(); return; }
   form.dataset.sent = "1";
   setTimeout(() => { delete form.dataset.sent; }, 4000);
+});
+
+// A wall fills its screen.
+document.addEventListener("click", (event) => {
+  if (!event.target.closest("[data-fullscreen]")) return;
+  if (document.fullscreenElement) document.exitFullscreen();
+  else document.documentElement.requestFullscreen?.().catch(() => { /* the browser may refuse */ });
 });
