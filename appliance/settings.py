@@ -150,6 +150,11 @@ class Home:
         return self.root / "logs"
 
     @property
+    def cache(self) -> Path:
+        """What can be found out again: which fonts this machine has."""
+        return self.root / "cache"
+
+    @property
     def service_lock(self) -> Path:
         """Held for as long as a service runs on this home."""
         return self.root / "serve.lock"

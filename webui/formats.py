@@ -110,6 +110,12 @@ def day(value: date | float | None) -> str:
     return dates.format_date(value if isinstance(value, date) else _local(value).date(), "short", locale=language())
 
 
+def day_short(value: date, locale: str | None = None) -> str:
+    """A day and its month, for the axis of a chart."""
+    text: str = dates.format_skeleton("MMMd", value, locale=locale or language())
+    return text
+
+
 def day_long(value: date | float) -> str:
     """A day with its name, for headings."""
     return dates.format_date(value if isinstance(value, date) else _local(value).date(), "full", locale=language())

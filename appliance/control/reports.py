@@ -18,6 +18,7 @@ import msgspec
 from appliance.control.contracts import ContractState
 from appliance.control.database import Database
 from appliance.control.scope import OneContract, Scope, condition
+from appliance.errors import NotFoundError
 from transport.errors import UsageError
 from transport.messages import BackupFigures
 
@@ -206,6 +207,30 @@ def export(db: Database, scope: Scope, window: Window) -> Iterator[Backup]:
     while found := _select(db, scope, window, cursor, _BATCH):
         yield from found
         cursor = _cursor_after(found[-1])
+
+
+def one(db: Database, scope: Scope, machine_id: bytes, number: int) -> Backup:
+    """One backup of a machine in scope; NotFoundError otherwise."""
+    where = condition(scope)
+    row = db.row(
+        f"SELECT {_BACKUP} FROM {_FROM} {_USED} WHERE figures.machine_id = ? AND figures.number = ? AND {where.sql}",
+        [machine_id, number, *where.parameters],
+    )
+    if row is None:
+        raise NotFoundError(f"there is no snapshot {number} of this machine here")
+    return _backup(row)
+
+
+def allocated(db: Database, scope: Scope, window: Window) -> int:
+    """What the contracts that a window looks at are allocated today, in bytes."""
+    where = condition(scope)
+    return int(
+        db.value(
+            "SELECT CAST(total(contract.allocated_bytes) AS INTEGER) AS n FROM contract "
+            f"WHERE {where.sql} AND (? IS NULL OR contract.space_id = ?) AND (? IS NULL OR contract.id = ?)",
+            [*where.parameters, window.space_id, window.space_id, window.contract_id, window.contract_id],
+        )
+    )
 
 
 _BUCKET_S: Final = 900
