@@ -12,7 +12,7 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -38,7 +38,7 @@ PAGE_COLOURS: Final = {
 WIDTH_INCHES: Final = 5.4
 """Narrow, so that the text is still readable when a telephone shows the drawing as wide as its window."""
 HEIGHT_INCHES: Final = 2.35
-_FONT_SIZE: Final = 9.5
+_FONT_SIZE: Final = 10.5
 _DAY_TICKS: Final = 5
 _VALUE_TICKS: Final = 4
 _TIME_STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
@@ -81,6 +81,17 @@ class Chart:
     series: tuple[Series, ...]
     bars: bool = False
     from_zero: bool = True
+    cap: float | None = None
+    """The scale ends about here; what is higher is cut off and marked."""
+
+
+def cap_of(values: Sequence[float | None]) -> float | None:
+    """Where to end a scale whose rare peaks, a first backup say, would leave all else flat; None where none does so."""
+    known = sorted(value for value in values if value is not None and value > 0)
+    if len(known) < 8:
+        return None
+    usual = 4 * known[int(0.9 * (len(known) - 1))]
+    return None if known[-1] <= usual else max(value for value in known if value <= usual)
 
 
 def step_of(span: float, unit: Unit) -> float:
@@ -151,9 +162,14 @@ def _draw(axes: Any, chart: Chart) -> None:
 def _dress(axes: Any, chart: Chart, value_text: Callable[[float], str], day_text: Callable[[date], str]) -> None:
     ink = Tone.INK.value
     values = [value for series in chart.series for value in series.values if value is not None]
+    if chart.cap is not None:
+        values = [min(value, chart.cap) for value in values]
     lines = scale_of(values, chart.unit, chart.from_zero)
     named = day_ticks(len(chart.days))
     axes.set_ylim(lines[0], lines[-1])
+    for series in chart.series[:1]:
+        cut = [place for place, value in enumerate(series.values) if value is not None and value > lines[-1]]
+        axes.plot(cut, [lines[-1]] * len(cut), "^", color=ink, markersize=5, clip_on=False, label="_cut")
     axes.set_yticks(lines, [value_text(line) for line in lines])
     axes.set_xticks(named, [day_text(chart.days[place]) for place in named])
     axes.grid(axis="y", color=ink, alpha=0.14, linewidth=0.7)
@@ -171,7 +187,7 @@ def _dress(axes: Any, chart: Chart, value_text: Callable[[float], str], day_text
 
 
 def for_pages(svg: str, title: str) -> str:
-    """matplotlib's SVG as it may stand in a page: no style, no fixed size, a title, the page's colours, no stray ids."""
+    """matplotlib's SVG as it may stand in a page: no style, no fixed size, a title, the page's colours."""
     svg = _METADATA.sub("", _STYLE_ELEMENT.sub("", _PROLOGUE.sub("", svg)))
     svg = _STYLE.sub(_attributes, svg)
     svg = _SIZE.sub(lambda match: match.group(1) or "", svg)
@@ -181,7 +197,7 @@ def for_pages(svg: str, title: str) -> str:
     svg = _PATH.sub(lambda match: " d=" + quoteattr(_LONG.sub(r"\1", match.group(1))), svg)
     for tone, colour in PAGE_COLOURS.items():
         svg = svg.replace(tone.value, colour)
-    opening = f'<svg class="chart" role="img" aria-label={quoteattr(title)} stroke-linejoin="round" stroke-linecap="butt"'
+    opening = f'<svg class="chart" role="img" aria-label={quoteattr(title)} stroke-linejoin="round"'
     return svg.replace("<svg", opening, 1).strip()
 
 

@@ -59,9 +59,7 @@ class Drawings:
                 self._kept.move_to_end(key)
                 return found
             _prepare(cache)
-            drawn = self._render(
-                chart, value_text(chart.unit, language), lambda day: formats.day_short(day, language)
-            )
+            drawn = self._render(chart, value_text(chart.unit, language), lambda day: formats.day_short(day, language))
             self._kept[key] = drawn
             self._bytes += len(drawn)
             while self._bytes > KEPT_BYTES and len(self._kept) > 1:

@@ -93,6 +93,16 @@ def moment_full(at: float) -> str:
     return dates.format_datetime(_local(at), "medium", locale=language())
 
 
+def stamp(at: float) -> str:
+    """Day and second as every spreadsheet reads them, where the reader is."""
+    return _local(at).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def minute(at: float) -> str:
+    """Day and minute as the `datetime-local` field of a form holds them, where the reader is."""
+    return _local(at).strftime("%Y-%m-%dT%H:%M")
+
+
 def clock_time(at: float) -> str:
     """The minute of the day."""
     return dates.format_time(_local(at), "short", locale=language())
@@ -124,6 +134,19 @@ def day_long(value: date | float) -> str:
 def local_day(at: float) -> date:
     """The calendar day of a moment where the reader is."""
     return _local(at).date()
+
+
+def day_begins(value: date) -> float:
+    """The first moment of a day where the reader is, seconds since 1970."""
+    return datetime.combine(value, datetime.min.time(), ZONE).timestamp()
+
+
+def decimal(value: float | None, digits: int, locale: str | None = None) -> str | None:
+    """A number with a fraction as spreadsheets of the reader's language read it: no groups, their own comma."""
+    if value is None:
+        return None
+    text: str = numbers.format_decimal(value, format="0." + "0" * digits, locale=locale or language())
+    return text
 
 
 def iso(at: float) -> str:

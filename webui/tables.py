@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from flask import Response
+from flask import Response, stream_with_context
 
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+_BATCH: Final = 500
+"""Rows that are written at a time where a file may be long."""
 
 Cell = str | int | float | None
 
@@ -27,7 +31,7 @@ def safe_cell(value: Cell) -> str | int | float:
     return value
 
 
-def to_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+def to_csv(columns: Sequence[Cell], rows: Iterable[Sequence[Cell]]) -> str:
     """The whole file as text."""
     file = io.StringIO()
     writer = csv.writer(file, delimiter=";", quoting=csv.QUOTE_MINIMAL, lineterminator="\r\n")
@@ -39,5 +43,19 @@ def to_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
 def csv_response(name: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Response:
     """A download called `name`, which is ours and never a customer's text."""
     response = Response("\ufeff" + to_csv(columns, rows), mimetype="text/csv")
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+def csv_stream(name: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Response:
+    """The same for rows that may be very many: they are read and sent bit by bit, within this request."""
+
+    def parts() -> Iterator[str]:
+        yield "\ufeff" + to_csv(columns, ())
+        remaining = iter(rows)
+        while batch := list(itertools.islice(remaining, _BATCH)):
+            yield to_csv(batch[0], batch[1:])
+
+    response = Response(stream_with_context(parts()), mimetype="text/csv")
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return response

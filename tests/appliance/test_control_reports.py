@@ -162,3 +162,23 @@ def test_nobody_sees_out_of_their_scope(house: House) -> None:
             assert bool(reports.series(house.db, scope, window)) is ("away" in expected)
         narrowed = reports.monthly(house.db, scope, 2027, 1, space_id=house.elsewhere.space_id)
         assert {row.client_id for row in narrowed} == expected & {"away"}
+
+
+def test_one_backup_is_found_in_scope_alone(house: House) -> None:
+    record(house, house.machine.id, 4, NOW, 77)
+    found = reports.one(house.db, OneContract(house.ours.id), house.machine.id, 4)
+    assert (found.number, found.figures.bytes_source, found.client_id) == (4, 77, "ours")
+    for scope, number in ((OneContract(house.neighbour.id), 4), (EVERYTHING, 5)):
+        with pytest.raises(NotFoundError):
+            reports.one(house.db, scope, house.machine.id, number)
+
+
+def test_allocated_counts_the_contracts_that_a_window_looks_at(house: House) -> None:
+    for contract, size in ((house.ours, 100), (house.neighbour, 20), (house.elsewhere, 3)):
+        contracts.edit(house.db, contract, Changes(allocated_bytes=size))
+    near = OneSpace(house.ours.space_id)
+    assert reports.allocated(house.db, EVERYTHING, WINDOW) == 123
+    assert reports.allocated(house.db, near, WINDOW) == 120
+    assert reports.allocated(house.db, OneContract(house.ours.id), WINDOW) == 100
+    assert reports.allocated(house.db, near, Window(0, NOW, contract_id=house.neighbour.id)) == 20
+    assert reports.allocated(house.db, near, Window(0, NOW, space_id=house.elsewhere.space_id)) == 0
