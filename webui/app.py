@@ -22,10 +22,12 @@ from webui import (
     context,
     contracts,
     control_room,
+    device,
     errors,
     gate,
     headers,
     health,
+    invitation,
     login,
     logs,
     machines,
@@ -47,7 +49,7 @@ UPLOAD_BYTES: Final = 4 * 1024 * 1024
 COOKIE: Final = "pilulier"
 
 BLUEPRINTS: Final = (
-    *(login.blueprint, passwords.blueprint, passwords.invitation, passwords.device, profile.blueprint),
+    *(login.blueprint, passwords.blueprint, invitation.blueprint, device.blueprint, profile.blueprint),
     *(theme.blueprint, health.blueprint),
     *(control_room.blueprint, contracts.blueprint, machines.blueprint, running.blueprint, alerts.blueprint),
     *(statistics.blueprint, logs.blueprint, settings.blueprint),

@@ -7,10 +7,12 @@ right it need not be typed again for five minutes for the same act on the same o
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
+from flask_babel import ngettext
 from flask_wtf import FlaskForm
 from wtforms import Field, StringField
 from wtforms.validators import InputRequired, Length
@@ -44,6 +46,19 @@ def required(sentence: Any = None) -> InputRequired:
     return InputRequired(sentence or _l("À remplir."))
 
 
+def too_many(error: ThrottledError) -> str:
+    """What to say to who tried too often: how long to wait, where that is known."""
+    if error.wait_s <= 0:
+        return str(_("Trop d’essais : réessayez dans quelques minutes."))
+    return str(
+        ngettext(
+            "Trop d’essais : réessayez dans %(num)d minute.",
+            "Trop d’essais : réessayez dans %(num)d minutes.",
+            math.ceil(error.wait_s / 60),
+        )
+    )
+
+
 class CodeForm(Form):
     """A form whose act needs a fresh code of the authenticator."""
 
@@ -59,10 +74,10 @@ def has_grant(action: str, object_id: str) -> bool:
     return stepup.holds(context.db(), context.me().id, context.my_session().id, action, object_id, context.now())
 
 
-def confirmed(form: CodeForm, action: str, object_id: str) -> bool:
+def confirmed(form: CodeForm, action: str, object_id: str, *, recovery: bool = False) -> bool:
     """Whether a fresh code stands behind this act on this object; if not, the form says why. Ask when all else is well.
 
-    The grant is spent by `spend`, in the transaction of the act.
+    `recovery`: a recovery code will do, see `stepup`. The grant is spent by `spend`, in the transaction of the act.
     """
     if has_grant(action, object_id):
         return True
@@ -76,12 +91,13 @@ def confirmed(form: CodeForm, action: str, object_id: str) -> bool:
             form.code.data or "",
             address=context.address(),
             now=context.now(),
+            recovery=recovery,
         )
     except OneTimeCodeError:
-        say(form.code, _("Ce code n’est pas le bon, ou il a déjà servi : attendez le suivant."))
+        say(form.code, _("Ce code n’est pas le bon, ou il a déjà servi : attendez le suivant."))
         return False
-    except ThrottledError:
-        say(form.code, _("Trop de codes erronés : réessayez dans quelques minutes."))
+    except ThrottledError as error:
+        say(form.code, too_many(error))
         return False
     return True
 

@@ -20,7 +20,7 @@ from appliance.control.accounts import LANGUAGES, Account
 from appliance.errors import LoginError, OneTimeCodeError, ThrottledError
 from webui import context
 from webui.context import Person
-from webui.forms import Form, required, say
+from webui.forms import Form, required, say, too_many
 from webui.gate import EVERYONE, allow
 from webui.rendering import safe_next
 from webui.translation import COOKIE
@@ -77,23 +77,31 @@ def password() -> ResponseReturnValue:
             )
         except LoginError:
             say(form.password, _("Adresse ou mot de passe incorrect."))
-        except ThrottledError:
-            say(form.password, _("Trop d’essais : réessayez dans quelques minutes."))
+        except ThrottledError as error:
+            say(form.password, too_many(error))
         else:
             session[PENDING] = waiting.token
             return redirect(url_for("login.code"), 303)
     return render_template("login/password.html", form=form)
 
 
-@blueprint.route("/login/code", methods=["GET", "POST"])
-def code() -> ResponseReturnValue:
-    """The authenticator's code, or a recovery code."""
+def waiting_account() -> Account | None:
+    """Who typed the right password in this browser within the last ten minutes and has not typed the code yet."""
     token = session.get(PENDING)
     account = logins.pending(context.db(), token, context.now()) if isinstance(token, str) else None
     if account is None:
         session.pop(PENDING, None)
+    return account
+
+
+@blueprint.route("/login/code", methods=["GET", "POST"])
+def code() -> ResponseReturnValue:
+    """The authenticator's code, or a recovery code."""
+    account = waiting_account()
+    if account is None:
         return redirect(url_for("login.password"), 303)
-    assert isinstance(token, str)
+    token = str(session[PENDING])
+    context.show_theme_of(accounts.space_of(context.db(), account))
     form = SecondStepForm()
     if form.validate_on_submit():
         try:
@@ -106,9 +114,9 @@ def code() -> ResponseReturnValue:
                 now=context.now(),
             )
         except OneTimeCodeError:
-            say(form.code, _("Ce code n’est pas le bon, ou il a déjà servi : attendez le suivant."))
-        except ThrottledError:
-            say(form.code, _("Trop d’essais : réessayez dans quelques minutes."))
+            say(form.code, _("Ce code n’est pas le bon, ou il a déjà servi : attendez le suivant."))
+        except ThrottledError as error:
+            say(form.code, too_many(error))
         except LoginError:
             return redirect(url_for("login.password"), 303)
         else:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from appliance.control import accounts, outbox, recovery_codes, tokens, two_factor
 from appliance.control.accounts import Account, NewTotp, Role
 from appliance.control.database import Database, new_id
-from appliance.control.scope import Scope, over
+from appliance.control.scope import EVERYTHING, Scope, over
 from appliance.control.text import checked_email
 from appliance.errors import ConflictError, NotFoundError
 from transport.errors import RefusedError
@@ -146,6 +146,11 @@ def find(db: Database, token: str, now: float) -> Invitation:
     row = _row(db, token, now)
     row.pop("totp_secret")
     return _invitation(row)
+
+
+def space_of(db: Database, invitation: Invitation) -> str | None:
+    """The space whose theme the invited person sees; None for a super account."""
+    return accounts.checked_place(db, EVERYTHING, invitation.space_id, invitation.contract_id)
 
 
 def totp_of(db: Database, token: str, now: float) -> NewTotp:

@@ -97,6 +97,12 @@ def waiting(db: Database, approver: Account, now: float) -> list[LostDevice]:
     return [found for found in _waiting(db, "1", [], now) if _may_decide(db, approver, found.account)]
 
 
+def of_account(db: Database, account: Account, now: float) -> LostDevice | None:
+    """The account's own request that nobody decided on yet."""
+    found = _waiting(db, "lost_device.account_id = ?", [account.id], now)
+    return found[0] if found else None
+
+
 def _may_decide(db: Database, approver: Account, account: Account) -> bool:
     if not accounts.may_manage(approver, account):
         return False

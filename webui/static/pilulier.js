@@ -94,3 +94,6 @@ document.addEventListener("click", (event) => {
   if (document.fullscreenElement) document.exitFullscreen();
   else document.documentElement.requestFullscreen?.().catch(() => { /* the browser may refuse */ });
 });
+
+// Print buttons: recovery codes.
+document.addEventListener("click", (event) => { if (event.target.closest("[data-print]")) print(); });
