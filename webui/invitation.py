@@ -10,7 +10,7 @@ from flask import Blueprint, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
-from wtforms import StringField
+from wtforms import PasswordField, StringField
 from wtforms.validators import Length
 
 from appliance.control import invitations
@@ -35,6 +35,9 @@ FIRST_CODE_KEYS = {
 class AcceptForm(NewPassword, Form):
     """A password and the first code of a new authenticator."""
 
+    password = PasswordField(
+        _l("Mot de passe"), validators=[required()], render_kw={"autocomplete": "new-password", "autofocus": True}
+    )
     code = StringField(
         _l("Code à 6 chiffres affiché par l’application"),
         validators=[required(), Length(max=20)],

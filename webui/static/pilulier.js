@@ -95,5 +95,11 @@ document.addEventListener("click", (event) => {
   else document.documentElement.requestFullscreen?.().catch(() => { /* the browser may refuse */ });
 });
 
-// Print buttons: recovery codes.
+// Print buttons. Paper is white, whatever the page's mode.
 document.addEventListener("click", (event) => { if (event.target.closest("[data-print]")) print(); });
+let modeOnScreen = null;
+addEventListener("beforeprint", () => {
+  modeOnScreen = document.documentElement.getAttribute("data-bs-theme");
+  document.documentElement.setAttribute("data-bs-theme", "light");
+});
+addEventListener("afterprint", () => { document.documentElement.setAttribute("data-bs-theme", modeOnScreen || "light"); });
