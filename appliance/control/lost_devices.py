@@ -189,7 +189,16 @@ def finish(db: Database, token: str, proof: str, code: str, now: float) -> tuple
         account_tokens.use(db, Purpose.DEVICE, token, now)
         if accounts.pending_totp(db, account) is None:
             raise ConflictError("no new authenticator is waiting to be confirmed: begin again")
-        accounts.confirm_totp(db, account, code, now)
+        return confirm(db, account, code, now)
+
+
+def confirm(db: Database, account: Account, code: str, now: float, keep_session: str | None = None) -> tuple[str, ...]:
+    """Make a pending authenticator the account's own and tell the person; ten new recovery codes, shown once.
+
+    The caller has checked that whoever asks may. OneTimeCodeError and ConflictError as for `accounts.confirm_totp`.
+    """
+    with db.write():
+        accounts.confirm_totp(db, account, code, now, keep_session)
         codes = recovery_codes.renew(db, account.id, now)
         _mail(db, account, outbox.DEVICE_CHANGED, {}, now)
         return codes

@@ -83,7 +83,16 @@ def reset(db: Database, token: str, password: str, now: float) -> Account:
     """Set another password and end all sessions; UsageError (too weak) leaves the link as it was."""
     with db.write():
         account = account_tokens.use(db, Purpose.PASSWORD, token, now)
-        accounts.set_password(db, account, password)
+        change(db, account, password, now)
+    return account
+
+
+def change(db: Database, account: Account, password: str, now: float, keep_session: str | None = None) -> None:
+    """Set another password, end the sessions but one and tell the person; UsageError where it is too weak."""
+    with db.write():
+        accounts.set_password(db, account, password, keep_session)
+        # Links that were asked for with the former password in mind, perhaps by somebody else, are over too.
+        account_tokens.revoke(db, account.id, Purpose.PASSWORD, now)
         outbox.add(
             db,
             recipient=account.email,
@@ -93,4 +102,3 @@ def reset(db: Database, token: str, password: str, now: float) -> Account:
             fields={},
             now=now,
         )
-    return account
