@@ -19,6 +19,7 @@ from appliance.settings import Home
 from webui import (
     accounts,
     alerts,
+    audit,
     context,
     contracts,
     control_room,
@@ -52,7 +53,7 @@ BLUEPRINTS: Final = (
     *(login.blueprint, passwords.blueprint, invitation.blueprint, device.blueprint, profile.blueprint),
     *(theme.blueprint, health.blueprint),
     *(control_room.blueprint, contracts.blueprint, machines.blueprint, running.blueprint, alerts.blueprint),
-    *(statistics.blueprint, logs.blueprint, settings.blueprint),
+    *(statistics.blueprint, logs.blueprint, settings.blueprint, audit.blueprint),
     *(spaces.blueprint, accounts.blueprint, system.blueprint),
 )
 

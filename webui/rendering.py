@@ -45,6 +45,7 @@ MENU: Final = (
     Entry("statistics.index", _l("Statistiques"), "bar-chart-line", EVERYONE),
     Entry("logs.index", _l("Logs"), "journal-text", EVERYONE),
     Entry("settings.index", _l("Réglages"), "sliders", MANAGERS),
+    Entry("audit.index", _l("Journal d’audit"), "clock-history", MANAGERS),
 )
 TOP: Final = (
     Entry("spaces.index", _l("Gestion des espaces"), "building", OPERATORS),
@@ -90,7 +91,10 @@ def is_fragment() -> bool:
 
 def url_with(**changes: object) -> str:
     """This page's address with some of its query changed; None takes a word away."""
-    query: dict[str, object] = dict(request.args.items())
+    # What begins with an underscore, or is called endpoint, would be taken for an option of url_for.
+    query: dict[str, object] = {
+        name: value for name, value in request.args.items() if name[:1] != "_" and name != "endpoint"
+    }
     query.update(changes)
     kept = {name: value for name, value in query.items() if value is not None and value != ""}
     return url_for(request.endpoint or "control_room.index", **(request.view_args or {}), **kept)  # type: ignore[arg-type]

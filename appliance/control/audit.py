@@ -157,12 +157,19 @@ def write(
 
 
 def _filters(
-    scope: Scope, text: str, account_id: str | None, kind: str | None, since: float | None, until: float | None
+    scope: Scope,
+    text: str,
+    account_id: str | None,
+    kind: str | None,
+    since: float | None,
+    until: float | None,
+    email: str | None = None,
 ) -> tuple[str, list[object]]:
     where = over(scope, space="audit.space_id", contract="audit.contract_id")
     sql, parameters = [where.sql], list[object](where.parameters)
     for condition, value in (
         ("account_id = ?", account_id),
+        ("email = ?", email),
         ("kind = ?", kind),
         ("at_ms >= ?", None if since is None else int(since * 1000)),
         ("at_ms < ?", None if until is None else int(until * 1000)),
@@ -189,12 +196,13 @@ def search(
     kind: str | None = None,
     since: float | None = None,
     until: float | None = None,
+    email: str | None = None,
     before: int | None = None,
     limit: int = 50,
 ) -> AuditPage:
     """Acts in a scope, newest first, from under line `before` on; `text` is looked for in names, values, addresses."""
     limit = max(1, min(limit, PAGE_LIMIT))
-    sql, parameters = _filters(scope, text, account_id, kind, since, until)
+    sql, parameters = _filters(scope, text, account_id, kind, since, until, email)
     rows = db.rows(
         f"SELECT {', '.join(_CHAINED)}, hash FROM audit WHERE {sql} AND line < ? ORDER BY line DESC LIMIT ?",
         [*parameters, 2**62 if before is None else before, limit + 1],
@@ -209,6 +217,12 @@ def kinds(db: Database, scope: Scope) -> list[str]:
     return [row["kind"] for row in db.rows(f"SELECT DISTINCT kind FROM audit WHERE {sql} ORDER BY kind", parameters)]
 
 
+def authors(db: Database, scope: Scope) -> list[str]:
+    """Who acted in a scope, for a filter's list: addresses of accounts, and names of those who typed commands."""
+    sql, parameters = _filters(scope, "", None, None, None, None)
+    return [row["email"] for row in db.rows(f"SELECT DISTINCT email FROM audit WHERE {sql} ORDER BY email", parameters)]
+
+
 def export(
     db: Database,
     scope: Scope,
@@ -218,9 +232,10 @@ def export(
     kind: str | None = None,
     since: float | None = None,
     until: float | None = None,
+    email: str | None = None,
 ) -> Iterator[Act]:
     """All acts that a search would find, oldest first, in short statements so that writers get through."""
-    sql, parameters = _filters(scope, text, account_id, kind, since, until)
+    sql, parameters = _filters(scope, text, account_id, kind, since, until, email)
     last = 0
     while rows := db.rows(
         f"SELECT {', '.join(_CHAINED)}, hash FROM audit WHERE {sql} AND line > ? ORDER BY line LIMIT ?",
