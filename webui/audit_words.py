@@ -38,6 +38,8 @@ KINDS: Final = {
     "account.totp": _l("Application d’authentification changée"),
     "account.sessions": _l("Sessions du compte fermées"),
     "account.recovery-codes": _l("Codes de secours renouvelés"),
+    "device.request": _l("Téléphone perdu : remplacement demandé"),
+    "device.replace": _l("Application d’authentification remplacée"),
     "device.approve": _l("Téléphone perdu : remplacement accepté"),
     "device.refuse": _l("Téléphone perdu : remplacement refusé"),
     "alert.acknowledge": _l("Alerte prise en compte"),

@@ -18,7 +18,7 @@ from wtforms.validators import Length
 from appliance.control import accounts, audit, logins, sessions
 from appliance.control.accounts import LANGUAGES, Account
 from appliance.errors import LoginError, OneTimeCodeError, ThrottledError
-from webui import context
+from webui import context, people
 from webui.context import Person
 from webui.forms import Form, required, say, too_many
 from webui.gate import EVERYONE, allow
@@ -147,7 +147,9 @@ def _enter(account: Account, who: Person) -> ResponseReturnValue:
 @allow(EVERYONE)
 def leave() -> ResponseReturnValue:
     """End the session, here and for every copy of its cookie."""
-    sessions.end(context.db(), context.my_session().id)
+    with context.db().write():
+        people.note("logout", context.me())
+        sessions.end(context.db(), context.my_session().id)
     logout_user()
     session.clear()
     return redirect(url_for("login.password"), 303)
@@ -161,7 +163,11 @@ def language() -> ResponseReturnValue:
     if chosen not in LANGUAGES:
         return answer
     who = context.person()
-    if who is not None:
-        accounts.set_language(context.db(), who.account, chosen)
+    if who is not None and who.account.language != chosen:
+        with context.db().write():
+            accounts.set_language(context.db(), who.account, chosen)
+            people.note(
+                "account.language", who.account, before={"language": who.account.language}, after={"language": chosen}
+            )
     answer.set_cookie(COOKIE, chosen, max_age=_YEAR_S, httponly=True, samesite="Lax", secure=context.appliance().secure)
     return answer
