@@ -10,11 +10,13 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from msgspec import Meta
 
 from transport.commits import CommitRecord, SignedCommit, encode_commit
 from transport.errors import IntegrityError, KeyFileError
@@ -23,6 +25,7 @@ from transport.mending import MendOrder, SignedMend, decode_mend, encode_mend
 _COMMIT_CONTEXT = b"pilulier/sign/commit/1\0"
 _MEND_CONTEXT = b"pilulier/sign/mend/1\0"
 _CERTIFICATE_CONTEXT = b"pilulier/sign/curve-certificate/1\0"
+_ESCROW_CONTEXT = b"pilulier/sign/escrow-key/1\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,20 @@ class SigningKey:
         return Certificate(curve_key, issued_ms, Ed25519PrivateKey.from_private_bytes(self.seed).sign(body))
 
 
+    def certify_escrow(self, public: bytes, issued_ms: int) -> EscrowCertificate:
+        """The appliance's identity vouches for its escrow key."""
+        body = _ESCROW_CONTEXT + issued_ms.to_bytes(8, "big") + public
+        return EscrowCertificate(public, issued_ms, Ed25519PrivateKey.from_private_bytes(self.seed).sign(body))
+
+
+class EscrowCertificate(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The public half of an escrow key, signed by the appliance's identity."""
+
+    public: Annotated[bytes, Meta(max_length=4096)]
+    issued_ms: Annotated[int, Meta(ge=0, le=2**53)]
+    signature: Annotated[bytes, Meta(max_length=64)]
+
+
 class Certificate(msgspec.Struct, frozen=True, array_like=True):
     """A CURVE key signed by the appliance's identity."""
 
@@ -102,6 +119,13 @@ def verify_certificate(identity: bytes, certificate: Certificate) -> None:
     body = _CERTIFICATE_CONTEXT + certificate.curve_key + issued.to_bytes(8, "big")
     if issued != certificate.issued_ms or not _verified(identity, certificate.signature, body):
         raise IntegrityError("the appliance's connection key is not certified by the identity in the enrolment code")
+
+
+def verify_escrow(identity: bytes, certificate: EscrowCertificate) -> None:
+    """IntegrityError unless `identity` (32-byte public key) signed the escrow key."""
+    body = _ESCROW_CONTEXT + certificate.issued_ms.to_bytes(8, "big") + certificate.public
+    if not _verified(identity, certificate.signature, body):
+        raise IntegrityError("the appliance's escrow key is not certified by the identity in the enrolment code")
 
 
 def write_key_file(path: Path, content: bytes) -> None:

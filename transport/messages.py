@@ -17,7 +17,7 @@ from msgspec import Meta
 from transport.commits import SignedCommit, StoredCommit
 from transport.errors import DecodeError
 from transport.extents import ExtentPage, VersionRecord
-from transport.keys import Certificate
+from transport.keys import Certificate, EscrowCertificate
 from transport.mending import SignedMend
 from transport.names import (
     MESSAGE_LIMIT,
@@ -49,6 +49,10 @@ SPREAD_LIMIT_S: Final = 4 * 3600
 """Longest delay of a scheduled backup that the appliance may ask for."""
 
 
+KeyMode = Literal["confided", "private"]
+"""Who can open a machine's backups without the machine: the appliance too, or its owner's passphrase alone."""
+
+
 class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """Base of all messages."""
 
@@ -65,6 +69,8 @@ class Enrol(Message, frozen=True):
     installation: Id
     agent_version: Text
     platform: Text
+    key_mode: KeyMode = "confided"
+    """What this machine will do with its key; an appliance whose contract says otherwise refuses, code unused."""
 
 
 class Enrolled(Message, frozen=True):
@@ -86,6 +92,18 @@ class Hello(Message, frozen=True):
     installation: Id
 
 
+class KeptKey(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What the appliance holds of a machine's key: nothing (empty `envelope`), or an envelope with this SHA-256."""
+
+    mode: KeyMode
+    """What the contract wants. A machine follows its owner: it confides nothing because an appliance asks."""
+    escrow_key: Annotated[bytes, Meta(max_length=16)] = b""
+    """The present escrow key's id; empty where the appliance has none."""
+    envelope: Annotated[bytes, Meta(max_length=32)] = b""
+    wrapped_to: Annotated[bytes, Meta(max_length=16)] = b""
+    """The escrow key that opens it; empty for a passphrase."""
+
+
 class Welcome(Message, frozen=True):
     """Appliance: the connection is served. `heartbeat_s` without a message either way means a dead peer."""
 
@@ -100,6 +118,7 @@ class Welcome(Message, frozen=True):
     heartbeat_s: int
     certificate: Certificate
     head: SignedCommit | None
+    key: KeptKey = KeptKey("confided")
 
 
 class Refused(Message, frozen=True):
@@ -349,6 +368,22 @@ class Noted(Message, frozen=True):
     """Appliance: that is written down."""
 
 
+class EscrowQuery(Message, frozen=True):
+    """Agent: which escrow key does the appliance have now?"""
+
+
+class EscrowOffer(Message, frozen=True):
+    """Appliance: the public half of its escrow key, signed by its identity."""
+
+    escrow: EscrowCertificate
+
+
+class PutKey(Message, frozen=True):
+    """Agent: this machine's key, wrapped (see `transport.escrow`); takes the place of the envelope before."""
+
+    envelope: Annotated[bytes, Meta(min_length=1, max_length=4096)]
+
+
 class SnapshotsQuery(Message, frozen=True):
     """Agent: the commits numbered above `after`."""
 
@@ -476,6 +511,8 @@ AgentMessage = (
     | LogLine
     | Attend
     | SettingsQuery
+    | EscrowQuery
+    | PutKey
     | SettingsReport
     | BackupAnswer
     | SnapshotsQuery
@@ -502,6 +539,7 @@ ApplianceMessage = (
     | Committed
     | Attended
     | WantedSettings
+    | EscrowOffer
     | Noted
     | Snapshots
     | Entries

@@ -50,6 +50,8 @@ TABLE: Final[dict[tuple[State, type[m.Message]], Rule]] = {
     (State.READY, m.RestoreOpen): Rule(State.RESTORE, (m.RestoreOpened, m.Refused)),
     (State.READY, m.ResyncOpen): Rule(State.READY, (m.Resynced, m.Refused)),
     (State.READY, m.Attend): Rule(State.READY, (m.Attended, m.Refused)),
+    (State.READY, m.EscrowQuery): Rule(State.READY, (m.EscrowOffer, m.Refused)),
+    (State.READY, m.PutKey): Rule(State.READY, (m.Noted, m.Refused)),
     (State.READY, m.SettingsQuery): Rule(State.READY, (m.WantedSettings, m.Refused)),
     (State.READY, m.SettingsReport): Rule(State.READY, (m.Noted, m.Refused)),
     (State.READY, m.BackupAnswer): Rule(State.READY, (m.Noted, m.Refused)),

@@ -60,7 +60,7 @@ def _messages() -> dict[str, list[bytes]]:
         m.RestoreOpen("a@b", "123456"), m.ResyncOpen("a@b", "123456", SIXTEEN),
         m.ExtentsQuery([VersionId(SIXTEEN)], 0), m.FetchSegments([SegmentId(SIXTEEN)], 9),
         m.Pong(), m.CareQuery(), m.PutMend(6, SIGNING.sign_mend(_order())),
-        m.Attend(), m.SettingsQuery(), m.BackupAnswer(3, False, "no"),
+        m.Attend(), m.EscrowQuery(), m.PutKey(b"PLW1" * 30), m.SettingsQuery(), m.BackupAnswer(3, False, "no"),
         m.SettingsReport(
             4, "applied", "", True, Schedule((750, 1170), (0, 1, 4)), 4, "fr", THIRTY_TWO, 0, 2, 3, True, 1
         ),
@@ -74,6 +74,7 @@ def _messages() -> dict[str, list[bytes]]:
         m.Attended(4, 3, False, "de", 600, 20), m.Noted(),
         m.WantedSettings(4, m.RemoteSelection(["/a", "C:\\b"], ["*.tmp"]), 4, Schedule((750,)), 2),
         m.WantedSettings(4, None, 0, None, 0),
+        m.EscrowOffer(SIGNING.certify_escrow(b"e" * 1216, 7)),
     ]
     enrolment = [
         m.Enrol(1, SIXTEEN, "poste", THIRTY_TWO, THIRTY_TWO, SIXTEEN, SIXTEEN, "0.1", "Linux"),
