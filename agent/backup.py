@@ -9,6 +9,7 @@ confirmed it (apply).
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -20,6 +21,7 @@ from agent.client import ApplianceFailed, Client
 from agent.enrolling import Enrolled, check_welcome
 from agent.entries import EntryWriter
 from agent.errors import EmptySourceError
+from agent.key_keeping import keep_key
 from agent.ledger import Ledger
 from agent.metadata import MetadataReader
 from agent.packing import Packer
@@ -39,6 +41,8 @@ from transport.commits import COMMIT_FORMAT, COMMIT_LABEL, FIRST_PREVIOUS, Commi
 from transport.errors import RefusedError
 from transport.names import NO_VERSION, SessionId, VersionId, random_id
 from transport.tree import FileType
+
+log = logging.getLogger("pilulier-agent")
 
 CHECKPOINT_S: Final = 600.0
 """A run that takes longer commits what it has every ten minutes, so that days of first upload are never at stake."""
@@ -64,6 +68,9 @@ def run_backup(
                 f"contract {welcome.contract} is paused, so no backup is accepted; restores go on. "
                 "Ask whoever manages the contract to resume it"
             )
+        remark = keep_key(machine, client, welcome)
+        if remark is not None:
+            log.warning("%s", remark)
         try:
             with open_ledger(machine, client, welcome) as ledger:
                 return _Run(machine, ledger, client, welcome, allow_empty, progress, checkpoint_s).run()

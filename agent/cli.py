@@ -56,6 +56,12 @@ def build_parser() -> argparse.ArgumentParser:
     enrol = command("enrol", "register this machine with an appliance")
     enrol.add_argument("code", metavar="CODE", help="the enrolment code, from PIL1- to its end")
     enrol.add_argument("--name", required=True, help="what the machine is called in the web interface")
+    enrol.add_argument(
+        "--passphrase-file",
+        metavar="F",
+        help="keep the key private: a file whose only line is the passphrase that opens it (default: confided to the "
+        "appliance)",
+    )
 
     select = command("select", "choose what is backed up")
     selects = select.add_subparsers(dest="selecting", metavar="WHAT", required=True, parser_class=_Parser)
@@ -97,6 +103,12 @@ def build_parser() -> argparse.ArgumentParser:
     keys = key.add_subparsers(dest="keying", metavar="WHAT", required=True, parser_class=_Parser)
     export = command("export", "write the key to a file, to keep where no burglar and no fire gets it", into=keys)
     export.add_argument("--out", metavar="FILE", required=True, help="a file that does not exist yet")
+
+    protect = command("protect", "keep the key private, under a passphrase that the appliance never learns", into=keys)
+    protect.add_argument(
+        "--passphrase-file", metavar="F", required=True, help="a file whose only line is the passphrase"
+    )
+    command("confide", "let the appliance open this machine's backups for its owner", into=keys)
 
     folder = command("read-repository", "restore from a repository folder in hand, without any server")
     folder.add_argument("folder", metavar="DIR", help="the folder that holds packs/ (a copy of it will do)")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import __version__
 from agent.enrolling import Enrolled, check_welcome, enrol, enrolled
+from agent.key_keeping import check_passphrase, leave_key, passphrase_from, protect
 from agent.settings import AgentHome, exclusive, save_settings
 from transport.errors import RefusedError, UsageError
 
@@ -81,11 +82,25 @@ def parse_time(text: str) -> int:
 
 
 def _enrol(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    passphrase = passphrase_from(options.passphrase_file) if options.passphrase_file else None
+    if passphrase is not None:
+        check_passphrase(passphrase)
     with exclusive(home, "enrolment"):
-        settings = enrol(home, options.code, options.name)
+        settings = enrol(home, options.code, options.name, "confided" if passphrase is None else "private")
+        machine = enrolled(home)
+        if passphrase is not None:
+            machine = protect(machine, passphrase)
+        remark = leave_key(machine)
+    if remark is not None:
+        print(f"note: {remark}", file=sys.stderr)
     show(
         as_json,
-        {"machine": settings.machine.hex(), "name": settings.name, "contract": settings.contract},
+        {
+            "machine": settings.machine.hex(),
+            "name": settings.name,
+            "contract": settings.contract,
+            "key_mode": machine.settings.key_mode,
+        },
         f"Enrolled as {settings.name} of contract {settings.contract}.\n"
         "Next: pilulier-agent select include PATH, then pilulier-agent backup",
     )
@@ -343,7 +358,7 @@ def _status(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
             "last_snapshot_at": _iso(state.at_ms) if state.at_ms else None,
             "next_run": None,
             "running": state.running,
-            "key_mode": "local",
+            "key_mode": settings.key_mode,
             "version": __version__,
         },
         f"{settings.name} (contract {settings.contract}) backs up to {', '.join(settings.appliance.endpoints)}.\n"

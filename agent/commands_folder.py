@@ -16,11 +16,13 @@ from transport.names import VaultId
 
 
 def key(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
-    """`key export --out FILE`."""
+    """`key export --out FILE`, `key protect --passphrase-file F`, `key confide`."""
     from agent.commands import show
     from agent.enrolling import enrolled
     from agent.key_files import export_key
 
+    if options.keying != "export":
+        return _keep(options, home, as_json)
     path = Path(os.path.abspath(options.out))
     export_key(enrolled(home), path)
     show(
@@ -30,6 +32,29 @@ def key(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         "of this building, and off this PC.",
     )
     return 0
+
+
+def _keep(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    from agent.commands import show
+    from agent.enrolling import enrolled
+    from agent.key_keeping import confide, leave_key, passphrase_from, protect
+    from agent.settings import exclusive
+
+    with exclusive(home, "change of the key's keeping"):
+        machine = enrolled(home)
+        if options.keying == "protect":
+            machine = protect(machine, passphrase_from(options.passphrase_file))
+            said = (
+                "The appliance now holds this machine's key under your passphrase alone. Nobody can reset it: keep it."
+            )
+        else:
+            machine = confide(machine)
+            said = "The appliance may now open this machine's backups on its owner's behalf."
+        remark = leave_key(machine)
+    if remark is not None:
+        print(f"note: {remark}", file=sys.stderr)
+    show(as_json, {"key_mode": machine.settings.key_mode}, said)
+    return 0 if remark is None else 3
 
 
 def read_repository(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:

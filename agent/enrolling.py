@@ -68,8 +68,11 @@ def _derived_id(label: bytes, public: bytes) -> bytes:
     return hashlib.sha256(label + public).digest()[:16]
 
 
-def enrol(home: AgentHome, code_text: str, name: str) -> Settings:
-    """Register this machine under an enrolment code; UsageError where it is enrolled already."""
+def enrol(home: AgentHome, code_text: str, name: str, key_mode: m.KeyMode = "confided") -> Settings:
+    """Register this machine under an enrolment code; UsageError where it is enrolled already.
+
+    `key_mode` is its owner's choice; the appliance refuses where the contract wants the other one.
+    """
     code = decode_code(code_text)
     try:
         present = load_settings(home)
@@ -94,6 +97,7 @@ def enrol(home: AgentHome, code_text: str, name: str) -> Settings:
         installation=installation,
         agent_version=__version__,
         platform=platform.platform(),
+        key_mode=key_mode,
     )
     channel = AgentChannel(code.enrolment, code.curve_key, keys.curve)
     try:
@@ -117,6 +121,7 @@ def enrol(home: AgentHome, code_text: str, name: str) -> Settings:
         vault=vault,
         installation=installation,
         appliance=ApplianceAddress(tuple(code.transport), code.identity, code.curve_key),
+        key_mode=key_mode,
     )
     save_settings(home, settings)
     return settings

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -68,6 +68,11 @@ class AgentHome:
     def curve_key(self) -> Path:
         """This machine's CURVE key pair."""
         return self.keys / "curve.key"
+
+    @property
+    def wrapped_key(self) -> Path:
+        """The machine key under its owner's passphrase, as the appliance holds it too."""
+        return self.keys / "wrapped.key"
 
     @property
     def ledger(self) -> Path:
@@ -126,6 +131,10 @@ class ApplianceAddress:
     curve_key: bytes
 
 
+KeptAs = Literal["local", "confided", "private"]
+"""Who holds the machine key besides this machine: nobody, the appliance, or the appliance under a passphrase."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All that config.json says."""
@@ -138,6 +147,7 @@ class Settings:
     appliance: ApplianceAddress
     selection: Selection = Selection()
     delta: DeltaSettings = DeltaSettings()
+    key_mode: KeptAs = "local"
 
 
 _HexId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
@@ -167,6 +177,7 @@ class _SettingsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     appliance: _ApplianceFile
     selection: _SelectionFile = _SelectionFile()
     delta: DeltaSettings = DeltaSettings()
+    key_mode: KeptAs = "local"
 
 
 _decoder = msgspec.json.Decoder(_SettingsFile)
@@ -215,6 +226,7 @@ def load_settings(home: AgentHome) -> Settings:
                 map(_rule_bytes, stored.selection.include), map(_rule_bytes, stored.selection.exclude)
             ),
             delta=stored.delta,
+            key_mode=stored.key_mode,
         )
     except (msgspec.MsgspecError, SelectionError, ValueError) as error:
         raise SettingsError(
@@ -242,6 +254,7 @@ def save_settings(home: AgentHome, settings: Settings) -> None:
             [_rule_text(rule) for rule in settings.selection.exclude],
         ),
         delta=settings.delta,
+        key_mode=settings.key_mode,
     )
     write_key_file(home.config, msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n")
 

@@ -11,7 +11,8 @@ import time
 from typing import Final
 
 from appliance.connections import HEARTBEAT_S, Connection
-from appliance.control import backup_requests, machine_logs, machine_settings
+from appliance.control import audit, backup_requests, contracts, machine_keys, machine_logs, machine_settings
+from appliance.control.contracts import Escrow
 from appliance.control.database import Database
 from appliance.control.machine_settings import Outcome, Report
 from appliance.control.machines import AuthorisedMachine
@@ -21,15 +22,16 @@ from transport import PROTOCOL_VERSION
 from transport import messages as m
 from transport.commits import SignedCommit
 from transport.errors import RefusedError
-from transport.keys import Certificate
+from transport.escrow import MODE_CONFIDED, EscrowPublic, mode_of
+from transport.keys import Certificate, EscrowCertificate
 
 AGAIN_S: Final = 20
 """How often an agent asks: a change is picked up within a minute, even when one answer is lost."""
 REPORTS: Final = 20
 REPORTS_S: Final = 60.0
 """Words of one machine written down in so many seconds: each costs an fsync of the database that all share."""
-Written = m.SettingsQuery | m.SettingsReport | m.BackupAnswer
-WRITTEN: Final = (m.SettingsQuery, m.SettingsReport, m.BackupAnswer)
+Written = m.SettingsQuery | m.SettingsReport | m.BackupAnswer | m.PutKey
+WRITTEN: Final = (m.SettingsQuery, m.SettingsReport, m.BackupAnswer, m.PutKey)
 """What is answered from the control database."""
 
 
@@ -52,7 +54,9 @@ def attends(connection: Connection, message: m.AgentMessage) -> bool:
     return connection.backup is None and isinstance(message, (m.Attend, m.LogLine, *WRITTEN))
 
 
-def welcome(machine: AuthorisedMachine, head: SignedCommit | None, certificate: Certificate) -> m.Welcome:
+def welcome(
+    machine: AuthorisedMachine, head: SignedCommit | None, certificate: Certificate, escrow: EscrowCertificate | None
+) -> m.Welcome:
     """The answer to a hello."""
     return m.Welcome(
         protocol=PROTOCOL_VERSION,
@@ -66,7 +70,20 @@ def welcome(machine: AuthorisedMachine, head: SignedCommit | None, certificate: 
         heartbeat_s=HEARTBEAT_S,
         certificate=certificate,
         head=head,
+        key=m.KeptKey(
+            mode="private" if machine.key_wanted is Escrow.PRIVATE else "confided",
+            escrow_key=EscrowPublic(escrow.public).key_id if escrow is not None else b"",
+            envelope=machine.key_envelope,
+            wrapped_to=machine.key_wrapped_to,
+        ),
     )
+
+
+def escrow_offer(escrow: EscrowCertificate | None) -> m.EscrowOffer:
+    """The present escrow key; RefusedError where there is none."""
+    if escrow is None:
+        raise RefusedError("this appliance has no escrow key: ask whoever runs it")
+    return m.EscrowOffer(escrow)
 
 
 def attended(
@@ -104,6 +121,8 @@ def written(
             return _report(message, machine, database)
         case m.BackupAnswer():
             return _answer(message, machine, database)
+        case m.PutKey():
+            return _key(message, machine, database)
 
 
 def _check_installation(connection: Connection, machine: AuthorisedMachine) -> None:
@@ -113,6 +132,27 @@ def _check_installation(connection: Connection, machine: AuthorisedMachine) -> N
             f"machine {machine.name} was taken over by another installation (a resync on another PC): "
             "if this PC is the right one, run pilulier-agent resync here; if it is a copy, enrol it as a new machine"
         )
+
+
+def _key(message: m.PutKey, machine: AuthorisedMachine, database: Database) -> m.Noted:
+    """Keep the machine's wrapped key; a line of the audit log says that it changed."""
+    now = time.time()
+    with database.write():
+        if machine_keys.put(database, machine.machine_id, message.envelope, now):
+            contract = contracts.of_machine(database, machine.machine_id)
+            audit.write(
+                database,
+                audit.Actor("", machine.name, "machine", ""),
+                "machine.key-kept",
+                now=now,
+                object_kind="machine",
+                object_id=machine.machine_id.hex(),
+                object_name=machine.name,
+                space_id=contract.space_id,
+                contract_id=contract.id,
+                after="confided" if mode_of(message.envelope) == MODE_CONFIDED else "private",
+            )
+    return m.Noted()
 
 
 def _wanted(machine: AuthorisedMachine, database: Database) -> m.WantedSettings:

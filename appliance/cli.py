@@ -21,6 +21,7 @@ from appliance.commands import (
     auditing,
     contracts,
     demonstrating,
+    escrowing,
     jobs,
     machines,
     repositories,
@@ -79,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     common = _common(suppress=True)
     for module in (
         *(running, spaces, contracts, accounts, machines, repositories),
-        *(jobs, alerting, auditing, demonstrating),
+        *(jobs, alerting, auditing, escrowing, demonstrating),
     ):
         module.register(commands, common)
     return parser

@@ -14,6 +14,7 @@ from typing import Final
 
 from appliance.connections import Warnings
 from appliance.control import contracts, machines
+from appliance.control.contracts import Escrow
 from appliance.control.database import Database
 from appliance.settings import Home
 from appliance.store.repository import Repository
@@ -95,6 +96,7 @@ class Enroller:
             agent_version=request.agent_version,
             platform=request.platform,
             now=time.time(),
+            key_mode=Escrow(request.key_mode),
         )
         folder = self._home.repositories / machine.hex
         if not folder.exists():

@@ -51,6 +51,12 @@ class MachineQuotaError(RefusedError):
     code = "machine-quota"
 
 
+class KeyModeError(RefusedError):
+    """A machine's key is to be kept in another way than its contract wants."""
+
+    code = "key-mode"
+
+
 class PausedError(RefusedError):
     """The contract is paused: no backup, no enrolment; restores go on."""
 

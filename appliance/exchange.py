@@ -41,7 +41,7 @@ from transport import PROTOCOL_VERSION
 from transport import messages as m
 from transport.channel import ApplianceChannel, Arrival, Peer
 from transport.errors import DecodeError, PilulierError, ProtocolError
-from transport.keys import Certificate
+from transport.keys import Certificate, EscrowCertificate
 from transport.names import Buffer, InstallationId, SessionId
 from transport.session import State
 
@@ -91,6 +91,7 @@ class Exchange:
         open_database: Callable[[], Database],
         board: Board | None = None,
         spread_window_s: int = 0,
+        escrow: EscrowCertificate | None = None,
     ) -> None:
         self._channel = channel
         self._directory = directory
@@ -100,6 +101,7 @@ class Exchange:
         self._open_database = open_database
         self._board = board
         self._spread_window_s = spread_window_s
+        self._escrow = escrow
         self._local = threading.local()
         self._connections: dict[bytes, Connection] = {}
         self._admission = Admission(self._connections, lambda peer: channel.send(peer, m.Ping()), self._gone)
@@ -422,12 +424,14 @@ class Exchange:
         repository = self._repositories.get(connection.peer.machine)
         match message:
             case m.Hello():
-                self._post(connection, attendance.welcome(machine, repository.head, self._certificate))
+                self._post(connection, attendance.welcome(machine, repository.head, self._certificate, self._escrow))
                 intake.hello(message, machine, self._database())
             case m.BackupBegin():
                 installation = connection.installation or machine.installation
                 active = sum(1 for c in list(self._connections.values()) if c.backup is not None)
                 self._post(connection, intake.begin(message, connection, machine, installation, repository, active))
+            case m.EscrowQuery():
+                self._post(connection, attendance.escrow_offer(self._escrow))
             case m.HeldQuery():
                 self._post(connection, intake.held(message, repository))
             case m.HasVersions():

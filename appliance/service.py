@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from appliance import endpoints, web_part
+from appliance import endpoints, escrow, web_part
 from appliance.control.database import Database
 from appliance.control.running import Board
 from appliance.directory import Directory
@@ -79,6 +79,7 @@ def serve(
                 *(channel, directory, Repositories(home.repositories), enroller, certificate, open_database),
                 board=Board(home.running_file),
                 spread_window_s=home.load_settings().spread_minutes * 60,
+                escrow=escrow.certificate(home, identity),
             )
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: exchange.stop())

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 from appliance.control import clock
 from appliance.control.accounts import checked_language
-from appliance.control.contracts import LATEST, LATEST_COMPLETE, Contract, token_digest
+from appliance.control.contracts import LATEST, LATEST_COMPLETE, Contract, Escrow, token_digest
 from appliance.control.database import Database
 from appliance.control.scope import Scope, condition
 from appliance.control.text import checked_line, one_line
-from appliance.errors import ConflictError, EnrolCodeError, MachineQuotaError, NotFoundError, PausedError
+from appliance.errors import ConflictError, EnrolCodeError, KeyModeError, MachineQuotaError, NotFoundError, PausedError
 from transport.names import InstallationId, RepositoryId, VaultId, random_id
 
 NAME_LIMIT: Final = 100
@@ -78,6 +78,11 @@ class AuthorisedMachine:
     backup_request: int
     """The number of a backup that is asked for, 0 where none waits; `requested_at` says since when."""
     requested_at: float
+    key_wanted: Escrow = Escrow.CONFIDED
+    key_envelope: bytes = b""
+    """SHA-256 of the wrapped key that is held; empty where none is."""
+    key_wrapped_to: bytes = b""
+    """The escrow key that opens it; empty for a passphrase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +119,12 @@ def enrol(
     agent_version: str,
     platform: str,
     now: float,
+    key_mode: Escrow | None = None,
 ) -> Machine:
-    """The machine that the token's holder becomes.
+    """The machine that the token's holder becomes. `key_mode` is what it will do with its key; None does not say.
 
-    EnrolCodeError (unknown, used, expired), PausedError, MachineQuotaError, ConflictError (key known already).
+    EnrolCodeError (unknown, used, expired), PausedError, MachineQuotaError, ConflictError (key known already),
+    KeyModeError (the contract wants the key kept otherwise); the code is good for another try after each.
     """
     name = checked_line(one_line(name, NAME_LIMIT), "the machine's name", NAME_LIMIT)
     with db.write():
@@ -136,6 +143,7 @@ def enrol(
             raise EnrolCodeError(f"this enrolment code expired on {day}: ask for a new one")
         contract_id = offer["contract_id"]
         _check_room(db, contract_id)
+        _check_key_mode(db, contract_id, key_mode)
         if db.row("SELECT id FROM machine WHERE curve_key = ?", [curve_key]):
             raise ConflictError("this machine's key is enrolled already: remove the agent's home to enrol anew")
         machine = Machine(
@@ -192,6 +200,15 @@ def _resent(
     return machine
 
 
+def _check_key_mode(db: Database, contract_id: str, key_mode: Escrow | None) -> None:
+    """KeyModeError where the contract wants machine keys kept otherwise; more careful than it asks is fine."""
+    wanted = Escrow(db.value("SELECT escrow FROM contract WHERE id = ?", [contract_id]))
+    if wanted is Escrow.PRIVATE and key_mode is Escrow.CONFIDED:
+        raise KeyModeError(
+            "this contract keeps private keys: enrol with --passphrase-file F, a passphrase that only its owner knows"
+        )
+
+
 def _check_room(db: Database, contract_id: str) -> None:
     row = db.row(
         "SELECT state, machine_quota, "
@@ -231,10 +248,12 @@ def authorised(db: Database) -> dict[bytes, AuthorisedMachine]:
         "machine.signing_key, machine.vault, machine.installation, contract.state AS contract_state, "
         "contract.floor_days, coalesce(latest.used, 0) > contract.allocated_bytes AS over_quota, "
         "coalesce(machine.language, '') AS language, coalesce(wanted.version, 0) AS settings_version, "
-        "coalesce(request.number, 0) AS backup_request, coalesce(request.requested_at, 0.0) AS requested_at "
+        "coalesce(request.number, 0) AS backup_request, coalesce(request.requested_at, 0.0) AS requested_at, "
+        "contract.escrow, coalesce(held.envelope_sha256, x'') AS envelope, coalesce(held.escrow_key, x'') AS wrapped_to "
         "FROM machine JOIN contract ON contract.id = machine.contract_id "
         "LEFT JOIN machine_settings AS wanted ON wanted.machine_id = machine.id "
         "LEFT JOIN backup_request AS request ON request.machine_id = machine.id AND request.state = 'waiting' "
+        "LEFT JOIN machine_key AS held ON held.machine_id = machine.id "
         "LEFT JOIN latest ON latest.contract_id = contract.id WHERE machine.state = 'active'"
     )
     return {
@@ -253,6 +272,9 @@ def authorised(db: Database) -> dict[bytes, AuthorisedMachine]:
             settings_version=row["settings_version"],
             backup_request=row["backup_request"],
             requested_at=row["requested_at"],
+            key_wanted=Escrow(row["escrow"]),
+            key_envelope=row["envelope"],
+            key_wrapped_to=row["wrapped_to"],
         )
         for row in rows
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.control import job_schema, remote_schema, web_schema
+from appliance.control import job_schema, key_schema, remote_schema, web_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,5 +203,7 @@ _REMOTE: Final = Migration(
 
 _JOBS: Final = Migration(5, "jobs and their runs, delivery of mails, alerts with a life", job_schema.STATEMENTS)
 
-MIGRATIONS: Final = (_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS)
+_KEYS: Final = Migration(6, "wrapped machine keys", key_schema.STATEMENTS)
+
+MIGRATIONS: Final = (_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS)
 """In order; the number of the last one is the schema version."""
