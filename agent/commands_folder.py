@@ -44,9 +44,7 @@ def _keep(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         machine = enrolled(home)
         if options.keying == "protect":
             machine = protect(machine, passphrase_from(options.passphrase_file))
-            said = (
-                "The appliance now holds this machine's key under your passphrase alone. Nobody can reset it: keep it."
-            )
+            said = "The appliance now holds this machine's key under your passphrase alone, which nobody can reset."
         else:
             machine = confide(machine)
             said = "The appliance may now open this machine's backups on its owner's behalf."

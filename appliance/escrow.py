@@ -5,8 +5,8 @@ identity, and never opens an envelope. The private half is a file of its own in 
 named `pilulier-escrow` (`LoadCredentialEncrypted=`), in which case no private file need lie on the disk. Rotating makes
 another key present; agents wrap anew as they connect, and an old key goes once no envelope names it.
 
-Losing the private half makes every confided envelope worthless and leaves the machines' own keys as they are: it belongs
-into the appliance's own backup and on paper in a safe.
+Losing the private half makes every confided envelope worthless and leaves the machines' own keys as they are: it
+belongs into the appliance's own backup and on paper in a safe.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ def private(home: Home, key_id: bytes) -> EscrowKey:
     path = _private_path(home, key_id)
     if not path.exists():
         raise KeyFileError(
-            f"the private half of escrow key {key_id.hex()} is neither in {home.keys} nor a credential of this service: "
-            "put it back from the safe"
+            f"the private half of escrow key {key_id.hex()} is neither in {home.keys} nor a credential of this "
+            "service: put it back from the safe"
         )
     key = _decoded(read_key_file(path, 1024), str(path))
     if key.public.key_id != key_id:

@@ -9,13 +9,11 @@ is acknowledged.
 from __future__ import annotations
 
 import collections
-import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from appliance import attendance, delivery, intake
@@ -35,6 +33,7 @@ from appliance.control.machines import AuthorisedMachine
 from appliance.control.running import Board
 from appliance.directory import Directory
 from appliance.enrolling import Enroller
+from appliance.lanes import PUTS, Lane, Task
 from appliance.repositories import Repositories
 from appliance.store.errors import FatalDiskError
 from transport import PROTOCOL_VERSION
@@ -48,34 +47,11 @@ from transport.session import State
 log = logging.getLogger("pilulier.exchange")
 
 WORKERS: Final = 4
-GROUP_BYTES: Final = 24 << 20
-"""Numbered messages made durable together at most: enough to make an fsync cheap, few enough to bound memory."""
-GATHER_BYTES: Final = 8 << 20
-GATHER_S: Final = 0.004
-GATHER_STEPS: Final = 6
 _QUIET: Final = (m.Progress, m.LogLine, m.Pong, m.BackupEnd)
-_PUTS: Final = (m.PutSegment, m.PutVersions, m.PutEntries, m.PutDeaths, m.PutMend)
 TASK_BYTES: Final = 512
 """Charged for each waiting message beside its own bytes, so that a flood of tiny ones ends too."""
 ENTRY_BYTES: Final = 60
 """An entry cannot be shorter (three ids and a tag): what claims to is made to grow in memory when decoded."""
-
-
-@dataclass(slots=True)
-class _Task:
-    connection: Connection
-    message: m.AgentMessage
-    payload: Buffer
-    size: int
-    wire: int
-
-
-@dataclass(slots=True)
-class _Lane:
-    """One machine's waiting tasks; `busy` while a worker serves them."""
-
-    tasks: collections.deque[_Task] = field(default_factory=collections.deque)
-    busy: bool = False
 
 
 class Exchange:
@@ -108,7 +84,7 @@ class Exchange:
         self._warnings = Warnings(log)
         self._log_lines = Allowance(LOG_LINES, LOG_LINES_S)
         self._reports = Allowance(attendance.REPORTS, attendance.REPORTS_S)
-        self._lanes: dict[str, _Lane] = collections.defaultdict(_Lane)
+        self._lanes: dict[str, Lane] = collections.defaultdict(Lane)
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="worker")
         self._stopping = threading.Event()
@@ -223,7 +199,7 @@ class Exchange:
                 raise DecodeError(f"{len(message.batch.entries)} entries in {len(arrival.header)} bytes")
             connection.session.allowed(message)
         except ProtocolError as error:
-            if connection.put_failed and isinstance(message, (*_PUTS, m.PutCommit)):
+            if connection.put_failed and isinstance(message, (*PUTS, m.PutCommit)):
                 return  # sent on the heels of a beginning that was refused: that answer is on its way
             self._warnings.warn(f"machine {peer.machine}", str(error))
             # A connection that fell silent was forgotten: its agent says hello again and goes on where it was.
@@ -278,7 +254,7 @@ class Exchange:
         # The table moves on when the message is accepted; a worker that refuses it moves it back.
         if not isinstance(message, m.RestoreOpen):
             connection.session.succeeded(message)
-        self._queue(_Task(connection, message, arrival.payload, size, arrival.size))
+        self._queue(Task(connection, message, arrival.payload, size, arrival.size))
 
     def _take_decisions(self) -> None:
         """Go on with beginnings that waited."""
@@ -301,7 +277,7 @@ class Exchange:
         if not self._channel.send(connection.peer, m.Refused(code, reason[:500], seq)):
             self._gone(connection.peer)
 
-    def _queue(self, task: _Task) -> None:
+    def _queue(self, task: Task) -> None:
         machine = task.connection.peer.machine
         with self._lock:
             lane = self._lanes[machine]
@@ -313,11 +289,11 @@ class Exchange:
 
     # workers
 
-    def _serve_lane(self, machine: str, lane: _Lane) -> None:
+    def _serve_lane(self, machine: str, lane: Lane) -> None:
         while True:
-            self._gather(lane)
+            lane.gather(self._lock)
             with self._lock:
-                tasks = self._take_group(lane)
+                tasks = lane.take_group()
                 if not tasks or self._fatal is not None or self._stopping.is_set():
                     lane.busy = False
                     return
@@ -333,54 +309,23 @@ class Exchange:
                 self._repositories.done(machine)
                 self._give_back(tasks)
 
-    def _give_back(self, tasks: list[_Task]) -> None:
+    def _give_back(self, tasks: list[Task]) -> None:
         """These bytes do not count any more, once."""
         with self._lock:
             for task in tasks:
                 task.connection.inflight_bytes -= task.size
                 task.size = 0
 
-    def _gather(self, lane: _Lane) -> None:
-        """Give a small group a few milliseconds to grow: each group costs two fsyncs, a large one no more than that."""
-        for _ in range(GATHER_STEPS):
-            with self._lock:
-                waiting = list(itertools.islice(lane.tasks, 64))
-            if (
-                not waiting
-                or not all(isinstance(task.message, _PUTS) for task in waiting)
-                or sum(task.size for task in waiting) >= GATHER_BYTES
-            ):
-                return
-            time.sleep(GATHER_S)
-
-    @staticmethod
-    def _take_group(lane: _Lane) -> list[_Task]:
-        """The next task, or as many numbered ones of one connection as make a good group."""
-        if not lane.tasks:
-            return []
-        group = [lane.tasks.popleft()]
-        size = group[0].size
-        while (
-            isinstance(group[0].message, _PUTS)
-            and lane.tasks
-            and isinstance(lane.tasks[0].message, _PUTS)
-            and lane.tasks[0].connection is group[0].connection
-            and size < GROUP_BYTES
-        ):
-            size += lane.tasks[0].size
-            group.append(lane.tasks.popleft())
-        return group
-
-    def _carry_out(self, machine: str, tasks: list[_Task]) -> None:
+    def _carry_out(self, machine: str, tasks: list[Task]) -> None:
         connection = tasks[0].connection
         message = tasks[0].message
         authorised = self._directory.machine(machine)
         if authorised is None or connection.overdrawn:
             return
-        if isinstance(message, (*_PUTS, m.PutCommit)) and connection.put_failed:
+        if isinstance(message, (*PUTS, m.PutCommit)) and connection.put_failed:
             return
         try:
-            if isinstance(message, _PUTS):
+            if isinstance(message, PUTS):
                 connection.wire_bytes += sum(task.wire for task in tasks)
                 staged: Any = [(task.message, task.payload) for task in tasks]
                 done = intake.put(staged, self._repositories.get(machine))
@@ -395,9 +340,9 @@ class Exchange:
             self._warnings.warn(f"machine {machine}", f"{type(message).__name__}: {error}")
             self._answer_failure(tasks, error.code, str(error))
 
-    def _answer_failure(self, tasks: list[_Task], code: str, reason: str) -> None:
+    def _answer_failure(self, tasks: list[Task], code: str, reason: str) -> None:
         connection, message = tasks[0].connection, tasks[0].message
-        if isinstance(message, (*_PUTS, m.PutCommit)):
+        if isinstance(message, (*PUTS, m.PutCommit)):
             connection.put_failed = True
         if isinstance(message, m.BackupBegin):
             connection.put_failed = True  # numbered messages sent on the heels of it would land in the former session
@@ -405,7 +350,7 @@ class Exchange:
             connection.backup = None
             connection.session.back_to_ready()
         if not isinstance(message, _QUIET):
-            seq = message.seq if isinstance(message, (*_PUTS, m.PutCommit)) else 0
+            seq = message.seq if isinstance(message, (*PUTS, m.PutCommit)) else 0
             self._channel.post(connection.peer, m.Refused(code, reason[:500], seq))
 
     def _post(self, connection: Connection, message: m.Message, payload: Buffer = b"") -> None:

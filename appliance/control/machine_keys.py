@@ -1,9 +1,9 @@
 """Wrapped machine keys, as machines leave them here: one a machine, the newest.
 
-Rules: the envelope's own header says its mode; a contract with private keys takes no confided envelope, so that the host
-cannot come to hold what it promised not to; the other way round a machine may be more careful than its contract. A new
-envelope takes the place of the old one, whose bytes are gone (secure_delete). Destroying them is what makes a deleted
-contract's backups unreadable. Opens nothing.
+Rules: the envelope's own header says its mode; a contract with private keys takes no confided envelope, so that the
+host cannot come to hold what it promised not to; the other way round a machine may be more careful than its contract.
+A new envelope takes the place of the old one, whose bytes are gone (secure_delete). Destroying them is what makes a
+deleted contract's backups unreadable. Opens nothing.
 """
 
 from __future__ import annotations
