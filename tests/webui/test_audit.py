@@ -52,11 +52,17 @@ POSTED: dict[str, Writes | Nothing] = {
     "device.request": writes("device.request"),
     "invitation.accept": writes("account.add"),
     "login.code": writes("login"),
-    "login.language": writes("account.language"),
+    "login.language": writes("account.edit"),
     "login.leave": writes("logout"),
     "login.password": Nothing("half a login is none: the attempt is counted by throttling, the other half writes"),
     "password.choose": writes("account.password"),
     "password.forgotten": Nothing("a stranger asks for a mail, of any address; what the link does is written"),
+    "profile.codes": writes("account.codes"),
+    "profile.device": writes("device.replace"),
+    "profile.end": writes("session.end"),
+    "profile.end_others": writes("session.end"),
+    "profile.language": writes("account.edit"),
+    "profile.password": writes("account.password"),
     "spaces.focus": Nothing("a super-user looks at less, for a while"),
 }
 
@@ -290,7 +296,7 @@ def test_logging_out_and_changing_language_are_written(web: WebHouse) -> None:
     browser.post("/language", {"language": "xx", "next": "/"})
     browser.post("/logout")
     acts = list(audit.export(web.house.db, EVERYTHING))
-    assert [act.kind for act in acts] == ["login", "account.language", "logout"]
+    assert [act.kind for act in acts] == ["login", "account.edit", "logout"]
     assert acts[1].after == '{"language": "de"}' and acts[1].contract_id == web.house.ours.id
 
 
