@@ -1,0 +1,102 @@
+"""The sentences of the web interface and their translations: extraction, bringing .po files up to date.
+
+    python -m tests.support.catalogs          bring webui/translations/*/LC_MESSAGES/messages.po up to date
+    python -m tests.support.catalogs --missing   list what a language does not say yet
+
+Sentences are found by Babel in Python and Jinja sources. Files are written sorted by sentence and without places in the
+code, so that a change shows as the sentences that changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_from_file
+from babel.messages.pofile import read_po, write_po
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+WEBUI = CHECKOUT / "webui"
+LANGUAGES = ("en", "de")
+KEYWORDS = {
+    "_": None,
+    "_l": None,
+    "gettext": None,
+    "ngettext": (1, 2),
+    "lazy_gettext": None,
+    "lazy_ngettext": (1, 2),
+    "pgettext": ((1, "c"), 2),
+}
+
+
+_UNWANTED = tuple(
+    f'"{name}'.encode()
+    for name in ("POT-Creation", "PO-Revision", "Project-Id", "Report-Msgid", "Last-Translator", "Language-Team", "Gener")
+)
+"""Headers that say nothing here, or change with the day."""
+
+
+def sentences() -> Catalog:
+    """Every sentence that pages say."""
+    catalog = Catalog(fuzzy=False)
+    for path in sorted([*WEBUI.rglob("*.py"), *WEBUI.rglob("*.html"), *WEBUI.rglob("*.txt")]):
+        method = "python" if path.suffix == ".py" else "jinja2"
+        options = {} if method == "python" else {"trimmed": "true", "silent": "false", "extensions": "jinja2.ext.do"}
+        for _, message, _, context in extract_from_file(method, path, keywords=KEYWORDS, options=options):
+            catalog.add(message, context=context)
+    return catalog
+
+
+def path_of(language: str) -> Path:
+    """A language's file."""
+    return WEBUI / "translations" / language / "LC_MESSAGES" / "messages.po"
+
+
+def translated(language: str) -> Catalog:
+    """What a language says now."""
+    with open(path_of(language), "rb") as file:
+        return read_po(file, locale=language)
+
+
+def missing(language: str) -> list[str | tuple[str, ...]]:
+    """Sentences that a language does not say, or says of another sentence."""
+    present = translated(language)
+    lacking: list[str | tuple[str, ...]] = []
+    for message in sentences():
+        if not message.id:
+            continue
+        found = present.get(message.id, message.context)
+        said = found.string if found is not None else ""
+        said_all = all(said) if isinstance(said, (tuple, list)) else bool(said)
+        if found is None or not said_all or found.fuzzy:
+            lacking.append(message.id)
+    return lacking
+
+
+def update(language: str) -> None:
+    """Bring a file up to date: new sentences come in empty, those nobody says any more go."""
+    path = path_of(language)
+    before = translated(language) if path.exists() else Catalog(locale=language)
+    after = Catalog(locale=language, charset="utf-8", fuzzy=False, header_comment=f"# Pilulier, {language}")
+    for message in sentences():
+        if message.id:
+            found = before.get(message.id, message.context)
+            after.add(message.id, found.string if found is not None else None, context=message.context)
+    content = io.BytesIO()
+    write_po(content, after, no_location=True, omit_header=False, sort_output=True, width=118, include_lineno=False)
+    kept = [line for line in content.getvalue().splitlines(True) if not line.startswith(_UNWANTED)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(kept))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--missing", action="store_true")
+    for chosen in LANGUAGES:
+        if parser.parse_args().missing:
+            for sentence in missing(chosen):
+                print(f"{chosen}: {sentence}")
+        else:
+            update(chosen)
