@@ -48,17 +48,17 @@ def foreign(web: WebHouse) -> Foreign:
         session = sessions.open(db, customer.id, address="127.0.0.9", user_agent="x", now=web.clock.at).session
         lost = lost_devices.request(db, customer, address="127.0.0.9", now=web.clock.at)
         waiting = deletions.request(db, EVERYTHING, Kind.MACHINE, machine_hex, by="x", now=web.clock.at)
-        return {
-            "contract_id": contract_id,
-            "machine_id": machine_hex,
-            "space_id": space_id,
-            "account_id": customer.id,
-            "invitation_id": invited.id,
-            "session_id": session.id,
-            "request_id": lost.id,
-            "deletion_id": waiting.id,
-            "number": "1",
+        ids = {
+            "contract": contract_id,
+            "machine": machine_hex,
+            "space": space_id,
+            "account": customer.id,
+            "invitation": invited.id,
+            "session": session.id,
+            "request": lost.id,
+            "deletion": waiting.id,
         }
+        return ids | {f"{kind}_id": value for kind, value in ids.items()}
 
     return Foreign(
         of(house.elsewhere.id, house.elsewhere_machine.hex, house.elsewhere.space_id, "away"),
@@ -66,10 +66,8 @@ def foreign(web: WebHouse) -> Foreign:
     )
 
 
-TENANT_IDS = frozenset({"contract_id", "machine_id", "space_id", "account_id", "invitation_id", "session_id"}) | {
-    "request_id",
-    "deletion_id",
-}
+_KINDS = ("contract", "machine", "space", "account", "invitation", "session", "request", "deletion")
+TENANT_IDS = frozenset(_KINDS) | {f"{kind}_id" for kind in _KINDS}
 """Parameters that name a tenant's thing."""
 PLAIN: dict[str, str] = {"number": "1", "name": "x", "kind": "transfer", "token": "x", "wanted": "x", "filename": "x"}
 """Parameters that name nobody's thing."""
