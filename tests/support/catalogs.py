@@ -33,7 +33,7 @@ KEYWORDS = {
 
 _UNWANTED = tuple(
     f'"{name}'.encode()
-    for name in ("POT-Creation", "PO-Revision", "Project-Id", "Report-Msgid", "Last-Translator", "Language-Team", "Gener")
+    for name in ("POT-Creation", "PO-Rev", "Project-Id", "Report-Msgid", "Last-Transl", "Language-Team", "Generated")
 )
 """Headers that say nothing here, or change with the day."""
 

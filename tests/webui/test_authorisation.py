@@ -94,8 +94,8 @@ def address(web: WebHouse, rule: Rule, values: dict[str, str]) -> str:
     for name, value in filled.items():
         if type(rule._converters[name]).__name__ == "IntegerConverter":
             filled[name] = int(value)  # type: ignore[assignment]
-    with web.app.test_request_context():
-        return web.app.url_map.bind("localhost").build(rule.endpoint, filled, method=next(iter(rule.methods or {"GET"})))
+    method = next(iter(rule.methods or {"GET"}))
+    return web.app.url_map.bind("localhost").build(rule.endpoint, filled, method=method)
 
 
 def test_a_stranger_gets_nothing_but_the_open_pages(web: WebHouse) -> None:
@@ -134,7 +134,7 @@ def test_the_wrong_role_is_refused_everywhere(web: WebHouse, who: str) -> None:
 @pytest.mark.parametrize("who", ["admin", "support", "customer"])
 @pytest.mark.parametrize("whose", ["elsewhere", "neighbour"])
 def test_another_tenants_ids_are_not_there(web: WebHouse, who: str, whose: str) -> None:
-    """404, as for what does not exist. A space's own staff sees its other contracts, so only customers are neighbours."""
+    """404, as for what does not exist. A space's staff sees its other contracts: only customers are neighbours."""
     if whose == "neighbour" and who != "customer":
         return
     browser = web.browser(who)
