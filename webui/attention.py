@@ -13,9 +13,10 @@ from typing import Any, Final, cast
 
 from flask import Flask, Response, current_app, g, request
 
-from appliance.control import control_room, machine_alerts, running
+from appliance.control import alert_table, control_room, machine_alerts, running
+from appliance.control.alert_table import Standing
 from appliance.control.control_room import RoomRow
-from appliance.control.machine_alerts import Alert, Severity
+from appliance.control.machine_alerts import Severity
 from appliance.control.scope import Scope
 from webui import context
 
@@ -91,20 +92,21 @@ def machines() -> list[RoomRow]:
     )
 
 
-def alerts() -> list[Alert]:
-    """The alerts in the reader's scope, worst first."""
+def alerts() -> list[Standing]:
+    """The alerts in the reader's scope, worst first, and who answers for them."""
 
-    def ask() -> list[Alert]:
+    def ask() -> list[Standing]:
         scope, now = context.scope(), context.now()
-        found = machine_alerts.every(context.db(), scope, now, running_ids(), machines=machines())
+        derived = machine_alerts.every(context.db(), scope, now, running_ids(), machines=machines())
+        found = alert_table.standing(context.db(), scope, derived)
         _counts().put(scope, _number(found), now)
         return found
 
-    return cast("list[Alert]", _once("room_alerts", ask))
+    return cast("list[Standing]", _once("room_alerts", ask))
 
 
 def number() -> int:
-    """How many alerts ask for attention, for the menu."""
+    """How many alerts ask for attention and have nobody who answers for them, for the menu."""
     if "room_alerts" not in g:
         known = _counts().get(context.scope(), context.now())
         if known is not None:
@@ -112,5 +114,5 @@ def number() -> int:
     return _number(alerts())
 
 
-def _number(found: list[Alert]) -> int:
-    return sum(1 for alert in found if alert.severity is not Severity.INFO)
+def _number(found: list[Standing]) -> int:
+    return sum(1 for one in found if one.open and one.alert.severity is not Severity.INFO)

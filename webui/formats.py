@@ -158,7 +158,7 @@ def ago(at: float | None, now: float) -> str:
     """How long ago, roughly."""
     if at is None:
         return str(_("jamais"))
-    text: str = dates.format_timedelta(
-        timedelta(seconds=at - now), add_direction=True, locale=language(), threshold=1.1
-    )
+    # This very moment lies in the past: « dans 0 seconde » is what nobody says.
+    seconds = -1.0 if -1 < at - now <= 0 else at - now
+    text: str = dates.format_timedelta(timedelta(seconds=seconds), add_direction=True, locale=language(), threshold=1.1)
     return text

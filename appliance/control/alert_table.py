@@ -24,6 +24,7 @@ from appliance.errors import NotFoundError
 SEEN_S: Final = 3600.0
 """How often "still so" is written down: each write is an fsync."""
 PAGE_LIMIT: Final = 500
+_RANK: Final = {kind: rank for rank, kind in enumerate(AlertKind)}
 
 
 class AlertState(StrEnum):
@@ -61,6 +62,26 @@ class Synced:
 
     opened: int
     resolved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is wrong now and who answers for it. `number` is None until the row of a new alert is written."""
+
+    alert: Alert
+    number: int | None
+    acknowledged_at: float | None
+    acknowledged_by: str | None
+
+    @property
+    def key(self) -> str:
+        """Tells it from the others of its kind."""
+        return key_of(self.alert)
+
+    @property
+    def open(self) -> bool:
+        """Whether nobody has answered for it yet."""
+        return self.acknowledged_at is None
 
 
 def key_of(alert: Alert) -> str:
@@ -119,7 +140,7 @@ def sync(db: Database, found: Iterable[Alert], now: float) -> Synced:
         return Synced(0, 0)
     with db.write():
         for alert in opened:
-            db.insert("alert", {**_columns(alert), "key": key_of(alert), "opened_at": now, "seen_at": now})
+            _open(db, alert, now)
         for row in over_now:
             db.execute("UPDATE alert SET resolved_at = ? WHERE id = ? AND resolved_at IS NULL", [now, row["id"]])
         for number, alert in lasting:
@@ -129,6 +150,16 @@ def sync(db: Database, found: Iterable[Alert], now: float) -> Synced:
                 [now, _facts(alert), alert.machine_name, alert.client_id, alert.contract_id, alert.space_id, number],
             )
     return Synced(len(opened), len(over_now))
+
+
+def _open(db: Database, alert: Alert, now: float) -> int:
+    """The number of the alert's row, which may have been written between the look and the lock."""
+    key = key_of(alert)
+    found = db.value("SELECT id FROM alert WHERE kind = ? AND key = ? AND resolved_at IS NULL", [str(alert.kind), key])
+    if found is not None:
+        return int(found)
+    db.insert("alert", {**_columns(alert), "key": key, "opened_at": now, "seen_at": now})
+    return int(db.value("SELECT last_insert_rowid() AS id"))
 
 
 def _facts(alert: Alert) -> str:
@@ -161,6 +192,35 @@ def living(db: Database, scope: Scope) -> list[LivingAlert]:
     sql, parameters = _where(scope)
     rows = db.rows(f"SELECT * FROM alert WHERE resolved_at IS NULL AND {sql} ORDER BY opened_at, id", parameters)
     return [_living(row) for row in rows]
+
+
+def standing(db: Database, scope: Scope, found: Iterable[Alert]) -> list[Standing]:
+    """What `machine_alerts.every` found in the same scope, with what the rows say of it; worst first, then the oldest.
+
+    A suspicious change that nobody has acknowledged is among them however calm the machine has been since.
+    """
+    rows = {(one.alert.kind, key_of(one.alert)): one for one in living(db, scope)}
+    result = []
+    for alert in found:
+        row = rows.pop((alert.kind, key_of(alert)), None)
+        if row is None:
+            result.append(Standing(alert, None, None, None))
+        else:
+            result.append(Standing(alert, row.id, row.acknowledged_at, row.acknowledged_by))
+    result += [
+        Standing(row.alert, row.id, None, None)
+        for row in rows.values()
+        if row.alert.kind is AlertKind.SUSPICIOUS and row.acknowledged_at is None
+    ]
+    result.sort(key=lambda one: (_RANK[one.alert.kind], one.alert.since, one.alert.client_id, one.alert.machine_name))
+    return result
+
+
+def acknowledge_standing(db: Database, scope: Scope, one: Standing, *, by: str, now: float) -> LivingAlert:
+    """Answer for what stands in the scope; its row is written if none was yet."""
+    with db.write():
+        number = _open(db, one.alert, now) if one.number is None else one.number
+        return acknowledge(db, scope, number, by=by, now=now)
 
 
 def history(
