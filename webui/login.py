@@ -167,7 +167,7 @@ def language() -> ResponseReturnValue:
         with context.db().write():
             accounts.set_language(context.db(), who.account, chosen)
             people.note(
-                "account.edit", who.account, before={"language": who.account.language}, after={"language": chosen}
+                "account.language", who.account, before={"language": who.account.language}, after={"language": chosen}
             )
     answer.set_cookie(COOKIE, chosen, max_age=_YEAR_S, httponly=True, samesite="Lax", secure=context.appliance().secure)
     return answer

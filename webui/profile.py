@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from flask import Blueprint, flash, redirect, render_template, url_for
+from flask import Blueprint, abort, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
@@ -101,8 +101,8 @@ def language() -> ResponseReturnValue:
     answer = redirect(url_for("profile.index"), 303)
     if form.validate_on_submit() and form.language.data != me.language:
         with context.db().write():
-            accounts.set_language(context.db(), me, form.language.data)
-            people.note("account.edit", me, before={"language": me.language}, after={"language": form.language.data})
+            changed = accounts.set_language(context.db(), me, form.language.data)
+            people.note("account.language", me, before={"language": me.language}, after={"language": changed.language})
         # So that the login page speaks it too, once this session is over.
         answer.set_cookie(
             COOKIE, form.language.data, max_age=365 * 86400, httponly=True, samesite="Lax",
@@ -133,7 +133,8 @@ def password() -> ResponseReturnValue:
     form, me = PasswordForm(), context.me()
     if form.validate_on_submit() and _knows_password(form) and confirmed(form, PASSWORD, me.id):
         with context.db().write():
-            spend(PASSWORD, me.id)
+            if not spend(PASSWORD, me.id):
+                abort(409)
             password_resets.change(context.db(), me, form.password.data, context.now(), context.my_session().id)
             people.note("account.password", me)
         flash(_("Votre mot de passe est changé ; vos autres sessions sont fermées."), "success")
@@ -164,10 +165,9 @@ def _enrol(totp: NewTotp) -> ResponseReturnValue:
     if form.validate_on_submit():
         try:
             with context.db().write():
-                spend(DEVICE, me.id)
-                codes = lost_devices.confirm(
-                    context.db(), me, form.code.data, context.now(), context.my_session().id
-                )
+                if not spend(DEVICE, me.id):
+                    abort(409)
+                codes = lost_devices.confirm(context.db(), me, form.code.data, context.now(), context.my_session().id)
                 people.note("device.replace", me)
         except OneTimeCodeError:
             say(form.code, _("Ce code n’est pas celui que l’application affiche en ce moment : retapez-le."))
@@ -186,9 +186,10 @@ def codes() -> ResponseReturnValue:
     form, me = CodeForm(), context.me()
     if form.validate_on_submit() and confirmed(form, CODES, me.id):
         with context.db().write():
-            spend(CODES, me.id)
+            if not spend(CODES, me.id):
+                abort(409)
             new = recovery_codes.renew(context.db(), me.id, context.now())
-            people.note("account.codes", me)
+            people.note("account.recovery-codes", me)
         return render_template("profile/codes.html", title=_("Vos codes de secours"), codes=new)
     return render_template(
         "profile/renew.html",
@@ -207,7 +208,7 @@ def end(session_id: str) -> ResponseReturnValue:
     try:
         with context.db().write():
             sessions.end_own(context.db(), me.id, session_id)
-            people.note("session.end", me, after={"session": session_id})
+            people.note("account.sessions", me, after={"sessions": 1})
     except NotFoundError:
         flash(_("Cette session était déjà fermée."), "info")
     else:
@@ -222,6 +223,6 @@ def end_others() -> ResponseReturnValue:
     me = context.me()
     with context.db().write():
         ended = sessions.end_all(context.db(), me.id, context.my_session().id)
-        people.note("session.end", me, after={"sessions": ended})
+        people.note("account.sessions", me, after={"sessions": ended})
     flash(ngettext("%(num)d session fermée.", "%(num)d sessions fermées.", ended), "success")
     return redirect(url_for("profile.index", _anchor="sessions"), 303)

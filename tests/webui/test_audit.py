@@ -52,16 +52,16 @@ POSTED: dict[str, Writes | Nothing] = {
     "device.request": writes("device.request"),
     "invitation.accept": writes("account.add"),
     "login.code": writes("login"),
-    "login.language": writes("account.edit"),
+    "login.language": writes("account.language"),
     "login.leave": writes("logout"),
     "login.password": Nothing("half a login is none: the attempt is counted by throttling, the other half writes"),
     "password.choose": writes("account.password"),
     "password.forgotten": Nothing("a stranger asks for a mail, of any address; what the link does is written"),
-    "profile.codes": writes("account.codes", "account.recovery-codes"),
+    "profile.codes": writes("account.recovery-codes"),
     "profile.device": writes("device.replace"),
-    "profile.end": writes("session.end"),
-    "profile.end_others": writes("session.end"),
-    "profile.language": writes("account.edit", "account.language"),
+    "profile.end": writes("account.sessions"),
+    "profile.end_others": writes("account.sessions"),
+    "profile.language": writes("account.language"),
     "profile.password": writes("account.password"),
     "spaces.focus": Nothing("a super-user looks at less, for a while"),
 }
@@ -297,7 +297,7 @@ def test_logging_out_and_changing_language_are_written(web: WebHouse) -> None:
     browser.post("/language", {"language": "xx", "next": "/"})
     browser.post("/logout")
     acts = list(audit.export(web.house.db, EVERYTHING))
-    assert [act.kind for act in acts] == ["login", "account.edit", "logout"]
+    assert [act.kind for act in acts] == ["login", "account.language", "logout"]
     assert acts[1].after == '{"language": "de"}' and acts[1].contract_id == web.house.ours.id
 
 

@@ -48,7 +48,7 @@ def test_the_language_is_that_of_pages_and_mails(web: WebHouse) -> None:
     assert accounts.find(web.house.db, "support@example.org").language == "de"
     browser.post("/profile/language", {"language": "xx"})
     assert accounts.find(web.house.db, "support@example.org").language == "de"
-    assert kinds(web).count("account.edit") == 1
+    assert kinds(web).count("account.language") == 1
 
 
 def test_another_password_takes_the_old_one_and_a_code(web: WebHouse) -> None:
@@ -138,7 +138,7 @@ def test_recovery_codes_are_renewed_by_a_code_of_the_authenticator_only(web: Web
     answer = browser.post("/profile/recovery-codes", {})
     assert "Ce code n’est pas le bon" in answer.get_data(as_text=True), "reloading the page makes no others"
     assert recovery_codes.use(web.house.db, account.id, new[0])
-    assert kinds(web).count("account.codes") == 1
+    assert kinds(web).count("account.recovery-codes") == 1
 
 
 def test_sessions_are_shown_and_closed(web: WebHouse) -> None:
@@ -159,4 +159,4 @@ def test_sessions_are_shown_and_closed(web: WebHouse) -> None:
     assert browser.post("/profile/sessions/end-others").headers["Location"] == "/profile#sessions"
     assert "2 sessions fermées" in text_of(browser)
     assert all(other.get("/").status_code == 303 for other in others)
-    assert kinds(web).count("session.end") == 2
+    assert kinds(web).count("account.sessions") == 2
