@@ -47,6 +47,7 @@ def writes(*kinds: str, where: str = "") -> Writes:
 
 
 POSTED: dict[str, Writes | Nothing] = {
+    "alerts.acknowledge": writes("alert.acknowledge"),
     "audit.verify": Nothing("it reads the chain and changes nothing"),
     "device.replace": writes("device.replace"),
     "device.request": writes("device.request"),
