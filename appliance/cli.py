@@ -24,6 +24,7 @@ from appliance.commands import (
     escrowing,
     jobs,
     machines,
+    mailing,
     repositories,
     running,
     spaces,
@@ -80,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     common = _common(suppress=True)
     for module in (
         *(running, spaces, contracts, accounts, machines, repositories),
-        *(jobs, alerting, auditing, escrowing, demonstrating),
+        *(jobs, alerting, mailing, auditing, escrowing, demonstrating),
     ):
         module.register(commands, common)
     return parser

@@ -10,9 +10,11 @@ import time
 from typing import Final
 
 from appliance import housekeeping, nightly, watching
+from appliance.control import outbox
 from appliance.control.text import one_line
 from appliance.errors import NotFoundError
 from appliance.job_running import JobContext, JobKind, JobReport
+from appliance.mail import delivery
 from appliance.schedules import Daily, Every
 
 
@@ -31,12 +33,25 @@ def _scrub(context: JobContext) -> JobReport:
     return nightly.scrub_in_turn(context, monotonic=time.monotonic)
 
 
+def _outbox(context: JobContext) -> JobReport:
+    done = delivery.deliver(context.home, context.db, now=context.now, pause=context.stopping.check)
+    text = f"{done.sent} mails sent, {done.put_off} put off, {done.given_up} given up"
+    if done.stopped:
+        return JobReport(f"{text}; {done.stopped}", warnings=True)
+    return JobReport(text, warnings=bool(done.put_off or done.given_up))
+
+
+def _mails_are_due(context: JobContext) -> bool:
+    return bool(context.home.load_settings().mail.host) and outbox.anything_due(context.db, context.now())
+
+
 KINDS: Final = {
     kind.name: kind
     for kind in (
         JobKind("alerts", Every(300), "looks for what is wrong; opens and resolves alerts", _alerts),
         JobKind("deletions", Every(3600), "carries out deletions that are due", housekeeping.carry_out_deletions),
         JobKind("logs", Daily(5, 0), "removes logs and sent mails older than a year", housekeeping.vacuum_logs),
+        JobKind("outbox", Every(60), "sends the mails that wait", _outbox, needed=_mails_are_due),
         JobKind("prune", Daily(0, 30), "prunes every machine by its contract's policy", _prune),
         JobKind("scrub", Daily(3, 0), "reads stored data again, all of it within 30 days", _scrub),
         JobKind("sessions", Every(3600), "ends sessions that are over", housekeeping.sweep_sessions),

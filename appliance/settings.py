@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -46,6 +46,22 @@ class ChosenPorts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     web: int = 0
 
 
+class MailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The mail server that takes our mails. `host` empty: none is sent. The password is no setting but a secret file.
+
+    `security`: starttls, tls (from the first byte), or none, for a server on this machine. `authority`: a file of
+    certificates to believe beside the system's own.
+    """
+
+    host: str = ""
+    port: int = 587
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    user: str = ""
+    sender: str = ""
+    sender_name: str = ""
+    authority: str = ""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """settings.json. `enrol_listen` empty: the port after `listen`'s; `public_host` empty: derived from `listen`.
 
@@ -63,6 +79,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     spread_minutes: Annotated[int, Meta(ge=0, le=240)] = 20
     """Scheduled backups of all machines begin spread over so many minutes after their time."""
     chosen_ports: ChosenPorts = ChosenPorts()
+    mail: MailSettings = MailSettings()
+    public_url: str = ""
+    """Where people reach the web interface, for links in mails; no slash at its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +162,11 @@ class Home:
     def web_key(self) -> Path:
         """What signs the cookies of the web interface; a new one only logs everybody out."""
         return self.keys / "web.key"
+
+    @property
+    def mail_password(self) -> Path:
+        """What the mail server asks for; a systemd credential named `mail-password` goes before it."""
+        return self.keys / "mail.password"
 
     @property
     def logs(self) -> Path:

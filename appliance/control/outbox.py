@@ -45,6 +45,7 @@ MACHINE_SILENT: Final = "machine-silent"
 NEVER_BACKED_UP: Final = "never-backed-up"
 SUSPICIOUS_CHANGE: Final = "suspicious-change"
 DAMAGE_FOUND: Final = "damage-found"
+SELECTION_SHRUNK: Final = "selection-shrunk"
 CONTRACT_OVER_QUOTA: Final = "contract-over-quota"
 SPACE_OVER_QUOTA: Final = "space-over-quota"
 CONTRACT_EXPIRING: Final = "contract-expiring"
@@ -140,12 +141,12 @@ def _mail(row: dict[str, Any]) -> Mail:
     return Mail(**{**row, "fields": json.loads(row["fields"])})
 
 
-_WAITING: Final = "sent_at IS NULL AND given_up_at IS NULL"
+_WAITING_SQL: Final = "sent_at IS NULL AND given_up_at IS NULL"
 
 
 def pending(db: Database, limit: int = 100) -> list[Mail]:
     """Mails that have not left, oldest first."""
-    return [_mail(row) for row in db.rows(f"SELECT * FROM outbox WHERE {_WAITING} ORDER BY id LIMIT ?", [limit])]
+    return [_mail(row) for row in db.rows(f"SELECT * FROM outbox WHERE {_WAITING_SQL} ORDER BY id LIMIT ?", [limit])]
 
 
 def recent(db: Database, limit: int = 200) -> list[Mail]:
@@ -160,15 +161,15 @@ def recent(db: Database, limit: int = 200) -> list[Mail]:
 def counts(db: Database) -> Counts:
     """How many mails are in each state."""
     row = db.row(
-        f"SELECT coalesce(sum({_WAITING}), 0) AS waiting, coalesce(sum(sent_at IS NOT NULL), 0) AS sent, "
+        f"SELECT coalesce(sum({_WAITING_SQL}), 0) AS waiting, coalesce(sum(sent_at IS NOT NULL), 0) AS sent, "
         "coalesce(sum(given_up_at IS NOT NULL), 0) AS given_up, "
-        f"min(CASE WHEN {_WAITING} THEN created_at END) AS oldest_at FROM outbox"
+        f"min(CASE WHEN {_WAITING_SQL} THEN created_at END) AS oldest_at FROM outbox"
     )
     assert row is not None
     return Counts(**row)
 
 
-_DUE: Final = f"{_WAITING} AND next_at <= ? AND lease_until <= ?"
+_DUE: Final = f"{_WAITING_SQL} AND next_at <= ? AND lease_until <= ?"
 
 
 def anything_due(db: Database, now: float) -> bool:
@@ -230,7 +231,7 @@ def give_up(db: Database, mail_id: int, reason: str, now: float) -> None:
 def try_now(db: Database, mail_id: int) -> None:
     """Send a waiting mail at the next occasion, whatever its pause; NotFoundError where it does not wait."""
     with db.write():
-        if not db.execute(f"UPDATE outbox SET next_at = 0 WHERE id = ? AND {_WAITING}", [mail_id]):
+        if not db.execute(f"UPDATE outbox SET next_at = 0 WHERE id = ? AND {_WAITING_SQL}", [mail_id]):
             raise NotFoundError("this mail has left already, or was given up")
 
 
