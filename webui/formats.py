@@ -6,7 +6,9 @@ written. Pure but for `language`, which asks flask-babel.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -162,3 +164,43 @@ def ago(at: float | None, now: float) -> str:
     seconds = -1.0 if -1 < at - now <= 0 else at - now
     text: str = dates.format_timedelta(timedelta(seconds=seconds), add_direction=True, locale=language(), threshold=1.1)
     return text
+
+
+_NUMBER_LIMIT: Final = 40
+
+
+def number(value: Decimal | float | int, locale: str | None = None) -> str:
+    """A number with up to nine decimals, none of them idle: what a form's field shows."""
+    return numbers.format_decimal(value, format="#,##0.#########", locale=locale or language())
+
+
+def parse_decimal(text: str, locale: str | None = None) -> Decimal:
+    """The number, 0 or more, that a reader typed: 1 234,5 in French, 1,234.5 in English, 1.234,5 in German.
+
+    ValueError for anything else. A group sign must stand before three digits: in English 1,5 is a slip and no 15.
+    """
+    locale = locale or language()
+    compact = "".join(text.split())
+    mark, group = numbers.get_decimal_symbol(locale), numbers.get_group_symbol(locale)
+    # French groups by spaces, which are gone; the point is what a French numeric keypad types.
+    marks = re.escape(mark) if group in ".,'" else "[.,]"
+    whole = rf"[0-9]{{1,3}}(?:{re.escape(group)}[0-9]{{3}})+|[0-9]+"
+    match = re.fullmatch(rf"({whole})(?:{marks}([0-9]+))?", compact)
+    if match is None or len(compact) > _NUMBER_LIMIT:
+        raise ValueError("not a number as it is written in this language")
+    return Decimal(f"{match[1].replace(group, '')}.{match[2] or '0'}")
+
+
+def sheet_moment(at: float | None) -> str:
+    """Day and minute where the reader is, as every spreadsheet reads them; empty where there is none."""
+    return "" if at is None else _local(at).strftime("%Y-%m-%d %H:%M")
+
+
+def sheet_gigabytes(size_bytes: int, locale: str | None = None) -> str:
+    """A size in Go for a spreadsheet in the reader's language: its decimal mark, no groups, no unit."""
+    return numbers.format_decimal(size_bytes / 1e9, format="0.000", locale=locale or language())
+
+
+def month_name(year: int, month: int) -> str:
+    """octobre 2026."""
+    return dates.format_date(date(year, month, 1), "LLLL y", locale=language())

@@ -1,4 +1,7 @@
-"""One machine: its facts, its last backups, what may be done to it."""
+"""One machine: its facts, its last backups and log lines, what the web wants of it, how to restore from it.
+
+Reads only; `machine_acts` and `machine_settings` change. What the agent says of itself is shown as its word.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,53 @@ from typing import Final
 
 from flask import Blueprint, render_template
 from flask.typing import ResponseReturnValue
+from flask_babel import lazy_gettext as _l
 
-from appliance.control import machines
+from appliance.control import (
+    backup_requests,
+    contracts,
+    control_room,
+    deletions,
+    machine_logs,
+    machine_settings,
+    machines,
+    running,
+    statistics,
+)
+from appliance.control.accounts import Role
+from appliance.control.backup_requests import RequestState
+from appliance.control.control_room import RoomRow
+from appliance.control.deletions import Kind
+from appliance.control.machine_settings import Sync
 from appliance.control.machines import Machine
 from appliance.errors import NotFoundError
 from webui import context
 from webui.gate import EVERYONE, allow
+from webui.states import Look
 
 blueprint = Blueprint("machines", __name__)
+
 _ID: Final = re.compile(r"[0-9a-f]{32}")
+BACKUPS: Final = 10
+LINES: Final = 8
+SYNCS: Final = {
+    Sync.NOTHING: Look("none", _l("La machine décide"), "pc-display"),
+    Sync.WAITING: Look("busy", _l("En attente de la machine"), "hourglass-split"),
+    Sync.APPLIED: Look("ok", _l("Appliqué"), "check-circle-fill"),
+    Sync.CHANGED_LOCALLY: Look("warn", _l("Modifié sur la machine"), "pencil-square"),
+    Sync.REFUSED: Look("warn", _l("Refusé par le client"), "slash-circle"),
+    Sync.INVALID: Look("bad", _l("Incompris par la machine"), "x-octagon-fill"),
+}
+REQUESTS: Final = {
+    RequestState.WAITING: _l("demandée, en attente de la machine"),
+    RequestState.TAKEN: _l("prise en compte par la machine"),
+    RequestState.REFUSED: _l("refusée par la machine"),
+    RequestState.EXPIRED: _l("oubliée : la machine ne s’est pas connectée à temps"),
+}
+DAY_NAMES: Final = (
+    *(_l("lundi"), _l("mardi"), _l("mercredi"), _l("jeudi")),
+    *(_l("vendredi"), _l("samedi"), _l("dimanche")),
+)
 
 
 def of_address(machine: str) -> Machine:
@@ -26,9 +67,42 @@ def of_address(machine: str) -> Machine:
     return machines.find(context.db(), context.scope(), machine)
 
 
+def room_row(machine: Machine) -> RoomRow:
+    """The machine as the control room sees it; NotFoundError where it has just gone."""
+    now = context.now()
+    ids = running.ids(context.home().running_file, now)
+    row = control_room.find(context.db(), context.scope(), now, machine.id, ids)
+    if row is None:
+        raise NotFoundError("this machine is gone")
+    return row
+
+
 @blueprint.get("/machines/<machine>")
 @allow(EVERYONE)
 def detail(machine: str) -> ResponseReturnValue:
     """One machine. `machine` is its id in hex."""
+    db, scope, now = context.db(), context.scope(), context.now()
     found = of_address(machine)
-    return render_template("base.html", title=found.name)
+    return render_template(
+        "machines/detail.html",
+        machine=found,
+        row=room_row(found),
+        contract=contracts.find(db, scope, found.contract_id),
+        backups=statistics.of_machine(db, found.id, BACKUPS),
+        lines=list(reversed(machine_logs.of_machine(db, found.id, LINES))),
+        settings=machine_settings.get(db, scope, found.id),
+        asked=backup_requests.get(db, scope, found.id, now),
+        deletion=deletions.of_object(db, scope, Kind.MACHINE, found.hex),
+        is_customer=context.me().role is Role.CUSTOMER,
+        SYNCS=SYNCS,
+        REQUESTS=REQUESTS,
+        DAY_NAMES=DAY_NAMES,
+    )
+
+
+@blueprint.get("/machines/<machine>/restore")
+@allow(EVERYONE)
+def restore(machine: str) -> ResponseReturnValue:
+    """How files come back: by the agent, on the machine."""
+    found = of_address(machine)
+    return render_template("machines/restore.html", machine=found, row=room_row(found))

@@ -1,6 +1,7 @@
 """The states of machines and contracts as pages show them: a word, an icon, a colour, always the three together.
 
-One table for each, so that no page calls a late machine by another name. Knows no page.
+And what can be chosen for a contract, in words. One table for each, so that no page calls a late machine by another
+name. Knows no page.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, Final
 from flask import Flask
 from flask_babel import lazy_gettext as _l
 
-from appliance.control.contracts import ContractState
+from appliance.control.contracts import ContractState, Escrow, Notify
 from appliance.control.control_room import State
 
 
@@ -47,7 +48,22 @@ CONTRACTS: Final = {
     ContractState.ACTIVE: Look("ok", _l("Actif"), "check-circle-fill"),
     ContractState.PAUSED: Look("warn", _l("En pause"), "pause-circle-fill"),
     ContractState.EXPIRED: Look("warn", _l("Échu"), "calendar-x"),
-    ContractState.DELETING: Look("bad", _l("Suppression prévue"), "trash3-fill"),
+    ContractState.DELETING: Look("bad", _l("À supprimer"), "trash3-fill"),
+}
+
+ESCROWS: Final = {Escrow.CONFIDED: _l("Clé confiée"), Escrow.PRIVATE: _l("Clé privée")}
+ESCROW_MEANING: Final = {
+    Escrow.CONFIDED: _l(
+        "Une copie scellée de la clé est confiée à l’hébergeur, qui peut aider à restaurer si le client perd la sienne."
+    ),
+    Escrow.PRIVATE: _l(
+        "Seul le client détient la clé : s’il la perd, personne ne peut rouvrir ses sauvegardes, l’hébergeur non plus."
+    ),
+}
+NOTIFICATIONS: Final = {
+    Notify.ALL: _l("Tout : le bilan de chaque jour, les avertissements et les échecs"),
+    Notify.WARNINGS: _l("Les avertissements et les échecs"),
+    Notify.FAILURES: _l("Les échecs seulement"),
 }
 
 PHASES: Final = {
@@ -74,4 +90,11 @@ def phase(word: str) -> str:
 
 def install(app: Flask) -> None:
     """Give templates the tables: `{{ look(MACHINE_STATES[row.state]) }}` with the macro of parts.html."""
-    app.jinja_env.globals.update(MACHINE_STATES=MACHINES, CONTRACT_STATES=CONTRACTS, phase=phase)
+    app.jinja_env.globals.update(
+        MACHINE_STATES=MACHINES,
+        CONTRACT_STATES=CONTRACTS,
+        ESCROWS=ESCROWS,
+        ESCROW_MEANING=ESCROW_MEANING,
+        NOTIFICATIONS=NOTIFICATIONS,
+        phase=phase,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,9 @@ from appliance.sizes import format_size, parse_size
 from transport.errors import UsageError
 
 if TYPE_CHECKING:
-    from appliance.control.contracts import Contract, NewToken, Usage
+    from appliance.control.contracts import Contract, Usage
     from appliance.control.database import Database
-    from appliance.settings import Home
+    from appliance.enrolment_codes import IssuedCode
     from appliance.store.upkeep.retention import Policy
 
 _EXIT_WARNINGS = 3
@@ -117,37 +117,13 @@ def _retention(arguments: argparse.Namespace, present: Policy) -> Policy:
     return replace(present, **typed)
 
 
-@dataclass(frozen=True, slots=True)
-class _Code:
-    """An enrolment code as printed, and the command it goes into."""
-
-    text: str
-    command: str
-    expires_at: float
-
-    def document(self) -> dict[str, object]:
-        return {"enrol_code": self.text, "command": self.command, "expires_at": iso_time(self.expires_at)}
+def _codes_words(code: IssuedCode) -> dict[str, object]:
+    return {"enrol_code": code.text, "command": code.command(), "expires_at": iso_time(code.expires_at)}
 
 
-def _code(home: Home, token: NewToken) -> _Code:
-    from appliance import endpoints
-    from transport.enrolment import EnrolmentCode
-
-    addresses = endpoints.current(home)
-    settings = home.load_settings()
-    text = EnrolmentCode(
-        transport=[str(endpoints.public(addresses.transport, settings))],
-        enrolment=[str(endpoints.public(addresses.enrolment, settings))],
-        identity=home.load_identity().public,
-        curve_key=home.curve_public(),
-        token=token.token,
-    ).encode()
-    return _Code(text, f"pilulier-agent enrol {text} --name NAME", token.expires_at)
-
-
-def _say_code(invocation: Invocation, code: _Code) -> None:
+def _say_code(invocation: Invocation, code: IssuedCode) -> None:
     invocation.say(f"Enrolment code, for one machine until {people_time(code.expires_at)}:\n\n    {code.text}\n")
-    invocation.say(f"On that machine, with a name of your choice:\n\n    {code.command}\n")
+    invocation.say(f"On that machine, with a name of your choice:\n\n    {code.command()}\n")
 
 
 def _state(contract: Contract, invocation: Invocation) -> str:
@@ -183,7 +159,8 @@ def _find(invocation: Invocation, db: Database) -> Contract:
 
 def add(invocation: Invocation) -> int:
     """`contract add`."""
-    from appliance.control import contracts, spaces
+    from appliance import enrolment_codes
+    from appliance.control import acts, contracts, spaces
     from appliance.control.scope import OneSpace
     from appliance.store.upkeep.retention import DEFAULT_FLOOR_DAYS, MINIMUM_FLOOR_DAYS, Policy
 
@@ -213,12 +190,12 @@ def add(invocation: Invocation) -> int:
             escrow=contracts.Escrow(arguments.escrow or "confided"),
             retention=retention,
         )
-        printed = _code(home, contracts.new_token(db, contract, now))
+        printed = enrolment_codes.issue(home, db, contract, now)
         usage = contracts.usage(db, contract.id)
-        audited.note(invocation, db, "contract.add", contract, after=audited.changed_from_nothing(contract))
+        audited.note(invocation, db, "contract.add", contract, after=acts.changed_from_nothing(contract))
     if namesakes:
         invocation.note(f"client {contract.client_id} had a contract already ({namesakes[0].id}); this is another one")
-    invocation.document(_document(contract, usage, invocation) | printed.document())
+    invocation.document(_document(contract, usage, invocation) | _codes_words(printed))
     invocation.say(f"Contract {contract.id} added for client {contract.client_id} in space {space.name}.")
     _say_code(invocation, printed)
     return 0
@@ -226,14 +203,14 @@ def add(invocation: Invocation) -> int:
 
 def code(invocation: Invocation) -> int:
     """`contract code ID`."""
-    from appliance.control import contracts
+    from appliance import enrolment_codes
 
     home = invocation.home()
     with invocation.database(home) as db, db.write():
         contract = _find(invocation, db)
-        printed = _code(home, contracts.new_token(db, contract, invocation.now()))
+        printed = enrolment_codes.issue(home, db, contract, invocation.now())
         audited.note(invocation, db, "contract.code", contract)
-    invocation.document({"contract": contract.id} | printed.document())
+    invocation.document({"contract": contract.id} | _codes_words(printed))
     _say_code(invocation, printed)
     return 0
 
@@ -341,7 +318,7 @@ def resume(invocation: Invocation) -> int:
 
 def edit(invocation: Invocation) -> int:
     """`contract edit ID …`."""
-    from appliance.control import contracts
+    from appliance.control import acts, contracts
 
     arguments = invocation.arguments
     changes = contracts.Changes(
@@ -365,7 +342,7 @@ def edit(invocation: Invocation) -> int:
             raise ConflictError(f"contract {contract.id} has machines whose keys are {contract.escrow}: it stays so")
         before, contract = contract, contracts.edit(db, contract, changes)
         usage = contracts.usage(db, contract.id)
-        old, new = audited.changed(before, contract)
+        old, new = acts.changed(before, contract)
         audited.note(invocation, db, "contract.edit", contract, before=old, after=new)
     _answer(invocation, contract, usage)
     return 0
