@@ -15,6 +15,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 from wtforms import RadioField, SelectField, StringField
+from wtforms.fields import SelectChoice
 from wtforms.validators import ValidationError
 
 from appliance import enrolment_codes
@@ -48,7 +49,9 @@ class ContractForm(Form):
     allocated = GigabytesField(_l("Espace alloué"), validators=[required()], render_kw={"inputmode": "decimal"})
     machines = CountField(_l("Machines allouées"), validators=[required()], render_kw={"inputmode": "numeric"})
     end_date = DayField(_l("Date de fin"))
-    escrow = RadioField(_l("Clés des machines"), choices=[(str(one), label) for one, label in ESCROWS.items()])
+    escrow = RadioField(
+        _l("Clés des machines"), choices=[SelectChoice(str(one), label) for one, label in ESCROWS.items()]
+    )
 
     def validate_client_id(self, field: Any) -> None:
         """One line of text."""
@@ -79,7 +82,9 @@ class EditForm(ContractForm):
     """What can be changed later."""
 
     start_date = DayField(_l("Date de début"), validators=[required()])
-    notify = SelectField(_l("Messages au client"), choices=[(str(one), label) for one, label in NOTIFICATIONS.items()])
+    notify = SelectField(
+        _l("Messages au client"), choices=[SelectChoice(str(one), label) for one, label in NOTIFICATIONS.items()]
+    )
     late_hours = CountField(_l("En retard après"), render_kw={"inputmode": "numeric"})
     keep_days = CountField(_l("Conservation"), validators=[required()], render_kw={"inputmode": "numeric"})
 
@@ -105,7 +110,7 @@ def new() -> ResponseReturnValue:
         escrow=str(Escrow.CONFIDED),
         space=choosable[0].id if choosable else "",
     )
-    form.space.choices = [(space.id, space.name) for space in choosable]
+    form.space.choices = [SelectChoice(space.id, space.name) for space in choosable]
     if form.validate_on_submit():
         space_id = _space(form)
         if space_id is None:
@@ -121,7 +126,7 @@ def _space(form: ContractForm) -> str | None:
     own = context.me().space_id or context.focus()
     if own is not None:
         return own
-    return form.space.data if form.space.data in [choice[0] for choice in form.space.choices] else None
+    return form.space.data if form.space.data in [choice.value for choice in form.space.choices] else None
 
 
 def _add(form: ContractForm, space_id: str) -> Contract:

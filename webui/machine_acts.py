@@ -13,6 +13,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 from wtforms import SelectField, StringField
+from wtforms.fields import SelectChoice
 
 from appliance.control import acts, backup_requests, contract_cards, contracts, deletions, machine_settings, machines
 from appliance.control.contract_cards import Card
@@ -49,6 +50,12 @@ class LanguageForm(Form):
     """Another language; empty for the contract's."""
 
     language = SelectField(_l("Langue"))
+
+
+def language_choices() -> list[SelectChoice]:
+    """The languages that an agent speaks, and none: its space's."""
+    spoken = [SelectChoice(code, name) for code, name in formats.LANGUAGES.items()]
+    return [SelectChoice("", _("Celle de l’espace")), *spoken]
 
 
 class MoveForm(CodeForm):
@@ -91,7 +98,7 @@ def language(machine: str) -> ResponseReturnValue:
     """Changer langue."""
     found = of_address(machine)
     form = LanguageForm(language=found.language or "")
-    form.language.choices = [("", _("Celle de l’espace")), *formats.LANGUAGES.items()]
+    form.language.choices = language_choices()
     if form.validate_on_submit():
         db = context.db()
         with db.write():
@@ -116,7 +123,10 @@ def move(machine: str) -> ResponseReturnValue:
     form = MoveForm()
     targets = _targets(found)
     names = {card.id: card for card in targets}
-    form.contract.choices = [("", _("Choisissez un contrat")), *((card.id, _named(card)) for card in targets)]
+    form.contract.choices = [
+        SelectChoice("", _("Choisissez un contrat")),
+        *(SelectChoice(card.id, _named(card)) for card in targets),
+    ]
     if form.validate_on_submit():
         chosen = names.get(form.contract.data)
         if chosen is None:

@@ -14,6 +14,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 from wtforms import BooleanField, RadioField, SelectField, SelectMultipleField, StringField, TextAreaField
+from wtforms.fields import SelectChoice
 
 from appliance.control import acts, machine_settings
 from appliance.control.machine_settings import MachineSettings, SelectionRules, Sync, Wanted
@@ -22,16 +23,17 @@ from appliance.control.selection_changes import Loss, loss
 from transport.errors import UsageError
 from transport.names import REMOTE_RULE_LIMIT, REMOTE_RULES_LIMIT
 from transport.schedule import DAYS, EVERY_DAY, TIMES_LIMIT, Schedule
-from webui import context, formats
+from webui import context
 from webui.forms import Form, say
 from webui.gate import MANAGERS, allow
+from webui.machine_acts import language_choices
 from webui.machines import DAY_NAMES, SYNCS, of_address
 
 blueprint = Blueprint("machine_settings", __name__)
 
 MACHINE: Final = "machine"
 WEB: Final = "web"
-_WHO: Final = [(MACHINE, _l("La machine décide")), (WEB, _l("Réglé ici"))]
+_WHO: Final = [SelectChoice(MACHINE, _l("La machine décide")), SelectChoice(WEB, _l("Réglé ici"))]
 _ABSOLUTE: Final = re.compile(r"/|[A-Za-z]:[/\\]")
 _SPLIT: Final = re.compile(r"[,;\s]+")
 
@@ -44,7 +46,7 @@ class SettingsForm(Form):
     exclude = TextAreaField(_l("À exclure"), render_kw={"rows": "3", "spellcheck": "false"})
     schedule_by = RadioField(_l("Quand"), choices=_WHO)
     times = StringField(_l("Heures"), render_kw={"placeholder": "12:30, 19:00", "spellcheck": "false"})
-    days = SelectMultipleField(_l("Jours"), choices=[(str(day), DAY_NAMES[day]) for day in EVERY_DAY])
+    days = SelectMultipleField(_l("Jours"), choices=[SelectChoice(str(day), DAY_NAMES[day]) for day in EVERY_DAY])
     language = SelectField(_l("Langue"))
     impose = BooleanField(_l("Remplacer ce qui a été modifié sur la machine"))
     confirm = BooleanField(_l("Oui, réduire ce qui est sauvegardé"))
@@ -73,7 +75,7 @@ def edit(machine: str) -> ResponseReturnValue:
     found = of_address(machine)
     settings = machine_settings.get(context.db(), context.scope(), found.id)
     form = SettingsForm(data=_filled(settings))
-    form.language.choices = [("", _("Celle de l’espace")), *formats.LANGUAGES.items()]
+    form.language.choices = language_choices()
     lost = Loss((), ())
     if form.validate_on_submit():
         selection, schedule = _selection(form), _schedule(form)

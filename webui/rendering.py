@@ -39,7 +39,8 @@ class Entry:
 
 MENU: Final = (
     Entry("control_room.index", _l("Salle de contrôle"), "grid-1x2", EVERYONE),
-    Entry("contracts.index", _l("Gestion des contrats"), "collection", EVERYONE),
+    Entry("contracts.index", _l("Gestion des contrats"), "collection", STAFF),
+    Entry("contracts.index", _l("Mon contrat"), "file-earmark-text", EVERYONE - STAFF),
     Entry("running.index", _l("Sauvegardes en cours"), "arrow-repeat", EVERYONE),
     Entry("alerts.index", _l("Machines en alerte"), "exclamation-triangle", EVERYONE),
     Entry("statistics.index", _l("Statistiques"), "bar-chart-line", EVERYONE),
