@@ -130,7 +130,7 @@ def cancel(deletion_id: str) -> ResponseReturnValue:
     with db.write():
         ended = deletions.cancel(db, context.scope(), deletion_id, by=context.me().email, now=now)
         about = _about(ended)
-        acts.note(db, context.actor(), f"{ended.kind}.delete-cancel", about, now=now)
+        acts.note(db, context.actor(), "deletion.cancel", about, now=now)
     flash(_("La suppression de %(name)s est annulée.", name=ended.object_name), "success")
     target = safe_next(request.form.get("next"))
     return redirect(target or url_for("contracts.detail", contract_id=ended.contract_id), 303)

@@ -181,7 +181,7 @@ def edit(contract_id: str) -> ResponseReturnValue:
         try:
             _change(form, contract_id)
         except ConflictError:
-            say(form.escrow, _("Une machine vient d’être inscrite : le choix des clés ne change plus."))
+            say(form.escrow, _("Une machine vient d’être enrôlée : le choix des clés ne change plus."))
         else:
             flash(_("Le contrat est modifié."), "success")
             return redirect(url_for("contracts.detail", contract_id=contract.id), 303)

@@ -149,7 +149,7 @@ def test_the_detail_says_what_there_is(web: WebHouse) -> None:
 def test_a_contract_without_machines_tells_what_to_do_next(web: WebHouse) -> None:
     empty = contracts.add(web.house.db, space_id=web.house.ours.space_id, client_id="x", email="x@y.fr", now=NOW)
     page = text(web.browser("admin"), f"/contracts/{empty.id}")
-    assert "Inscrire la première machine" in page and "Générer un code" in page
+    assert "Enrôler la première machine" in page and "Générer un code" in page
     assert "Générer un code" not in text(web.browser("support"), f"/contracts/{empty.id}")
 
 
