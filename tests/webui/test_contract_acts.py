@@ -1,4 +1,4 @@
-"""Pausing, deleting, codes and mails of a contract: each act with its line in the log, each refusal with its sentence."""
+"""Pausing, deleting, codes and mails of a contract: each act with its line, each refusal with its sentence."""
 
 from __future__ import annotations
 
