@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from flask import Flask, request, url_for
 from flask_babel import gettext as _
@@ -92,13 +92,20 @@ def is_fragment() -> bool:
 
 def url_with(**changes: object) -> str:
     """This page's address with some of its query changed; None takes a word away."""
-    # What begins with an underscore, or is called endpoint, would be taken for an option of url_for.
-    query: dict[str, object] = {
-        name: value for name, value in request.args.items() if name[:1] != "_" and name != "endpoint"
-    }
+    query: dict[str, object] = dict(request.args.items())
     query.update(changes)
+    # Put together here: `url_for` would take some words of an address that anybody may write (`_scheme`) for its own.
+    return _with_query(request.script_root + request.path, query)
+
+
+def url_same(endpoint: str) -> str:
+    """Another page's address with this page's query."""
+    return _with_query(url_for(endpoint), dict(request.args.items()))
+
+
+def _with_query(path: str, query: dict[str, object]) -> str:
     kept = {name: value for name, value in query.items() if value is not None and value != ""}
-    return url_for(request.endpoint or "control_room.index", **(request.view_args or {}), **kept)  # type: ignore[arg-type]
+    return quote(path) + (f"?{urlencode(kept)}" if kept else "")
 
 
 def install(app: Flask) -> None:
@@ -121,6 +128,7 @@ def install(app: Flask) -> None:
     app.jinja_env.globals.update(
         icon=icon,
         url_with=url_with,
+        url_same=url_same,
         LANGUAGES=formats.LANGUAGES,
         ROLE_NAMES=ROLE_NAMES,
         timedelta=timedelta,

@@ -79,3 +79,40 @@ def test_nobody_sees_out_of_their_scope(house: House) -> None:
             assert clients <= expected
             assert {line.client_id for line in log_search.tail(house.db, scope, chosen, 0)} == clients
         assert {line.client_id for line in log_search.search(house.db, scope, LogFilter()).lines} == expected
+
+
+def test_a_wide_search_stops_where_it_has_read_enough_and_goes_on_from_there(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_search, "SCAN_LINES", 8)
+    chosen = LogFilter(text="Step 1 ")
+    seen, stops, before = [], 0, None
+    while True:
+        page = log_search.search(house.db, EVERYTHING, chosen, before=before)
+        seen += [line.client_id for line in page.lines]
+        stops += page.stopped
+        if (before := page.next) is None:
+            break
+    assert seen == ["away", "next", "ours"] and stops == 3
+    assert [line.client_id for line in log_search.every(house.db, EVERYTHING, chosen, 100)] == seen
+    # One contract's or machine's lines are read by their index, all of them.
+    for narrow in (LogFilter(text="Step 1 ", contract_id=house.ours.id), LogFilter(machine_id=house.machine.id)):
+        page = log_search.search(house.db, EVERYTHING, narrow)
+        assert page.lines and page.next is None and not page.stopped
+    assert not log_search.search(house.db, OneContract(house.ours.id), chosen).stopped
+
+
+def test_a_time_leads_to_its_lines_however_far_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_search, "SCAN_LINES", 2)
+    machine_logs.add(house.db, house.machine.id, level="info", module="m", text="Step 50", now=NOW + 86400)
+    page = log_search.search(house.db, EVERYTHING, LogFilter(since=NOW + 86000))
+    assert texts(page.lines) == [50] and page.next is None
+    page = log_search.search(house.db, EVERYTHING, LogFilter(until=NOW + 1))
+    assert texts(page.lines) == [0] and page.stopped
+    assert log_search.search(house.db, EVERYTHING, LogFilter(until=NOW - 1)).next is None
+
+
+def test_an_export_ends_at_its_limit(house: House) -> None:
+    assert len(list(log_search.every(house.db, EVERYTHING, LogFilter(), 12))) == 12
+    assert len(list(log_search.every(house.db, EVERYTHING, LogFilter(), 1000))) == 30
+    assert log_search.newest_line(house.db) == 30

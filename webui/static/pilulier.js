@@ -103,3 +103,51 @@ addEventListener("beforeprint", () => {
   document.documentElement.setAttribute("data-bs-theme", "light");
 });
 addEventListener("afterprint", () => { document.documentElement.setAttribute("data-bs-theme", modeOnScreen || "light"); });
+
+// A live tail: <button data-tail-toggle="id" hidden> over <tbody id data-tail="/address" data-after="line" data-every>.
+// New rows come in at the top; the oldest leave at the bottom, so that a tail left open for days stays light.
+const TAIL_ROWS = 1000;
+document.querySelectorAll("[data-tail-toggle]").forEach((button) => {
+  const body = document.getElementById(button.dataset.tailToggle);
+  const label = button.querySelector("[data-on]"), off = label.textContent;
+  const state = document.querySelector("[data-tail-state]");
+  let on = false, busy = false, waiting = 0;
+  async function once() {
+    if (busy) return;
+    if (!document.hidden) {
+      busy = true;
+      try {
+        const address = new URL(body.dataset.tail, location.href);
+        address.searchParams.set("after", body.dataset.after);
+        const answer = await fetch(address, { headers: { "X-Pilulier-Fragment": "1" }, redirect: "manual" });
+        if (answer.status === 401 || answer.type === "opaqueredirect") { location.reload(); return; }
+        if (answer.ok && on) {
+          const rows = document.createElement("template");
+          rows.innerHTML = await answer.text();
+          body.dataset.after = answer.headers.get("X-Pilulier-Newest");
+          body.querySelectorAll(".log-new").forEach((row) => row.classList.remove("log-new"));
+          rows.content.querySelectorAll("tr").forEach((row) => row.classList.add("log-new"));
+          if (rows.content.querySelector("tr")) {
+            body.prepend(rows.content);
+            body.closest("[hidden]")?.removeAttribute("hidden");
+            document.querySelector("[data-tail-empty]")?.remove();
+            while (body.rows.length > TAIL_ROWS) body.deleteRow(-1);
+          }
+        }
+        state.toggleAttribute("data-lost", !answer.ok);
+      } catch (e) { state.toggleAttribute("data-lost", true); }
+      busy = false;
+    }
+    clearTimeout(waiting);
+    if (on) waiting = setTimeout(once, Number(body.dataset.every) * 1000);
+  }
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    on = !on;
+    button.setAttribute("aria-pressed", String(on));
+    label.textContent = on ? label.dataset.on : off;
+    state.hidden = !on;
+    clearTimeout(waiting);
+    if (on) once();
+  });
+});
