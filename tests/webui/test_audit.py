@@ -81,6 +81,9 @@ POSTED: dict[str, Writes | Nothing] = {
     "profile.end_others": writes("account.sessions"),
     "profile.language": writes("account.language"),
     "profile.password": writes("account.password"),
+    "settings.index": writes("space.theme"),
+    "settings.logo": writes("space.logo"),
+    "settings.rules": writes("space.settings"),
     "spaces.focus": Nothing("a super-user looks at less, for a while"),
 }
 

@@ -104,6 +104,7 @@ addEventListener("beforeprint", () => {
 });
 addEventListener("afterprint", () => { document.documentElement.setAttribute("data-bs-theme", modeOnScreen || "light"); });
 
+<<<<<<< HEAD
 // A live tail: <button data-tail-toggle="id" hidden> over <tbody id data-tail="/address" data-after="line" data-every>.
 // New rows come in at the top; the oldest leave at the bottom, so that a tail left open for days stays light.
 const TAIL_ROWS = 1000;
@@ -149,5 +150,21 @@ document.querySelectorAll("[data-tail-toggle]").forEach((button) => {
     state.hidden = !on;
     clearTimeout(waiting);
     if (on) once();
+=======
+// Settings: the preview of a space's colours follows what is chosen, before it is saved.
+document.querySelectorAll("form[data-previews]").forEach((form) => {
+  const light = (colour) => {
+    const [r, g, b] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16) / 255)
+      .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  form.addEventListener("input", (event) => {
+    const { name, value } = event.target;
+    if (!/^#[0-9a-f]{6}$/i.test(value)) return;
+    // White or black, whichever contrasts more: they meet at a luminance of 0.179.
+    const on = light(value) > 0.179 ? "#000000" : "#ffffff";
+    document.querySelectorAll(`[data-fill="${name}"]`).forEach((part) => part.setAttribute("fill", value));
+    document.querySelectorAll(`[data-fill-on="${name}"]`).forEach((part) => part.setAttribute("fill", on));
+>>>>>>> 9752b28 (Réglages: the look of a space with its preview and logo, thresholds of alerts, retention of new contracts, language)
   });
 });
