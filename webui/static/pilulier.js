@@ -104,7 +104,6 @@ addEventListener("beforeprint", () => {
 });
 addEventListener("afterprint", () => { document.documentElement.setAttribute("data-bs-theme", modeOnScreen || "light"); });
 
-<<<<<<< HEAD
 // A live tail: <button data-tail-toggle="id" hidden> over <tbody id data-tail="/address" data-after="line" data-every>.
 // New rows come in at the top; the oldest leave at the bottom, so that a tail left open for days stays light.
 const TAIL_ROWS = 1000;
@@ -150,7 +149,6 @@ document.querySelectorAll("[data-tail-toggle]").forEach((button) => {
     state.hidden = !on;
     clearTimeout(waiting);
     if (on) once();
-=======
 // Settings: the preview of a space's colours follows what is chosen, before it is saved.
 document.querySelectorAll("form[data-previews]").forEach((form) => {
   const light = (colour) => {
@@ -165,6 +163,5 @@ document.querySelectorAll("form[data-previews]").forEach((form) => {
     const on = light(value) > 0.179 ? "#000000" : "#ffffff";
     document.querySelectorAll(`[data-fill="${name}"]`).forEach((part) => part.setAttribute("fill", value));
     document.querySelectorAll(`[data-fill-on="${name}"]`).forEach((part) => part.setAttribute("fill", on));
->>>>>>> 9752b28 (Réglages: the look of a space with its preview and logo, thresholds of alerts, retention of new contracts, language)
   });
 });
