@@ -149,6 +149,9 @@ document.querySelectorAll("[data-tail-toggle]").forEach((button) => {
     state.hidden = !on;
     clearTimeout(waiting);
     if (on) once();
+  });
+});
+
 // Settings: the preview of a space's colours follows what is chosen, before it is saved.
 document.querySelectorAll("form[data-previews]").forEach((form) => {
   const light = (colour) => {
