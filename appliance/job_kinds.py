@@ -9,18 +9,30 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from appliance import housekeeping, nightly, watching
+from appliance import housekeeping, nightly, notices, synthesis, watching
 from appliance.control import outbox
 from appliance.control.text import one_line
 from appliance.errors import NotFoundError
 from appliance.job_running import JobContext, JobKind, JobReport
 from appliance.mail import delivery
+from appliance.notices import Quiet
 from appliance.schedules import Daily, Every
+
+
+def _quiet(context: JobContext) -> Quiet:
+    mail = context.home.load_settings().mail
+    return Quiet(mail.quiet_from, mail.quiet_until)
 
 
 def _alerts(context: JobContext) -> JobReport:
     synced = watching.refresh(context)
-    return JobReport(f"{synced.opened} alerts opened, {synced.resolved} resolved")
+    now = context.now()
+    mails = notices.tell_alerts(context.db, now, _quiet(context)) + notices.tell_restores(context.db, now)
+    return JobReport(f"{synced.opened} alerts opened, {synced.resolved} resolved, {mails} mails written")
+
+
+def _quota(context: JobContext) -> JobReport:
+    return JobReport(f"{notices.tell_full_spaces(context.db, context.now(), _quiet(context))} mails about full spaces")
 
 
 def _prune(context: JobContext) -> JobReport:
@@ -48,13 +60,15 @@ def _mails_are_due(context: JobContext) -> bool:
 KINDS: Final = {
     kind.name: kind
     for kind in (
-        JobKind("alerts", Every(300), "looks for what is wrong; opens and resolves alerts", _alerts),
+        JobKind("alerts", Every(300), "looks for what is wrong; opens, resolves and mails alerts", _alerts),
         JobKind("deletions", Every(3600), "carries out deletions that are due", housekeeping.carry_out_deletions),
         JobKind("logs", Daily(5, 0), "removes logs and sent mails older than a year", housekeeping.vacuum_logs),
         JobKind("outbox", Every(60), "sends the mails that wait", _outbox, needed=_mails_are_due),
         JobKind("prune", Daily(0, 30), "prunes every machine by its contract's policy", _prune),
+        JobKind("quota", Daily(6, 30), "tells of spaces that use more than they were allocated", _quota),
         JobKind("scrub", Daily(3, 0), "reads stored data again, all of it within 30 days", _scrub),
         JobKind("sessions", Every(3600), "ends sessions that are over", housekeeping.sweep_sessions),
+        JobKind("synthesis", Daily(7, 0), "mails each contract how its machines stand", synthesis.tell_all),
     )
 }
 """By name."""

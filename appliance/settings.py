@@ -60,6 +60,9 @@ class MailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     sender: str = ""
     sender_name: str = ""
     authority: str = ""
+    quiet_from: Annotated[int, Meta(ge=0, le=23)] = 0
+    quiet_until: Annotated[int, Meta(ge=0, le=23)] = 0
+    """Hours of the day in which only what cannot wait is mailed; none where both are the same."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

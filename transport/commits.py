@@ -6,6 +6,7 @@ checked in `transport.keys`. Decoders are strict: a record that does not encode 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from typing import Final
 
@@ -18,6 +19,20 @@ COMMIT_LABEL: Final = "pilulier/commit/1"
 COMMIT_FORMAT: Final = 1
 COMMIT_LIMIT: Final = 4096
 """Largest encoded commit record, bytes."""
+
+
+HEAD_CODE_LETTERS: Final = 12
+"""Of a head code: 60 bits, which nobody hits twice by chance, and which a person compares at a glance."""
+
+
+def head_code(commit_hash: Digest) -> str:
+    """The short code of a history's head: twelve letters and digits (RFC 4648, base32) in groups of four.
+
+    A person keeps it outside of the appliance, and sees by it after a disaster whether the history that is given back
+    ends where theirs did.
+    """
+    letters = base64.b32encode(commit_hash[:8]).decode("ascii")[:HEAD_CODE_LETTERS]
+    return "-".join(letters[at : at + 4] for at in range(0, HEAD_CODE_LETTERS, 4))
 
 
 class CommitRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING, Any
 
 from appliance.commands import audited
@@ -41,6 +42,9 @@ def register(commands: Commands, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--sender", metavar="E", help="the address that mails come from")
     parser.add_argument("--sender-name", metavar="NAME", help="its name (default: the product name of the space)")
     parser.add_argument("--authority", metavar="FILE", help="certificates to believe beside the system's own")
+    parser.add_argument(
+        "--quiet", metavar="FROM-UNTIL", help="hours in which only what cannot wait is mailed, 21-7 say; 0-0: none"
+    )
     parser.add_argument("--public-url", metavar="URL", help="where people reach the web interface, for links")
     parser.set_defaults(run=change)
     parser = actions.add_parser("show", parents=[common], allow_abbrev=False, help="the settings, without the password")
@@ -70,6 +74,7 @@ def _document(home: Home, settings: Settings) -> dict[str, Any]:
         "sender": mail.sender,
         "sender_name": mail.sender_name,
         "authority": mail.authority,
+        "quiet": f"{mail.quiet_from}-{mail.quiet_until}",
         "public_url": settings.public_url,
     }
 
@@ -101,6 +106,11 @@ def change(invocation: Invocation) -> int:
         if not arguments.port.isascii() or not arguments.port.isdigit() or len(arguments.port) > 5:
             raise UsageError(f"--port {arguments.port!r} is not a port")
         changes["port"] = int(arguments.port)
+    if arguments.quiet is not None:
+        hours = re.fullmatch(r"([01]?[0-9]|2[0-3])-([01]?[0-9]|2[0-3])", arguments.quiet)
+        if hours is None:
+            raise UsageError(f"--quiet {arguments.quiet!r} is not of the form FROM-UNTIL, hours from 0 to 23")
+        changes |= {"quiet_from": int(hours[1]), "quiet_until": int(hours[2])}
     password = None
     if arguments.password_file is not None:
         password = invocation.password(arguments.password_file, "the mail server")

@@ -119,8 +119,9 @@ def add(
     now: float,
     space_id: str | None = None,
     secret: str | None = None,
+    not_before: float = 0.0,
 ) -> int:
-    """Put a mail in; its number. UsageError for a recipient that is no address."""
+    """Put a mail in, to leave at `not_before` at the earliest; its number. UsageError for no address."""
     with db.write():
         db.insert(
             "outbox",
@@ -132,6 +133,7 @@ def add(
                 "fields": json.dumps(dict(fields), ensure_ascii=False, sort_keys=True),
                 "secret": secret,
                 "created_at": now,
+                "next_at": not_before,
             },
         )
         return int(db.value("SELECT last_insert_rowid() AS id"))
