@@ -253,8 +253,9 @@ def backup(machine: str) -> ResponseReturnValue:
     found = of_address(machine)
     try:
         with db.write():
+            before = backup_requests.get(db, context.scope(), found.id, now)
             request = backup_requests.ask(db, context.scope(), found.id, context.me().email, now)
-            if request.requested_at == now:
+            if before is None or request.number != before.number:
                 acts.note(db, context.actor(), "machine.backup", found, now=now)
     except PausedError:
         flash(_("Le contrat est en pause : reprenez-le avant de demander une sauvegarde."), "error")
