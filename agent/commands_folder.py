@@ -60,8 +60,9 @@ def read_repository(options: argparse.Namespace, home: AgentHome, as_json: bool)
     from agent.commands import parse_time, show_restored
     from agent.key_files import read_exported_key
     from agent.progress import watched
-    from agent.repository_source import RepositorySource, open_folder
+    from agent.repository_folder import open_folder
     from agent.restore import restore
+    from appliance.store.source import RepositorySource
     from transport.sealing import Sealer, vault_keys
 
     found = read_exported_key(Path(options.key))

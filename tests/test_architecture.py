@@ -33,7 +33,7 @@ MAY_IMPORT = {
 
 ROOMS = {
     "zmq": ("transport/channel.py",),
-    "ctypes": ("transport/librsync.py", "transport/allocator.py", "agent/system/*.py"),
+    "ctypes": ("transport/librsync.py", "transport/allocator.py", "agent/system/*.py", "appliance/opening/opener.py"),
     "pyrsync": ("transport/librsync.py",),
     "cryptography": ("transport/sealing.py", "transport/keys.py", "transport/escrow.py", "appliance/escrow.py"),
     "zstandard": ("transport/sealing.py",),
@@ -66,8 +66,11 @@ ROOMS = {
 
 FORBIDDEN_NAMES = frozenset({"util", "utils", "helper", "helpers", "common", "misc"})
 
-SPEAKERS = ("agent/cli*.py", "agent/commands*.py", "appliance/cli*.py", "appliance/commands/*.py")
-"""Only these print, or end the process."""
+SPEAKERS = (
+    *("agent/cli*.py", "agent/commands*.py", "appliance/cli*.py", "appliance/commands/*.py"),
+    "appliance/opening/opener.py",
+)
+"""Only these print, or end the process. The opener is a process of its own, which a browser may leave in the middle."""
 
 EDGE_COMMENT = "edge of"
 """What an `except Exception` that does not raise again says about itself: `# the edge of a worker: …`."""

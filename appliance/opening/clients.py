@@ -1,0 +1,205 @@
+"""The web's side of openers: started for one login and one machine, asked, ended.
+
+Rules: an opener belongs to a session and a machine, and is found by both; it ends after fifteen minutes, when its
+person leaves, or by itself. One question at a time each. A download gets an opener of its own, so that browsing goes on
+beside it. The number of openers is bounded, the longest unused goes first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from appliance.control.contracts import Escrow
+from appliance.control.database import Database
+from appliance.control.machine_keys import find as find_key
+from appliance.control.machines import Machine
+from appliance.control.scope import Scope
+from appliance.errors import KeyModeError
+from appliance.opening import words
+from appliance.settings import Home
+from transport.errors import PilulierError
+
+LIFE_S: Final = 900.0
+OPENERS_LIMIT: Final = 8
+"""Browsing openers at once, some 60 MB each."""
+_CHUNK_BYTES: Final = 256 * 1024
+_Answer = TypeVar("_Answer", bound=words.Answer)
+
+
+class OpeningError(PilulierError):
+    """The backups could not be opened or read; `code` is the opener's own."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+def beginning(home: Home, db: Database, scope: Scope, machine: Machine) -> words.Begin:
+    """What an opener must be told; KeyModeError where the appliance cannot open this machine's backups."""
+    held = find_key(db, scope, machine.id)
+    if held is None or held.mode is not Escrow.CONFIDED:
+        raise KeyModeError("the appliance holds no key that it could open: restore with the agent")
+    return words.Begin(
+        home=str(home.root),
+        folder=str(home.repository(machine.id)),
+        machine=machine.id,
+        vault=machine.vault,
+        public_key=machine.signing_key,
+        envelope=held.envelope,
+    )
+
+
+@dataclass(slots=True)
+class Opened:
+    """A running opener."""
+
+    process: subprocess.Popen[bytes]
+    snapshots: list[words.Snapshot]
+    began: float
+    used: float
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def ask(self, question: words.AnyQuestion, expected: type[_Answer]) -> _Answer:
+        """Its answer; OpeningError where it has none."""
+        with self.lock:
+            self.used = time.monotonic()
+            answer = _ask(self.process, question)
+        if not isinstance(answer, expected):
+            raise OpeningError("opener", f"the opener answered {type(question).__name__} with {type(answer).__name__}")
+        return answer
+
+    def end(self) -> None:
+        """Let it go, with its key."""
+        _end(self.process)
+
+
+def _ask(process: subprocess.Popen[bytes], question: words.AnyQuestion) -> words.AnyAnswer:
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdin.write(words.frame(question))
+        process.stdin.flush()
+        answer = words.read_answer(process.stdout.read)
+    except (OSError, words.BrokenPipeOfWords) as error:
+        raise OpeningError("opener", f"the opener is gone ({error}): open the backups anew") from None
+    if answer is None:
+        raise OpeningError("opener", "the opener has ended: open the backups anew")
+    if isinstance(answer, words.Failed):
+        raise OpeningError(answer.code, answer.reason)
+    return answer
+
+
+def _start(begin: words.Begin) -> tuple[subprocess.Popen[bytes], words.Ready]:
+    # -P: what lies in the working directory is not ours to import.
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "appliance.opening.opener"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        ready = _ask(process, begin)
+        if not isinstance(ready, words.Ready):
+            raise OpeningError("opener", "the opener did not become ready")
+    except BaseException:
+        _end(process)
+        raise
+    return process, ready
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    try:
+        process.wait(2.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+class Openers:
+    """The openers of a web process. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._opened: dict[tuple[str, bytes], Opened] = {}
+
+    def find(self, session_id: str, machine_id: bytes) -> Opened | None:
+        """The live opener of a session for a machine; None where there is none any more."""
+        with self._lock:
+            found = self._opened.get((session_id, machine_id))
+            if found is None:
+                return None
+            if found.process.poll() is not None or time.monotonic() - found.began > LIFE_S:
+                del self._opened[session_id, machine_id]
+            else:
+                return found
+        found.end()
+        return None
+
+    def open(self, session_id: str, machine_id: bytes, begin: words.Begin) -> Opened:
+        """A new opener in place of any other of this session for this machine; OpeningError."""
+        process, ready = _start(begin)
+        now = time.monotonic()
+        opened = Opened(process, ready.snapshots, now, now)
+        with self._lock:
+            going = [self._opened.pop((session_id, machine_id), None)]
+            while len(self._opened) >= OPENERS_LIMIT:
+                oldest = min(self._opened, key=lambda key: self._opened[key].used)
+                going.append(self._opened.pop(oldest))
+            self._opened[session_id, machine_id] = opened
+        for one in going:
+            if one is not None:
+                one.end()
+        return opened
+
+    def end_session(self, session_id: str) -> None:
+        """A person has left: all their openers go."""
+        with self._lock:
+            going = [self._opened.pop(key) for key in list(self._opened) if key[0] == session_id]
+        for one in going:
+            one.end()
+
+    def close(self) -> None:
+        """End all."""
+        with self._lock:
+            going = list(self._opened.values())
+            self._opened.clear()
+        for one in going:
+            one.end()
+
+
+def download(begin: words.Begin, question: words.Archive) -> Iterator[bytes]:
+    """The bytes of an archive as an opener of its own writes them; OpeningError where it was cut short.
+
+    The opener is started at once, so that an error before the first byte is raised here and not in the middle of an
+    answer. Whoever stops reading closes the iterator, and the opener ends.
+    """
+    process, _ = _start(begin)
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdin.write(words.frame(question))
+        process.stdin.flush()
+    except OSError as error:
+        _end(process)
+        raise OpeningError("opener", f"the opener is gone ({error.strerror})") from None
+    return _parts(process)
+
+
+def _parts(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    assert process.stdout is not None
+    try:
+        while part := process.stdout.read(_CHUNK_BYTES):
+            yield part
+        if process.wait(10) != 0:
+            raise OpeningError("integrity", "the archive was cut short: a file did not prove itself")
+    finally:
+        _end(process)
