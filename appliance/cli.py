@@ -25,6 +25,7 @@ from appliance.commands import (
     jobs,
     machines,
     mailing,
+    measuring,
     repositories,
     running,
     spaces,
@@ -81,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     common = _common(suppress=True)
     for module in (
         *(running, spaces, contracts, accounts, machines, repositories),
-        *(jobs, alerting, mailing, auditing, escrowing, demonstrating),
+        *(jobs, alerting, mailing, measuring, auditing, escrowing, demonstrating),
     ):
         module.register(commands, common)
     return parser

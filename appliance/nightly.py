@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from appliance import pruning
+from appliance import metrics, notices, pruning
 from appliance.control import alarms, alert_table, clock, machine_logs, machines
 from appliance.control.database import Database
 from appliance.control.machines import Machine
@@ -139,11 +139,19 @@ def scrub_in_turn(
         done += report.finished
         damaged += bool(report.damage)
         tell_damage(context.db, turn.machine, report, context.now())
-    _tell_late(context, turns)
+    _tell_late(context, [_again(context, turn) for turn in turns])
     text = f"{format_size(read)} read again, {done} repositories to their end"
     if damaged:
         text += f", {damaged} with damage"
     return JobReport(_told(text, problems), bool(problems or damaged))
+
+
+def _again(context: JobContext, turn: Turn) -> Turn:
+    """The same turn as it stands after the night."""
+    try:
+        return Turn(turn.machine, scrub_state(context.home.repository(turn.machine.id)))
+    except PilulierError:
+        return turn  # told above, or when it is its turn
 
 
 def tell_damage(db: Database, machine: Machine, report: ScrubReport, now: float) -> None:
@@ -161,11 +169,10 @@ def tell_damage(db: Database, machine: Machine, report: ScrubReport, now: float)
 
 def _tell_late(context: JobContext, turns: list[Turn]) -> None:
     now = context.now()
-    late = 0
-    for turn in turns:
-        # A repository that was never read to its end counts from the day its machine came.
-        since = max(turn.state.finished_ms / 1000, turn.machine.created_at)
-        late += now - since > SCRUB_DAYS * 86400
+    # A repository that was never read to its end counts from the day its machine came.
+    since = [max(turn.state.finished_ms / 1000, turn.machine.created_at) for turn in turns]
+    late = sum(now - at > SCRUB_DAYS * 86400 for at in since)
+    notices.set_cursor(context.db, metrics.SCRUB_CURSOR, min(since, default=now))
     if late:
         text = (
             f"{late} repositories were not read again within {SCRUB_DAYS} days: the nightly reading is too short or "

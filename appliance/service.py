@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import time
 from collections.abc import Callable
 from typing import Final
 
-from appliance import endpoints, escrow, web_part
+from appliance import endpoints, escrow, log_lines, web_part
 from appliance.control.database import Database
 from appliance.control.running import Board
 from appliance.directory import Directory
@@ -103,6 +102,4 @@ def serve(
 
 def log_to_stderr(level: int = logging.INFO) -> None:
     """Send the service's log to stderr, one line a record, for journald or a terminal."""
-    logging.basicConfig(
-        stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+    log_lines.to_stderr(level)

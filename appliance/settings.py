@@ -172,6 +172,11 @@ class Home:
         return self.keys / "mail.password"
 
     @property
+    def metrics_token(self) -> Path:
+        """What a monitoring system shows to read the metrics."""
+        return self.keys / "metrics.token"
+
+    @property
     def logs(self) -> Path:
         """Details that do not belong on a terminal."""
         return self.root / "logs"

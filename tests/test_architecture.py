@@ -47,6 +47,7 @@ ROOMS = {
         *("agent/sqlite_files.py", "agent/ledger.py", "agent/pending.py", "agent/staging.py"),
     ),
     "rich": ("agent/cli*.py", "agent/progress.py", "appliance/cli*.py", "appliance/commands/*.py"),
+    "prometheus_client": ("appliance/metrics.py",),
     "huey": ("appliance/jobs.py",),
     "matplotlib": ("webui/charts.py",),
     "flask": ("webui/*.py",),
