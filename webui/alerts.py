@@ -25,7 +25,7 @@ from webui.rendering import is_fragment, safe_next
 
 blueprint = Blueprint("alerts", __name__)
 
-PER_PAGE: Final = 100
+PER_PAGE: Final = 60
 HISTORY: Final = 300
 
 

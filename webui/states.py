@@ -67,18 +67,10 @@ NOTIFICATIONS: Final = {
 }
 
 PHASES: Final = {
-    "waiting": _l("En attente de l’appliance"),
-    "connecting": _l("Connexion"),
-    "preparing": _l("Préparation"),
-    "hooks": _l("Préparation des logiciels"),
-    "dumping": _l("Export des bases de données"),
     "scanning": _l("Parcours des dossiers"),
-    "counting": _l("Comptage des fichiers"),
-    "comparing": _l("Recherche des changements"),
+    "reading": _l("Lecture des fichiers"),
     "sending": _l("Envoi"),
-    "committing": _l("Enregistrement de la sauvegarde"),
-    "finishing": _l("Fin de la sauvegarde"),
-    "verifying": _l("Vérification"),
+    "committing": _l("Enregistrement"),
 }
 """What agents call the phases of a backup."""
 

@@ -9,7 +9,7 @@ is a first upload on its way, not a failure. Volumes count latest complete snaps
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -139,24 +139,18 @@ class SpaceVolume:
 
 
 _QUERY: Final = f"""
-WITH volume AS (
-    SELECT machine.contract_id AS contract_id, total(latest.bytes_source) AS used FROM machine
-    JOIN snapshot_statistics AS latest ON latest.machine_id = machine.id AND latest.number = {LATEST_COMPLETE}
-    GROUP BY machine.contract_id
-)
 SELECT machine.id AS machine_id, machine.name, machine.state AS machine_state, machine.contract_id,
     contract.client_id, contract.space_id, space.name AS space_name,
     newest.number AS last_number, newest.received_at AS last_at, newest.complete AS last_complete,
     coalesce(good.warnings, 0) AS warnings, good.number AS good_number, good.received_at AS good_at,
-    coalesce(good.bytes_source, 0) AS bytes_source, CAST(coalesce(volume.used, 0) AS INTEGER) AS used_bytes,
-    contract.allocated_bytes, machine.last_seen_at, machine.last_error_at, machine.last_error,
+    coalesce(good.bytes_source, 0) AS bytes_source, contract.allocated_bytes, contract.email,
+    machine.last_seen_at, machine.last_error_at, machine.last_error,
     machine.agent_version, machine.platform, machine.language, machine.created_at,
     coalesce(contract.late_hours, space_settings.late_hours, {space_settings.DEFAULT.late_hours}) AS late_hours,
     deletion.due_at AS delete_due_at
 FROM machine
 JOIN contract ON contract.id = machine.contract_id
 JOIN space ON space.id = contract.space_id
-LEFT JOIN volume ON volume.contract_id = contract.id
 LEFT JOIN space_settings ON space_settings.space_id = contract.space_id
 LEFT JOIN snapshot_statistics AS newest ON newest.machine_id = machine.id AND newest.number = {LATEST}
 LEFT JOIN snapshot_statistics AS good ON good.machine_id = machine.id AND good.number = {LATEST_COMPLETE}
@@ -192,9 +186,10 @@ def state_of(
     return State.WARNING if warnings else State.OK
 
 
-def _row(row: dict[str, Any], now: float, running: frozenset[bytes]) -> RoomRow:
+def _row(row: dict[str, Any], used_bytes: int, now: float, running: frozenset[bytes]) -> RoomRow:
     if row["last_complete"] is not None:
         row["last_complete"] = bool(row["last_complete"])
+    del row["email"]
     state = state_of(
         revoked=row["machine_state"] == "revoked",
         running=row["machine_id"] in running,
@@ -205,7 +200,7 @@ def _row(row: dict[str, Any], now: float, running: frozenset[bytes]) -> RoomRow:
         late_hours=row["late_hours"],
         now=now,
     )
-    return RoomRow(**row, state=state)
+    return RoomRow(**row, used_bytes=used_bytes, state=state)
 
 
 def rows(
@@ -229,14 +224,35 @@ def rows(
         if value is not None:
             sql.append(f"{column} = ?")
             parameters.append(value)
-    if text.strip():
-        sql.append("instr(lower(machine.name || ' ' || contract.client_id || ' ' || contract.email), lower(?)) > 0")
-        parameters.append(text.strip())
-    found = [_row(row, now, running) for row in db.rows(f"{_QUERY} WHERE {' AND '.join(sql)}", parameters)]
+    wanted = text.strip().lower()
+    found = _rows(db, " AND ".join(sql), parameters, now, running, lambda row: wanted in _searched(row))
     if state is not None:
         found = [row for row in found if row.state is state]
     found.sort(key=lambda row: (_RANK[row.state], row.client_id.lower(), row.name.lower(), row.machine_id))
     return found
+
+
+def _searched(row: dict[str, Any]) -> str:
+    return f"{row['name']} {row['client_id']} {row['email']}".lower()
+
+
+def _rows(
+    db: Database,
+    sql: str,
+    parameters: list[object],
+    now: float,
+    running: frozenset[bytes],
+    wanted: Callable[[dict[str, Any]], bool],
+) -> list[RoomRow]:
+    """The wanted ones of the machines for which `sql` holds, which must hold for all machines of a contract or none.
+
+    What a contract uses is added up here from its machines: asked of the database it costs as much as all the rest.
+    """
+    read = db.rows(f"{_QUERY} WHERE {sql}", parameters)
+    used: dict[str, int] = {}
+    for row in read:
+        used[row["contract_id"]] = used.get(row["contract_id"], 0) + row["bytes_source"]
+    return [_row(row, used[row["contract_id"]], now, running) for row in read if wanted(row)]
 
 
 def find(
@@ -244,8 +260,10 @@ def find(
 ) -> RoomRow | None:
     """One machine as the control room shows it; None where it lies outside of the scope."""
     where = condition(scope)
-    row = db.row(f"{_QUERY} WHERE machine.id = ? AND {where.sql}", [machine_id, *where.parameters])
-    return None if row is None else _row(row, now, running)
+    sql = f"contract.id = (SELECT contract_id FROM machine WHERE id = ?) AND {where.sql}"
+    parameters: list[object] = [machine_id, *where.parameters]
+    found = _rows(db, sql, parameters, now, running, lambda row: row["machine_id"] == machine_id)
+    return found[0] if found else None
 
 
 def counts(rows: Iterable[RoomRow]) -> Counts:

@@ -226,4 +226,6 @@ def test_addresses_put_together_by_hand_are_the_routers(web: WebHouse) -> None:
         bound = web.app.url_map.bind("")
         assert bound.match(places.statistics(machine="ab").partition("?")[0])[0] == "statistics.index"
         assert bound.match(places.logs(contract="c1").partition("?")[0])[0] == "logs.index"
+        assert bound.match(places.contract("c1")) == ("contracts.detail", {"contract_id": "c1"})
+        assert bound.match(places.machine("ab")) == ("machines.detail", {"machine": "ab"})
         assert places.logs(contract="c 1&x") == "/logs?contract=c+1%26x" and places.logs() == "/logs"

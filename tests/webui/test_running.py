@@ -39,10 +39,10 @@ def test_a_running_backup_tells_phase_amounts_rate_and_time_left(web: WebHouse) 
 def test_a_total_that_is_not_known_yet_is_not_made_up(web: WebHouse) -> None:
     browser = web.browser("admin")
     board = Board(web.home.running_file)
-    board.note(web.house.machine.hex, "counting", 12, 0, 3000, 0, web.clock.at)
+    board.note(web.house.machine.hex, "scanning", 12, 0, 3000, 0, web.clock.at)
     board.flush(web.clock.at, at_once=True)
     text = text_of(browser)
-    assert "Comptage des fichiers" in text and "en cours d’estimation" in text and "…" in text
+    assert "Parcours des dossiers" in text and "en cours d’estimation" in text and "…" in text
     assert re.search(r"<progress\s+aria-label", browser.get("/running").get_data(as_text=True))
 
 
