@@ -73,6 +73,7 @@ KINDS: Final = {
     "repo.scrub": _l("Relecture des données stockées"),
     "restore": _l("Restauration"),
     "mail.set": _l("Envoi des e-mails réglé"),
+    "mail.retry": _l("E-mail renvoyé"),
     "mail.test": _l("E-mail d’essai envoyé"),
     "space.add": _l("Espace créé"),
     "space.delete": _l("Suppression de l’espace demandée"),
@@ -155,6 +156,7 @@ _OBJECTS: Final = {
     "appliance": _l("appliance"),
     "contract": _l("contrat"),
     "job": _l("tâche"),
+    "mail": _l("e-mail"),
     "machine": _l("machine"),
     "space": _l("espace"),
 }

@@ -84,6 +84,9 @@ POSTED: dict[str, Writes | Nothing] = {
     "settings.index": writes("space.theme"),
     "settings.logo": writes("space.logo"),
     "settings.rules": writes("space.settings"),
+    "system.checks": Nothing("it looks at the box and changes nothing"),
+    "system.retry": writes("mail.retry"),
+    "system.start": writes("job.start"),
     "spaces.focus": Nothing("a super-user looks at less, for a while"),
 }
 
