@@ -66,6 +66,7 @@ KINDS: Final = {
     "machine.rename": _l("Machine renommée"),
     "machine.revoke": _l("Machine révoquée"),
     "machine.settings": _l("Réglages de la machine changés"),
+    "metrics.token": _l("Jeton des mesures créé"),
     "repo.hold": _l("Sauvegarde protégée de l’effacement"),
     "repo.prune": _l("Anciennes sauvegardes effacées"),
     "repo.rebuild": _l("Catalogue reconstruit"),
