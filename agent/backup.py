@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from agent import __version__, mending, planner
+from agent import __version__, journal, mending, planner
+from agent.bookkeeping import next_run
 from agent.client import ApplianceFailed, Client
 from agent.enrolling import Enrolled, check_welcome
 from agent.entries import EntryWriter
@@ -26,7 +27,8 @@ from agent.ledger import Ledger
 from agent.metadata import MetadataReader
 from agent.packing import Packer
 from agent.pending import PendingSegments
-from agent.report import BackupProgress, BackupReport, Figures
+from agent.report import BackupProgress, BackupReport, Figures, Phase, StartedBy, used_configuration
+from agent.reporting import report_if_changed
 from agent.resync import open_ledger, remove_ledger
 from agent.scanner import Found, IncludedRoot, Listing, Scanner, ScanWarning
 from agent.selection import components
@@ -34,6 +36,7 @@ from agent.sending import LARGE_AHEAD, How, Sender, Sent, Wanted
 from agent.signatures import Signatures
 from agent.staging import Known
 from agent.state import LastRun, write_state
+from agent.system.zone import LocalZone
 from agent.uploader import Uploader
 from transport import delta as deltas
 from transport import messages as m
@@ -55,6 +58,7 @@ def run_backup(
     allow_empty: bool = False,
     progress: Callable[[BackupProgress], None] | None = None,
     checkpoint_s: float = CHECKPOINT_S,
+    started_by: StartedBy = "manual",
 ) -> BackupReport:
     """Make a snapshot of the selection; raises PilulierError with a sentence where that is not possible."""
     if not machine.settings.selection.include:
@@ -71,9 +75,12 @@ def run_backup(
         remark = keep_key(machine, client, welcome)
         if remark is not None:
             log.warning("%s", remark)
+        following = next_run(machine.home, machine.settings, time.time(), LocalZone()())
+        report_if_changed(machine.home, machine.settings, client, following)
+        journal.send(machine.home, client)
         try:
             with open_ledger(machine, client, welcome) as ledger:
-                return _Run(machine, ledger, client, welcome, allow_empty, progress, checkpoint_s).run()
+                return _Run(machine, ledger, client, welcome, allow_empty, progress, checkpoint_s, started_by).run()
         except ApplianceFailed as error:
             if error.code != "drift":
                 raise
@@ -97,6 +104,7 @@ class _Run:
         allow_empty: bool,
         progress: Callable[[BackupProgress], None] | None,
         checkpoint_s: float,
+        started_by: StartedBy,
     ) -> None:
         self._machine = machine
         self._ledger = ledger
@@ -119,6 +127,8 @@ class _Run:
         self._pending = PendingSegments.open(machine.home.pending)
         self._uploader = Uploader(client, SessionId(random_id()), self._pending)
         self._figures = Figures(client, self._uploader, welcome.over_quota, ledger.tree().bytes_source, progress)
+        self._started_by = started_by
+        self._uploader.configuration = used_configuration(machine.settings, started_by)
         self._packer = Packer(sealer, self._uploader.put, self._pending.find)
         self._entries = EntryWriter(
             sealer, ledger, self._uploader, MetadataReader(lambda w: self._figures.warn(w.path, w.reason))
@@ -149,6 +159,7 @@ class _Run:
             head = self._ledger.head()
             self._uploader.begin(head.hash() if head else FIRST_PREVIOUS)
             self._uploader.start()
+            self._figures.say("info", "backup", f"Backup started ({self._started_by})")
             self._take_care(head)
             for listing in self._scanner.scan():
                 self._folder(listing)
@@ -157,6 +168,7 @@ class _Run:
             while self._sender.outstanding:
                 self._take_outcomes(0.5)
                 self._maybe_checkpoint()
+            self._figures.tell_end()
             number = self._commit(complete=True)
             self._uploader.close()
         except BaseException:
@@ -168,8 +180,10 @@ class _Run:
             self._pending.close()
         self._ledger.sweep_signatures()
         report = self._figures.report(number)
+        ended_ms = int(time.time() * 1000)
         write_state(
-            self._machine.home, LastRun(number, int(time.time() * 1000), report.state, len(report.warnings))
+            self._machine.home,
+            LastRun(number, ended_ms, report.state, len(report.warnings), began_ms=self._began_ms),
         )
         return report
 
@@ -270,7 +284,7 @@ class _Run:
     def _unchanged(self, known: Known) -> None:
         if known.type == FileType.FILE:
             self._figures.file(How.SAME, known.size)
-            self._figures.advance(known.size)
+            self._figures.passed(known.size)
 
     def _gone(self, gone: Iterable[Known]) -> None:
         for known in gone:
@@ -377,6 +391,7 @@ class _Run:
             self._checkpoint_at = time.monotonic() + self._checkpoint_s
 
     def _commit(self, *, complete: bool) -> int:
+        self._figures.enter(Phase.COMMITTING)
         self._packer.flush()
         self._entries.flush()
         after = self._ledger.tree_after()

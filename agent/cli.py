@@ -19,6 +19,9 @@ from agent import __version__
 from agent.settings import AgentHome, agent_home
 from transport.errors import PilulierError
 
+STARTED_BY = ("manual", "scheduled", "missed", "asked")
+"""What may have started a backup, for the log and the statistics."""
+
 
 class _Parser(argparse.ArgumentParser):
     """Errors on one line, exit code 2."""
@@ -79,6 +82,24 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on where an included folder is missing or empty although the last snapshot had files in it",
     )
+
+    backup.add_argument("--started-by", metavar="WHY", default="manual", choices=STARTED_BY, help=argparse.SUPPRESS)
+
+    command("run", "run the service: backups at their times, settings from the appliance; until SIGTERM")
+
+    schedule = command("schedule", "when backups start by themselves, where the service runs")
+    schedules = schedule.add_subparsers(dest="scheduling", metavar="WHAT", required=True, parser_class=_Parser)
+    command("show", "print the schedule", into=schedules)
+    setting = command("set", "back up at these times of day, in this machine's time zone", into=schedules)
+    setting.add_argument("times", metavar="HH:MM", nargs="+")
+    setting.add_argument("--days", metavar="DAYS", default="mon-sun", help="mon-fri, or mon,wed,sat (default: all)")
+    command("off", "start no backup by itself", into=schedules)
+
+    remote = command("remote", "whether the appliance may set what is backed up and when, and start backups")
+    remotes = remote.add_subparsers(dest="remoting", metavar="WHAT", required=True, parser_class=_Parser)
+    command("allow", "let it (the default)", into=remotes)
+    command("refuse", "do not let it; the web interface says so", into=remotes)
+    command("show", "print whether it may, and what it set last", into=remotes)
 
     command("snapshots", "list the snapshots of this machine")
 

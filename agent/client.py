@@ -7,13 +7,13 @@ certificate is checked against the identity that the enrolment code pinned befor
 from __future__ import annotations
 
 import os
-import platform
 import time
 from typing import TypeVar
 
 import msgspec
 
 from agent import __version__
+from agent.system.naming import platform_name
 from transport import PROTOCOL_VERSION
 from transport import messages as m
 from transport.channel import AgentChannel, CurveKeys
@@ -98,7 +98,7 @@ class Client:
         self.channel.connect(timeout_s)
         self.session = Session()
         welcome = self.ask(
-            m.Hello(PROTOCOL_VERSION, __version__, platform.platform(), os.getpid(), self._installation), m.Welcome
+            m.Hello(PROTOCOL_VERSION, __version__, platform_name(), os.getpid(), self._installation), m.Welcome
         )
         if welcome.certificate.curve_key != self._server_key:
             raise IntegrityError("the appliance certifies another connection key than the one it answers with")
@@ -143,6 +143,23 @@ class Client:
             raise ProtocolError(f"the appliance answered {type(question).__name__} with {type(answer).__name__}")
         self.session.succeeded(question)
         return answer
+
+    def ask_heartbeat(self, timeout_s: float = 20.0) -> None:
+        """Wait until the appliance has heard all that was said on this connection; UnreachableError otherwise."""
+        self.say(m.Ping())
+        deadline = time.monotonic() + timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            got = self.channel.receive(left_s)
+            if got is None:
+                break
+            self.last_heard = time.monotonic()
+            if isinstance(got[0], m.Pong):
+                return
+            if isinstance(got[0], m.Refused):
+                raise refusal(got[0])
+            if isinstance(got[0], m.Ping):
+                self.channel.send(m.Pong())
+        raise UnreachableError(f"the appliance gave no sign of life within {timeout_s:.0f} s")
 
     def close(self) -> None:
         """End the connection."""

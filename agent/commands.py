@@ -10,26 +10,25 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from agent import __version__
 from agent.enrolling import Enrolled, check_welcome, enrol, enrolled
 from agent.key_keeping import check_passphrase, leave_key, passphrase_from, protect
-from agent.settings import AgentHome, exclusive, save_settings
+from agent.settings import AgentHome, exclusive
 from transport.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
     from agent.restore import RestoreReport
+    from agent.selection import Selection
 
 Row = dict[str, Any]
 
 
 def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
     """Carry out a parsed command line; returns the exit code."""
-    from agent import commands_folder
+    from agent import commands_folder, commands_service
 
     handlers: dict[str, Callable[[argparse.Namespace, AgentHome, bool], int]] = {
         "enrol": _enrol,
@@ -39,8 +38,11 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         "ls": _ls,
         "restore": _restore,
         "verify": _verify,
-        "status": _status,
+        "status": commands_service.status,
         "resync": _resync,
+        "run": commands_service.run_service,
+        "schedule": commands_service.schedule,
+        "remote": commands_service.remote,
         "key": commands_folder.key,
         "read-repository": commands_folder.read_repository,
     }
@@ -66,7 +68,7 @@ def _bytes(count: int) -> str:
     return ""
 
 
-def _iso(milliseconds: int) -> str:
+def iso(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -108,10 +110,11 @@ def _enrol(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
 
 
 def _select(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
-    from agent.settings import load_settings
+    from agent.knocking import knock
+    from agent.remote_settings import chosen_here
+    from agent.settings import change_settings, load_settings
 
-    settings = load_settings(home)
-    selection = settings.selection
+    selection = load_settings(home).selection
     if options.selecting == "show":
         document = {
             "include": [shown_path(p) for p in selection.include],
@@ -120,18 +123,21 @@ def _select(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         lines = [f"+ {p}" for p in document["include"]] + [f"- {p}" for p in document["exclude"]]
         show(as_json, document, "\n".join(lines) or "Nothing is selected: pilulier-agent select include PATH")
         return 0
-    for given in options.paths:
-        raw = os.fsencode(given)
-        if options.selecting == "include":
-            selection = selection.including(_real(raw))
-        elif options.selecting == "exclude":
-            is_path = b"/" in raw and not any(c in raw for c in b"*?[") and not raw.startswith(b"**")
-            selection = selection.excluding(os.path.abspath(raw) if is_path else raw)
-        else:
-            selection = selection.without(raw, os.path.abspath(raw))
-    import dataclasses
 
-    save_settings(home, dataclasses.replace(settings, selection=selection))
+    def chosen(selection: Selection) -> Selection:
+        for given in options.paths:
+            raw = os.fsencode(given)
+            if options.selecting == "include":
+                selection = selection.including(_real(raw))
+            elif options.selecting == "exclude":
+                is_path = b"/" in raw and not any(c in raw for c in b"*?[") and not raw.startswith(b"**")
+                selection = selection.excluding(os.path.abspath(raw) if is_path else raw)
+            else:
+                selection = selection.without(raw, os.path.abspath(raw))
+        return selection
+
+    change_settings(home, lambda settings: chosen_here(settings, selection=chosen(settings.selection)))
+    knock(home)
     return _select(argparse.Namespace(selecting="show"), home, as_json)
 
 
@@ -142,13 +148,17 @@ def _real(path: bytes) -> bytes:
 
 
 def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
-    from agent.backup import run_backup
+    from agent.commands_service import told_if_failed
     from agent.progress import watched
 
-    with exclusive(home, "backup"):
+    with told_if_failed(home, options.started_by), exclusive(home, "backup"):
+        from agent.backup import run_backup
+
         machine = enrolled(home)
         with watched("Backing up") as progress:
-            report = run_backup(machine, allow_empty=options.allow_empty, progress=progress)
+            report = run_backup(
+                machine, allow_empty=options.allow_empty, progress=progress, started_by=options.started_by
+            )
     document: Row = {
         "snapshot": report.snapshot,
         "state": report.state,
@@ -195,7 +205,7 @@ def _snapshots(options: argparse.Namespace, home: AgentHome, as_json: bool) -> i
     rows: list[Row] = [
         {
             "snapshot": s.number,
-            "time": _iso(s.received_ms),
+            "time": iso(s.received_ms),
             "state": "complete" if s.record.complete else "partial",
             "files_total": s.record.entry_count,
             "bytes_source": s.record.bytes_source,
@@ -339,37 +349,6 @@ def _verify(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     if report.files_damaged or report.segments_damaged:
         return 1
     return 3 if report.unreadable else 0
-
-
-def _status(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
-    from agent.state import read_state
-
-    machine = enrolled(home)
-    state = read_state(home)
-    settings = machine.settings
-    show(
-        as_json,
-        {
-            "machine": settings.machine.hex(),
-            "name": settings.name,
-            "contract": settings.contract,
-            "appliance": list(settings.appliance.endpoints),
-            "last_snapshot": state.snapshot or None,
-            "last_snapshot_at": _iso(state.at_ms) if state.at_ms else None,
-            "next_run": None,
-            "running": state.running,
-            "key_mode": settings.key_mode,
-            "version": __version__,
-        },
-        f"{settings.name} (contract {settings.contract}) backs up to {', '.join(settings.appliance.endpoints)}.\n"
-        + (
-            f"Last snapshot: {state.snapshot}, {time.strftime('%Y-%m-%d %H:%M', time.localtime(state.at_ms / 1000))}."
-            if state.snapshot
-            else "No snapshot yet."
-        )
-        + (" A backup is running now." if state.running else ""),
-    )
-    return 0
 
 
 def _resync(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 from dataclasses import dataclass
 
 from agent import __version__
 from agent.client import Client, refusal
 from agent.errors import NotEnrolledError
 from agent.settings import AgentHome, ApplianceAddress, Settings, load_settings, save_settings
+from agent.system.naming import platform_name
 from transport import PROTOCOL_VERSION
 from transport import messages as m
 from transport.channel import AgentChannel, CurveKeys, new_curve_keys
@@ -96,7 +96,7 @@ def enrol(home: AgentHome, code_text: str, name: str, key_mode: m.KeyMode = "con
         vault=vault,
         installation=installation,
         agent_version=__version__,
-        platform=platform.platform(),
+        platform=platform_name(),
         key_mode=key_mode,
     )
     channel = AgentChannel(code.enrolment, code.curve_key, keys.curve)

@@ -16,7 +16,7 @@ from typing import Final
 
 from agent.client import Client
 from agent.enrolling import Enrolled, check_welcome
-from agent.settings import KeptAs, save_settings
+from agent.settings import KeptAs, change_settings
 from transport import messages as m
 from transport.errors import IntegrityError, KeyFileError, PilulierError
 from transport.keys import read_key_file, verify_escrow, write_key_file
@@ -79,8 +79,7 @@ def confide(machine: Enrolled) -> Enrolled:
 
 
 def _changed(machine: Enrolled, mode: KeptAs) -> Enrolled:
-    settings = replace(machine.settings, key_mode=mode)
-    save_settings(machine.home, settings)
+    settings = change_settings(machine.home, lambda settings: replace(settings, key_mode=mode))
     return replace(machine, settings=settings)
 
 

@@ -6,11 +6,30 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
 
 from agent.client import Client
 from agent.sending import How
+from agent.settings import Settings
 from agent.uploader import Uploader
 from transport import messages as m
+
+StartedBy = Literal["manual", "scheduled", "missed", "asked"]
+TELL_S: Final = 1.0
+LINE_S: Final = 60.0
+"""Between two lines about progress in the machine's log: a first backup of weeks must not fill it."""
+_SENDS: Final = 64 * 1024
+"""More bytes than this since the last word: contents travel, not only questions."""
+
+
+class Phase(StrEnum):
+    """What mostly went on since the last word."""
+
+    SCANNING = "scanning"
+    READING = "reading"
+    SENDING = "sending"
+    COMMITTING = "committing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +75,39 @@ class BackupProgress:
     bytes_total: int
 
 
+def used_configuration(settings: Settings, started_by: StartedBy) -> m.UsedConfiguration:
+    """What a run goes by, as the appliance keeps it."""
+    delta = settings.delta
+    return m.UsedConfiguration(
+        started_by=started_by,
+        schedule=settings.schedule,
+        includes=len(settings.selection.include),
+        excludes=len(settings.selection.exclude),
+        settings_version=settings.remote.applied,
+        delta_minimum_bytes=delta.minimum_bytes,
+        delta_literal_share=delta.literal_share,
+        delta_seconds_per_gib=min(delta.seconds_per_gib, 1e9),
+    )
+
+
+def size_text(size: int) -> str:
+    """`3.0 GB`, in steps of 1000."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.95:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def progression(files: int, done: int, total: int) -> str:
+    """`Progression : 28 933 files 100 % – 3.0 GB/3.0 GB`; without a share while the total is unknown."""
+    count = f"{files:,}".replace(",", " ")
+    if not total:
+        return f"Progression : {count} files – {size_text(done)}"
+    return f"Progression : {count} files {min(100, 100 * done // total)} % – {size_text(done)}/{size_text(total)}"
+
+
 class Figures:
     """Counts for one run. `advance` may be called from any thread, the rest from one."""
 
@@ -79,6 +131,10 @@ class Figures:
         self._bytes_source = 0
         self._bytes_done = 0
         self._told = 0.0
+        self._line_at = self._began + LINE_S
+        self._read_since = 0
+        self._sent_before = 0
+        self._phase = Phase.SCANNING
         self._lock = threading.Lock()
         self.bytes_read = 0
         self.deleted = 0
@@ -94,23 +150,65 @@ class Figures:
         self._files[how] += 1
         self._bytes_source += size
 
+    def say(self, level: str, module: str, text: str) -> None:
+        """A line for the machine's log; counts and labels only."""
+        self._uploader.hint(m.LogLine(level, module, text))
+
     def advance(self, size: int) -> None:
-        """So many more bytes are done with; tells at most once a second."""
+        """So many more bytes were read; tells at most once a second."""
+        self._count(size, size)
+
+    def passed(self, size: int) -> None:
+        """So many more bytes are done with that nobody had to read."""
+        self._count(size, 0)
+
+    def enter(self, phase: Phase) -> None:
+        """Tell at once that another phase begins."""
+        with self._lock:
+            self._phase = phase
+            self._told = time.monotonic()
+        self._tell_now()
+
+    def _count(self, size: int, read: int) -> None:
         with self._lock:
             self._bytes_done += size
+            self._read_since += read
             now = time.monotonic()
-            if now - self._told < 1.0:
+            if now - self._told < TELL_S:
                 return
             self._told = now
+            sent = self._client.channel.bytes_sent
+            if sent - self._sent_before > _SENDS:
+                self._phase = Phase.SENDING
+            else:
+                self._phase = Phase.READING if self._read_since else Phase.SCANNING
+            self._sent_before, self._read_since = sent, 0
+            line = now >= self._line_at
+            if line:
+                self._line_at = now + LINE_S
+        self._tell_now()
+        if line:
+            done = sum(self._files.values())
+            total = max(self.expected_bytes, self._bytes_done) if self.expected_bytes else 0
+            self.say("info", "progress", progression(done, self._bytes_done, total))
+
+    def _tell_now(self) -> None:
         done = sum(self._files.values())
         files = max(self.expected_files, done) if self.expected_files else 0
         total = max(self.expected_bytes, self._bytes_done) if self.expected_bytes else 0
-        progress = BackupProgress("sending", done, files, self._bytes_done, total)
+        progress = BackupProgress(str(self._phase), done, files, self._bytes_done, total)
         if self._tell is not None:
             self._tell(progress)
         self._uploader.hint(
             m.Progress(progress.phase, done, progress.files_total, progress.bytes_done, progress.bytes_total)
         )
+
+    def tell_end(self) -> None:
+        """The last lines of a run that only has to be committed."""
+        files = sum(self._files.values())
+        self.say("info", "progress", progression(files, self._bytes_source, self._bytes_source))
+        if self._warnings:
+            self.say("warning", "source", f"{len(self._warnings)} paths were not backed up as they should be")
 
     def message(self) -> m.BackupFigures:
         """The figures as they travel with a commit."""

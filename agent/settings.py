@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -23,6 +23,7 @@ from agent.errors import BusyError, NotEnrolledError, SelectionError, SettingsEr
 from agent.selection import Selection
 from transport.keys import write_key_file
 from transport.names import InstallationId, RepositoryId, VaultId
+from transport.schedule import Schedule
 
 if sys.platform == "win32":
     import msvcrt
@@ -36,6 +37,7 @@ _SETTINGS_LIMIT: Final = 16 << 20
 _LOCK_AT: Final = 1 << 30
 """Where Windows locks its byte: past the process id, which others must still be able to read."""
 _HEX_PREFIX: Final = "hex:"
+_CHANGE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,36 @@ class AgentHome:
         return self.path / "state.json"
 
     @property
+    def reported(self) -> Path:
+        """What the appliance was told of the settings last."""
+        return self.path / "reported.json"
+
+    @property
+    def unsent(self) -> Path:
+        """Log lines that the appliance has not heard yet."""
+        return self.path / "unsent.jsonl"
+
+    @property
+    def books(self) -> Path:
+        """What the scheduler remembers."""
+        return self.path / "schedule.json"
+
+    @property
+    def service(self) -> Path:
+        """Where the running service listens for a knock."""
+        return self.path / "service.json"
+
+    @property
+    def service_lock(self) -> Path:
+        """Held by the one service of this home."""
+        return self.path / "service.lock"
+
+    @property
+    def config_lock(self) -> Path:
+        """Held for the moment of a change of config.json."""
+        return self.path / "config.lock"
+
+    @property
     def lock(self) -> Path:
         """Held by the one run that may write here."""
         return self.path / "lock"
@@ -120,6 +152,28 @@ class DeltaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A delta whose literals pass this share of the file gives up."""
     seconds_per_gib: Annotated[float, Meta(gt=0)] = 60.0
     """Time budget, on top of a fixed few seconds."""
+
+
+class RemoteState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings that the appliance sent: whether they may be, and what became of them. Versions are the appliance's."""
+
+    allowed: bool = True
+    """The owner's word; nothing that the appliance says changes it."""
+    answered: int = 0
+    """The newest version whose outcome is known here."""
+    applied: int = 0
+    """The newest version that was taken over."""
+    outcome: Literal["none", "applied", "refused", "invalid"] = "none"
+    reason: str = ""
+    selection_version: int = 0
+    """The version that the selection stands from; 0 where it was made on this machine."""
+    schedule_version: int = 0
+    language: str = ""
+    """As the appliance said it last."""
+
+
+DEFAULT_SCHEDULE: Final = Schedule.of(["12:30", "19:30"])
+"""At noon and in the evening, every day: a day of work is then never lost, and each run is short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +202,10 @@ class Settings:
     selection: Selection = Selection()
     delta: DeltaSettings = DeltaSettings()
     key_mode: KeptAs = "local"
+    schedule: Schedule = DEFAULT_SCHEDULE
+    language: str = ""
+    """Of the local interface and of messages on this machine; empty for the system's."""
+    remote: RemoteState = RemoteState()
 
 
 _HexId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
@@ -178,6 +236,9 @@ class _SettingsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     selection: _SelectionFile = _SelectionFile()
     delta: DeltaSettings = DeltaSettings()
     key_mode: KeptAs = "local"
+    schedule: Schedule = DEFAULT_SCHEDULE
+    language: str = ""
+    remote: RemoteState = RemoteState()
 
 
 _decoder = msgspec.json.Decoder(_SettingsFile)
@@ -227,6 +288,9 @@ def load_settings(home: AgentHome) -> Settings:
             ),
             delta=stored.delta,
             key_mode=stored.key_mode,
+            schedule=stored.schedule,
+            language=stored.language,
+            remote=stored.remote,
         )
     except (msgspec.MsgspecError, SelectionError, ValueError) as error:
         raise SettingsError(
@@ -255,18 +319,36 @@ def save_settings(home: AgentHome, settings: Settings) -> None:
         ),
         delta=settings.delta,
         key_mode=settings.key_mode,
+        schedule=settings.schedule,
+        language=settings.language,
+        remote=settings.remote,
     )
     write_key_file(home.config, msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n")
 
 
+def change_settings(home: AgentHome, change: Callable[[Settings], Settings]) -> Settings:
+    """Read, change and write config.json as one: a service and a command may both want to. Returns what stands now."""
+    with exclusive(home, "change of settings", lock=home.config_lock, patience_s=_CHANGE_S):
+        settings = load_settings(home)
+        changed = change(settings)
+        if changed != settings:
+            save_settings(home, changed)
+        return changed
+
+
 @contextlib.contextmanager
-def exclusive(home: AgentHome, doing: str = "backup") -> Iterator[None]:
-    """Hold the home for one run; BusyError names the process that has it. A killed holder leaves no lock behind."""
+def exclusive(
+    home: AgentHome, doing: str = "backup", *, lock: Path | None = None, patience_s: float = 0.1
+) -> Iterator[None]:
+    """Hold the home for one run, or `lock`; BusyError names the process that has it.
+
+    A killed holder leaves no lock behind.
+    """
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    descriptor = os.open(lock or home.lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
         try:
-            _lock_soon(descriptor)
+            _lock_soon(descriptor, patience_s)
         except OSError:
             holder = os.pread(descriptor, 200, 0) if hasattr(os, "pread") else os.read(descriptor, 200)
             pid, _, what = holder.decode("utf-8", "replace").strip().partition(" ")
@@ -282,9 +364,9 @@ def exclusive(home: AgentHome, doing: str = "backup") -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock_soon(descriptor: int) -> None:
-    """Take the lock, waiting a tenth of a second at most: `status` holds it for an instant to see who runs."""
-    for _ in range(5):
+def _lock_soon(descriptor: int, patience_s: float) -> None:
+    """Take the lock, waiting a tenth of a second by default: `status` holds it for an instant to see who runs."""
+    for _ in range(round(patience_s / 0.02)):
         with contextlib.suppress(OSError):
             return _lock(descriptor)
         time.sleep(0.02)

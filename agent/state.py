@@ -12,13 +12,21 @@ from agent.settings import AgentHome, exclusive
 
 
 class LastRun(msgspec.Struct, frozen=True):
-    """The last finished backup; zeros before the first. `running`: one is going on now."""
+    """The last finished backup; zeros before the first. `running`: one is going on now.
+
+    `began_ms` is of that backup; `error` and its code are of the last one that failed, at `error_at_ms`, empty once
+    one succeeded since.
+    """
 
     snapshot: int = 0
     at_ms: int = 0
     state: str = ""
     warnings: int = 0
     running: bool = False
+    began_ms: int = 0
+    error: str = ""
+    error_code: str = ""
+    error_at_ms: int = 0
 
 
 def write_state(home: AgentHome, run: LastRun) -> None:
@@ -29,11 +37,32 @@ def write_state(home: AgentHome, run: LastRun) -> None:
         os.replace(temporary, home.state)
 
 
+def write_failure(home: AgentHome, error: str, code: str, now_ms: int) -> None:
+    """Note that a backup failed; the last finished one stays known."""
+    run = _stored(home)
+    write_state(home, msgspec.structs.replace(run, error=error, error_code=code, error_at_ms=now_ms))
+
+
+def _stored(home: AgentHome) -> LastRun:
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        return msgspec.structs.replace(msgspec.json.decode(home.state.read_bytes(), type=LastRun), running=False)
+    return LastRun()
+
+
+def read_failure(home: AgentHome) -> str:
+    """The code of the last failure; empty where a backup succeeded since, or none failed."""
+    return _stored(home).error_code
+
+
+def last_good(home: AgentHome) -> float:
+    """When the last complete backup began, seconds since 1970; 0 where none did."""
+    run = _stored(home)
+    return run.began_ms / 1000 if run.state == "complete" else 0.0
+
+
 def read_state(home: AgentHome) -> LastRun:
     """The last run; the zeros where there is none or it cannot be read."""
-    run = LastRun()
-    with contextlib.suppress(OSError, msgspec.MsgspecError):
-        run = msgspec.json.decode(home.state.read_bytes(), type=LastRun)
+    run = _stored(home)
     running = False
     try:
         with exclusive(home, "status"):

@@ -107,6 +107,8 @@ class Uploader:
         self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
         self.care: list[m.CareRange] = []
         """What the appliance wants to have again, as it said at the beginning."""
+        self.configuration: m.UsedConfiguration | None = None
+        """What the run goes by, for its commits; set before the first one."""
         self.reconnections = 0
         self.transfer_s = 0.0
 
@@ -250,7 +252,7 @@ class Uploader:
         elif isinstance(item, _Commit):
             self._send_versions()
             self._waiting.append(item)
-            self._number(lambda seq: m.PutCommit(seq, item.signed, item.figures()))
+            self._number(lambda seq: m.PutCommit(seq, item.signed, item.figures(), self.configuration))
         elif isinstance(item, _Ask):
             self._asked.append(item)
             self._guarded(lambda: self._client.say(m.HasVersions(item.versions)))

@@ -14,8 +14,12 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+import msgspec
+
 from appliance.control.database import Database
 from appliance.control.running import Board
+from transport.messages import UsedConfiguration
+from transport.schedule import Schedule
 
 _FIGURES_OF_LINE: Final = 10**9
 
@@ -118,9 +122,16 @@ def _snapshot(
         ],
     )
     pid = dice.randint(800, 30_000)
+    minutes = {int(machine.hour * 60), 735} if machine.twice else {int(machine.hour * 60)}
+    used = UsedConfiguration(
+        "manual" if first else "scheduled", Schedule(tuple(sorted(minutes))), 2, 3, 0, 65536, 0.5, 60.0
+    )
     db.execute(
-        "INSERT INTO snapshot_configuration VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [machine.id, number, machine.agent_version, machine.platform, pid, machine.id * 2, 7, 1],
+        "INSERT INTO snapshot_configuration VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            *(machine.id, number, machine.agent_version, machine.platform, pid, machine.id * 2, 7, 1),
+            msgspec.json.encode(used).decode(),
+        ],
     )
     ended = int(files * 0.82) if machine.fate is Fate.SUSPICIOUS and last else min(files, full + delta)
     db.execute("INSERT INTO snapshot_change VALUES (?, ?, ?, ?)", [machine.id, number, files, 0 if first else ended])

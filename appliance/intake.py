@@ -87,6 +87,7 @@ def commit(
                 selection=record.selection.hex(),
                 retention_floor_days=record.retention_floor_days,
                 key_epoch=record.epoch,
+                used=message.configuration,
             ),
         )
     if complete:

@@ -257,12 +257,29 @@ class BackupFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warnings: Count
 
 
+class UsedConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a backup went by, as the agent says it, for people; nothing is decided from it. No names: counts alone."""
+
+    started_by: Literal["manual", "scheduled", "missed", "asked"]
+    schedule: Schedule
+    includes: Count
+    excludes: Count
+    settings_version: Count
+    """The newest version of the appliance's settings that it had taken over; 0 for none."""
+    delta_minimum_bytes: Count
+    """Smaller files always go whole."""
+    delta_literal_share: Annotated[float, Meta(ge=0, le=1)]
+    delta_seconds_per_gib: Annotated[float, Meta(ge=0, le=10**9)]
+    """Limits beyond which a delta gives up and its file goes whole."""
+
+
 class PutCommit(Message, frozen=True):
     """Agent: make what was staged a snapshot."""
 
     seq: Count
     commit: SignedCommit
     figures: BackupFigures
+    configuration: UsedConfiguration | None = None
 
 
 class Committed(Message, frozen=True):

@@ -1,22 +1,29 @@
-"""The configuration that each backup used, as far as its hello and its commit say it.
+"""The configuration that each backup used, as its hello and its commit say it.
 
-The selection itself never reaches the appliance in clear: its digest does, by which a change of it shows. Settings
-that the web would send to an agent are not part of the protocol yet.
+The selection itself never reaches the appliance in clear: its digest and the number of its rules do, by which a change
+of it shows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from appliance.control.database import Database
 from appliance.control.scope import Scope, condition
 from appliance.control.text import one_line
 from appliance.errors import NotFoundError
+from transport.messages import UsedConfiguration
 
 
 @dataclass(frozen=True, slots=True)
 class MachineConfiguration:
-    """What one backup ran with. `selection` is the SHA-256 of the selection, hex; `pid` is 0 where unknown."""
+    """What one backup ran with. `selection` is the SHA-256 of the selection, hex; `pid` is 0 where unknown.
+
+    `used` says what started it, its schedule, the number of its rules and its limits; None of an agent that did not
+    say.
+    """
 
     agent_version: str
     platform: str
@@ -24,6 +31,7 @@ class MachineConfiguration:
     selection: str
     retention_floor_days: int
     key_epoch: int
+    used: UsedConfiguration | None = None
 
 
 def record(db: Database, machine_id: bytes, number: int, configuration: MachineConfiguration) -> None:
@@ -31,8 +39,8 @@ def record(db: Database, machine_id: bytes, number: int, configuration: MachineC
     with db.write():
         db.execute(
             "INSERT INTO snapshot_configuration "
-            "(machine_id, number, agent_version, platform, pid, selection, retention_floor_days, key_epoch) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (machine_id, number) DO NOTHING",
+            "(machine_id, number, agent_version, platform, pid, selection, retention_floor_days, key_epoch, used) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (machine_id, number) DO NOTHING",
             [
                 machine_id,
                 number,
@@ -42,6 +50,7 @@ def record(db: Database, machine_id: bytes, number: int, configuration: MachineC
                 bytes.fromhex(configuration.selection),
                 configuration.retention_floor_days,
                 configuration.key_epoch,
+                None if configuration.used is None else msgspec.json.encode(configuration.used).decode(),
             ],
         )
 
@@ -51,11 +60,13 @@ def find(db: Database, scope: Scope, machine_id: bytes, number: int) -> MachineC
     where = condition(scope)
     row = db.row(
         "SELECT used.agent_version, used.platform, used.pid, lower(hex(used.selection)) AS selection, "
-        "used.retention_floor_days, used.key_epoch FROM snapshot_configuration AS used "
+        "used.retention_floor_days, used.key_epoch, used.used FROM snapshot_configuration AS used "
         "JOIN machine ON machine.id = used.machine_id JOIN contract ON contract.id = machine.contract_id "
         f"WHERE used.machine_id = ? AND used.number = ? AND {where.sql}",
         [machine_id, number, *where.parameters],
     )
     if row is None:
         raise NotFoundError(f"the configuration of snapshot {number} is not known")
+    if row["used"] is not None:
+        row["used"] = msgspec.json.decode(row["used"], type=UsedConfiguration)
     return MachineConfiguration(**row)

@@ -205,5 +205,7 @@ _JOBS: Final = Migration(5, "jobs and their runs, delivery of mails, alerts with
 
 _KEYS: Final = Migration(6, "wrapped machine keys", key_schema.STATEMENTS)
 
-MIGRATIONS: Final = (_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS)
+_USED: Final = Migration(7, "what each backup went by", remote_schema.USED)
+
+MIGRATIONS: Final = (_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED)
 """In order; the number of the last one is the schema version."""

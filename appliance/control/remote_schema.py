@@ -48,3 +48,8 @@ STATEMENTS: Final = (
         reason TEXT NOT NULL DEFAULT ''
     ) STRICT, WITHOUT ROWID""",
 )
+
+USED: Final = (
+    # What else an agent said that a backup went by, as JSON; NULL where it said nothing.
+    "ALTER TABLE snapshot_configuration ADD COLUMN used TEXT",
+)

@@ -49,13 +49,15 @@ def _messages() -> dict[str, list[bytes]]:
     certificate = SIGNING.certify(THIRTY_TWO, 1)
     version = VersionRecord(VersionId(SIXTEEN), 7, NO_VERSION, 0, encode_operations([Fragment(SEGMENT, 0, 7)]))
     figures = m.BackupFigures(1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0.5, 0.25, 0)
+    used = m.UsedConfiguration("scheduled", Schedule((750,)), 2, 3, 4, 65536, 0.5, 60.0)
     (page,) = list(repository.tree(1))
     extents = list(repository.extents(list(repository.versions)))
     agent = [
         m.Hello(1, "0.1", "Linux", 7, SIXTEEN), m.Ping(), m.BackupBegin(SIXTEEN, THIRTY_TWO), m.HeldQuery(SIXTEEN),
         m.HasVersions([VersionId(SIXTEEN)]), m.PutSegment(1, SIXTEEN), m.PutVersions(2, [version]),
         m.PutEntries(3, EntryBatch(header, [entry])), m.PutDeaths(4, [PathId(SIXTEEN)]),
-        m.PutCommit(5, signed, figures), m.BackupEnd(), m.Progress("files", 1, 2, 3, 4), m.LogLine("info", "a", "b"),
+        m.PutCommit(5, signed, figures), m.PutCommit(5, signed, figures, used), m.BackupEnd(),
+        m.Progress("files", 1, 2, 3, 4), m.LogLine("info", "a", "b"),
         m.SnapshotsQuery(0), m.ChildrenQuery(1, SIXTEEN, SIXTEEN), m.TreeQuery(1, SIXTEEN), m.SampleQuery(1.5),
         m.RestoreOpen("a@b", "123456"), m.ResyncOpen("a@b", "123456", SIXTEEN),
         m.ExtentsQuery([VersionId(SIXTEEN)], 0), m.FetchSegments([SegmentId(SIXTEEN)], 9),

@@ -1,0 +1,128 @@
+"""The service's connection to the appliance between backups: asks every few seconds what is wanted, says what changed.
+
+One thread owns the connection; it is opened anew after any trouble, with growing pauses. What is heard is handed to
+whoever owns the books (`Master`), which answers at once. Knows no schedule and starts no backup.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Final, Protocol
+
+from agent import journal, reporting
+from agent.client import ApplianceFailed, Client
+from agent.enrolling import Enrolled, check_welcome
+from agent.settings import Settings
+from transport import messages as m
+from transport.errors import PilulierError, UnreachableError
+
+log = logging.getLogger("pilulier.service")
+
+PAUSES_S: Final = (2.0, 5.0, 10.0, 20.0, 40.0)
+"""After trouble with the line; the last one for ever: a change is to be picked up within a minute of its return."""
+REFUSED_S: Final = 300.0
+"""After a refusal: this machine was revoked, or is a copy. Nothing helps but someone's decision."""
+ANSWER_S: Final = 20.0
+FIRST_S: Final = 8.0
+"""For a connection to stand."""
+
+class Master(Protocol):
+    """Owns the settings and the books; each call may come from the attending thread."""
+
+    def attended(self, told: m.Attended) -> None:
+        """The appliance was heard."""
+
+    def out_of_reach(self, reason: str) -> None:
+        """It cannot be heard now."""
+
+    def take_over(self, wanted: m.WantedSettings) -> None:
+        """Settings that the appliance wants."""
+
+    def asked(self, number: int) -> m.BackupAnswer:
+        """A backup is asked for; the same number once more gets the same answer."""
+
+    def settings(self) -> Settings:
+        """As they are now."""
+
+    def next_run(self) -> float | None:
+        """When a backup begins by itself."""
+
+class Attendant:
+    """Start it, `wake` it when something is to be said, `stop` it."""
+
+    def __init__(self, machine: Enrolled, master: Master) -> None:
+        self._machine = machine
+        self._master = master
+        self._stopping = threading.Event()
+        self._woken = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="attending", daemon=True)
+        self._last_trouble: str | None = None
+        """None before the first word, empty while all is well."""
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look now instead of at the next turn."""
+        self._woken.set()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """End; a thread that waits for an answer is left to die with the process."""
+        self._stopping.set()
+        self._woken.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            client = self._machine.client()
+            pause_s = REFUSED_S
+            try:
+                check_welcome(self._machine, client.connect(FIRST_S))
+                failures = 0
+                self._converse(client)
+            except UnreachableError as error:
+                pause_s = PAUSES_S[min(failures, len(PAUSES_S) - 1)]
+                failures += 1
+                self._trouble(str(error))
+            except PilulierError as error:
+                # A full disk over there or a word too many passes; a no stays for a while.
+                passing = isinstance(error, ApplianceFailed) or error.code in ("busy", "throttled")
+                pause_s = PAUSES_S[-1] if passing else REFUSED_S
+                self._trouble(str(error))
+            except Exception as error:  # the edge of a thread: the service goes on, and tries again
+                pause_s = PAUSES_S[-1]
+                log.exception("attending met an unexpected %s", type(error).__name__)
+                self._trouble(f"unexpected {type(error).__name__}")
+            finally:
+                client.close()
+            if not self._stopping.is_set():
+                self._pause(pause_s)
+
+    def _pause(self, seconds: float) -> None:
+        self._woken.wait(seconds)
+        self._woken.clear()
+
+    def _trouble(self, reason: str) -> None:
+        if reason != self._last_trouble:
+            log.warning("the appliance is not there: %s", reason)
+        self._last_trouble = reason
+        self._master.out_of_reach(reason)
+
+    def _converse(self, client: Client) -> None:
+        if self._last_trouble != "":
+            log.info("the appliance is there")
+        self._last_trouble = ""
+        while not self._stopping.is_set():
+            told = client.ask(m.Attend(), m.Attended, ANSWER_S)
+            self._master.attended(told)
+            if told.settings > self._master.settings().remote.answered:
+                self._master.take_over(client.ask(m.SettingsQuery(), m.WantedSettings, ANSWER_S))
+            if told.backup:
+                client.ask(self._master.asked(told.backup), m.Noted, ANSWER_S)
+            home = self._machine.home
+            reporting.report_if_changed(home, self._master.settings(), client, self._master.next_run())
+            journal.send(home, client)
+            self._pause(told.again_s)

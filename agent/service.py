@@ -1,0 +1,283 @@
+"""`pilulier-agent run`: starts backups at their times, listens to the appliance, in the foreground until SIGTERM.
+
+Owns the order of things and the one mutable picture of them: settings, books, what is known of the appliance. The main
+thread decides (`agent.scheduler`) and starts children (`agent.backup_process`); one thread attends (`agent.attending`).
+The books are written before what they say is done or answered, so that whoever dies owes no run twice and forgets
+none. Sleeps until a knock, a child's end or the next time; the clock alone is looked at more often, since a suspended
+or changed one tells nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, tzinfo
+from typing import Final, Protocol
+
+import msgspec
+
+from agent import remote_settings, scheduler
+from agent.attending import Attendant
+from agent.backup_process import BackupProcess
+from agent.bookkeeping import load_books, save_books
+from agent.enrolling import Enrolled, enrolled
+from agent.knocking import Doorstep
+from agent.scheduler import Books, Clock, Conditions, Ending, Start, Why
+from agent.settings import AgentHome, Settings, change_settings, exclusive, load_settings
+from agent.state import last_good
+from agent.system.zone import LocalZone
+from transport import messages as m
+from transport.errors import PilulierError
+
+log = logging.getLogger("pilulier.service")
+
+CLOCK_S: Final = 20.0
+"""How often the clock is looked at: how late a run may begin after a suspend."""
+
+
+class Child(Protocol):
+    """A backup under way."""
+
+    def poll(self) -> Ending | None:
+        """How it ended; None while it runs."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
+class Service:
+    """The picture, and what may be done with it. Any thread; `turn` and `close` belong to the main one."""
+
+    def __init__(
+        self,
+        home: AgentHome,
+        *,
+        now: Callable[[], float] = time.time,
+        zone: Callable[[], tzinfo] | None = None,
+        start: Callable[[Why], Child],
+        said: Callable[[], None] = lambda: None,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._home = home
+        self._now = now
+        self._zone = zone or LocalZone()
+        self._start = start
+        self._said = said
+        """Called when the appliance should be told something."""
+        self._wake = wake
+        """Called when the main thread should take a turn."""
+        self._lock = threading.RLock()
+        self._settings = load_settings(home)
+        self._books = load_books(home)
+        self._reachable = False
+        self._paused = False
+        self._child: Child | None = None
+        self._reason = ""
+
+    # what the main thread does
+
+    def turn(self) -> float:
+        """Do what is due, once; how many seconds may be slept."""
+        with self._lock:
+            clock = Clock(self._now(), self._zone())
+            if self._child is not None and (ending := self._child.poll()) is not None:
+                self._child = None
+                self._keep(scheduler.ended(self._books, ending, clock.now))
+                self._said()
+            selected = bool(self._settings.selection.include)
+            self._keep(
+                scheduler.look(
+                    self._books, self._settings.schedule, clock, selected=selected, last_good=last_good(self._home)
+                )
+            )
+            conditions = Conditions(selected, self._reachable, self._paused, self._child is not None)
+            decision = scheduler.decide(self._books, clock, conditions)
+            if isinstance(decision, Start):
+                log.info("backup begins (%s since %s)", decision.owed.why, _utc(decision.owed.since))
+                self._child = self._start(decision.owed.why)
+                return CLOCK_S
+            self._tell_reason(decision.reason)
+            following = decision.until
+            if self._books.owed is None:
+                following = scheduler.next_due(self._settings.schedule, clock, self._books.spread_s)
+            return CLOCK_S if following is None else min(CLOCK_S, max(0.05, following - clock.now))
+
+    def _tell_reason(self, reason: str) -> None:
+        if reason != self._reason:
+            self._reason = reason
+            owed = self._books.owed
+            log.info("%s%s", f"a backup is owed ({owed.why}): " if owed else "", reason)
+
+    def reload(self) -> None:
+        """Someone knocked: settings may have changed on the disk. Damaged ones leave the ones that were."""
+        try:
+            settings = load_settings(self._home)
+        except PilulierError as error:
+            log.warning("%s", error)
+            return
+        with self._lock:
+            self._settled(settings)
+
+    def _settled(self, settings: Settings) -> None:
+        """Other settings stand; a new schedule counts from now on."""
+        if settings.schedule != self._settings.schedule:
+            self._keep(scheduler.rescheduled(self._books, self._now()))
+        changed = settings != self._settings
+        self._settings = settings
+        if changed:
+            self._said()
+
+    def close(self) -> None:
+        """End a backup under way; the run stays owed."""
+        with self._lock:
+            child = self._child
+        if child is None:
+            return
+        child.stop()
+        with self._lock:
+            ending = child.poll()
+            self._child = None
+            self._keep(scheduler.ended(self._books, ending or Ending.STOPPED, self._now()))
+
+    def _keep(self, books: Books) -> None:
+        """Write the books where they changed; a full disk must not end the service."""
+        if books == self._books:
+            return
+        self._books = books
+        try:
+            save_books(self._home, books)
+        except OSError as error:
+            log.warning("%s cannot be written: %s", self._home.books, error.strerror)
+
+    # what the attending thread tells and asks
+
+    def attended(self, told: m.Attended) -> None:
+        """The appliance was heard."""
+        with self._lock:
+            back = not self._reachable or self._paused != told.paused
+            self._reachable, self._paused = True, told.paused
+            self._keep(msgspec.structs.replace(self._books, spread_s=told.spread_s))
+            if told.language != self._settings.remote.language:
+                self._change(lambda settings: remote_settings.spoken(settings, told.language))
+            if back:
+                self._wake()
+
+    def out_of_reach(self, reason: str) -> None:
+        """It cannot be heard now."""
+        with self._lock:
+            self._reachable = False
+
+    def take_over(self, wanted: m.WantedSettings) -> None:
+        """Settings that the appliance wants; the outcome stands in the settings and is reported from there."""
+        with self._lock:
+            self._change(lambda settings: remote_settings.take_over(settings, wanted))
+            remote = self._settings.remote
+            log.info("settings %d of the appliance: %s %s", wanted.version, remote.outcome, remote.reason)
+            self._wake()
+
+    def _change(self, change: Callable[[Settings], Settings]) -> None:
+        try:
+            self._settled(change_settings(self._home, change))
+        except (PilulierError, OSError) as error:
+            log.warning("the settings could not be changed: %s", error)
+
+    def asked(self, number: int) -> m.BackupAnswer:
+        """A backup is asked for; taken up where the owner allows it, and only once."""
+        with self._lock:
+            if number <= self._books.heard:
+                return m.BackupAnswer(number, True, "")
+            if not self._settings.remote.allowed:
+                reason = remote_settings.REFUSED
+            elif not self._settings.selection.include:
+                reason = "nothing is selected on this machine"
+            else:
+                log.info("the appliance asks for a backup (%d)", number)
+                if self._child is None:
+                    self._keep(scheduler.asked(self._books, number, self._now()))
+                else:  # what runs now is what was asked for
+                    self._keep(msgspec.structs.replace(self._books, heard=number))
+                self._wake()
+                return m.BackupAnswer(number, True, "")
+            return m.BackupAnswer(number, False, reason)
+
+    def settings(self) -> Settings:
+        """As they are now."""
+        with self._lock:
+            return self._settings
+
+    def next_run(self) -> float | None:
+        """When a backup begins by itself."""
+        with self._lock:
+            if not self._settings.selection.include:
+                return None
+            return scheduler.next_run(self._books, self._settings.schedule, Clock(self._now(), self._zone()))
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Stopper:
+    """Ends `run` from a signal handler."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self.wake: Callable[[], None] = lambda: None
+
+    def stop(self) -> None:
+        """End soon."""
+        self._asked.set()
+        self.wake()
+
+    def stopping(self) -> bool:
+        """Whether the end was asked for."""
+        return self._asked.is_set()
+
+
+def run(home: AgentHome, stopper: Stopper, on_ready: Callable[[Enrolled, float | None], None]) -> int:
+    """Serve until `stopper.stop()`; returns 0. BusyError where a service of this home runs already.
+
+    `on_ready` is called once, when times are kept and knocks are heard; the appliance need not be there for it.
+    """
+    machine = enrolled(home)
+    with exclusive(home, "service", lock=home.service_lock), _doorstep(home) as door:
+
+        def start(why: Why) -> BackupProcess:
+            return BackupProcess(home, why, door.knock)
+
+        attendant: Attendant | None = None
+
+        def said() -> None:
+            if attendant is not None:
+                attendant.wake()
+
+        service = Service(home, start=start, said=said, wake=door.knock)
+        stopper.wake = door.knock
+        attendant = Attendant(machine, service)
+        wait_s = service.turn()
+        on_ready(machine, service.next_run())
+        attendant.start()
+        try:
+            while not stopper.stopping():
+                knocked = door.wait(wait_s)
+                if stopper.stopping():
+                    break
+                if knocked:
+                    service.reload()
+                wait_s = service.turn()
+        finally:
+            service.close()
+            attendant.stop()
+    return 0
+
+
+@contextmanager
+def _doorstep(home: AgentHome) -> Iterator[Doorstep]:
+    door = Doorstep(home)
+    try:
+        yield door
+    finally:
+        door.close()

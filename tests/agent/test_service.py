@@ -1,0 +1,255 @@
+"""The service's picture and its turns, with a fixed clock and children that end when told: nothing sleeps here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import UTC
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent import remote_settings, service
+from agent.bookkeeping import load_books, next_run
+from agent.scheduler import Ending, Why
+from agent.selection import Selection
+from agent.service import Service
+from agent.settings import AgentHome, change_settings, exclusive, load_settings, save_settings
+from agent.state import LastRun, write_state
+from tests.agent.test_settings import SETTINGS
+from transport import messages as m
+from transport.schedule import Schedule
+
+DAY = 1_800_000_000.0 // 86400 * 86400
+TOLD = m.Attended(0, 0, False, "", 0, 20)
+
+
+class Child:
+    """A backup that ends when the test says so."""
+
+    def __init__(self, why: Why) -> None:
+        self.why = why
+        self.ending: Ending | None = None
+        self.stopped = False
+
+    def poll(self) -> Ending | None:
+        return self.ending
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.ending = self.ending or Ending.STOPPED
+
+
+class Bench:
+    """A service on a home of its own, at a moment that the test chooses."""
+
+    def __init__(self, home: AgentHome) -> None:
+        self.home = home
+        self.now = DAY + 8 * 3600
+        self.children: list[Child] = []
+        self.said = self.woken = 0
+        self.service = self.begun()
+
+    def begun(self) -> Service:
+        """A (new) service process."""
+        made = Service(
+            self.home, now=lambda: self.now, zone=lambda: UTC, start=self._start, said=self._say, wake=self._wake
+        )
+        made.turn()
+        return made
+
+    def _start(self, why: Why) -> Child:
+        self.children.append(Child(why))
+        return self.children[-1]
+
+    def _say(self) -> None:
+        self.said += 1
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def at(self, hour: float) -> float:
+        """A turn at that hour of the day."""
+        self.now = DAY + hour * 3600
+        return self.service.turn()
+
+    @property
+    def whys(self) -> list[Why]:
+        return [child.why for child in self.children]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> AgentHome:
+    home = AgentHome(tmp_path / "agent")
+    home.create()
+    save_settings(home, dataclasses.replace(SETTINGS, schedule=Schedule.of(["12:30", "19:30"])))
+    return home
+
+
+@pytest.fixture
+def bench(home: AgentHome) -> Bench:
+    bench = Bench(home)
+    bench.service.attended(TOLD)
+    return bench
+
+
+def test_a_run_begins_at_its_time_and_the_next_one_at_its_own(bench: Bench) -> None:
+    assert bench.at(12.4) == service.CLOCK_S
+    assert bench.at(12.5 - 3 / 3600) == pytest.approx(3.0)
+    bench.at(12.5)
+    assert bench.whys == [Why.SCHEDULED]
+    bench.at(19.5)
+    assert len(bench.children) == 1, "never two at a time"
+    bench.children[0].ending = Ending.DONE
+    bench.at(19.6)
+    assert bench.whys == [Why.SCHEDULED], "what began before the evening ended after it"
+    bench.at(19.6 + 24)
+    assert len(bench.children) == 2
+
+
+def test_the_appliance_must_be_there_and_not_paused(bench: Bench) -> None:
+    bench.service.out_of_reach("cable")
+    bench.at(12.6)
+    bench.service.attended(msgspec.structs.replace(TOLD, paused=True))
+    bench.at(12.7)
+    assert bench.children == []
+    woken = bench.woken
+    bench.service.attended(TOLD)
+    assert bench.woken > woken
+    bench.at(14)
+    assert bench.whys == [Why.SCHEDULED]
+    bench.children[0].ending = Ending.DONE
+    bench.at(15)
+    assert len(bench.children) == 1
+
+
+def test_the_delay_of_the_appliance_is_remembered(bench: Bench) -> None:
+    bench.service.attended(msgspec.structs.replace(TOLD, spread_s=600))
+    bench.at(12.5)
+    assert bench.children == [] and bench.service.next_run() == DAY + 12.5 * 3600 + 600
+    bench.service = bench.begun()
+    assert bench.service.next_run() == DAY + 12.5 * 3600 + 600
+
+
+def test_a_service_that_ends_stops_its_backup_and_owes_it_still(bench: Bench) -> None:
+    bench.at(12.5)
+    bench.service.close()
+    assert bench.children[0].stopped
+    bench.now = DAY + 15 * 3600
+    bench.service = bench.begun()
+    bench.service.attended(TOLD)
+    bench.at(15.1)
+    assert len(bench.children) == 2
+    bench.children[1].ending = Ending.DONE
+    bench.at(15.2)
+    bench.service = bench.begun()
+    bench.service.attended(TOLD)
+    bench.at(19)
+    assert len(bench.children) == 2
+
+
+def test_killed_after_the_snapshot_stood_it_is_not_made_again(bench: Bench) -> None:
+    bench.at(12.5)
+    write_state(bench.home, LastRun(7, int(bench.now * 1000), "complete", began_ms=int(bench.now * 1000)))
+    bench.service = bench.begun()
+    bench.service.attended(TOLD)
+    bench.at(13)
+    assert len(bench.children) == 1
+
+
+def test_settings_of_the_appliance_count_from_now_on(bench: Bench) -> None:
+    bench.at(15)
+    wanted = m.WantedSettings(2, m.RemoteSelection(["/srv"], []), 2, Schedule.of(["10:00", "16:00"]), 2)
+    bench.service.take_over(wanted)
+    assert bench.said and bench.woken
+    settings = load_settings(bench.home)
+    assert settings.selection == Selection.of([b"/srv"]) and settings.remote.applied == 2
+    bench.at(15.5)
+    assert bench.children[1:] == [], "ten o'clock of today is not due"
+    bench.children[0].ending = Ending.DONE
+    bench.at(16)
+    bench.at(16.01)
+    assert bench.whys == [Why.MISSED, Why.SCHEDULED]
+
+
+def test_a_knock_brings_in_what_was_changed_by_a_command(bench: Bench) -> None:
+    change_settings(bench.home, lambda settings: remote_settings.chosen_here(settings, schedule=Schedule()))
+    bench.service.reload()
+    assert bench.said == 1 and bench.service.next_run() is None
+    bench.at(20)
+    assert bench.children == []
+    bench.home.config.write_text("{")
+    bench.service.reload()
+    assert bench.service.settings().schedule == Schedule(), "damaged settings leave the ones that were"
+
+
+def test_nothing_selected_is_nothing_due(bench: Bench) -> None:
+    change_settings(bench.home, lambda settings: remote_settings.chosen_here(settings, selection=Selection()))
+    bench.service.reload()
+    bench.at(12.6)
+    assert bench.children == [] and bench.service.next_run() is None
+    answer = bench.service.asked(1)
+    assert not answer.taken and answer.reason == "nothing is selected on this machine"
+
+
+def test_a_backup_that_is_asked_for_begins_once(bench: Bench) -> None:
+    assert bench.service.asked(1) == m.BackupAnswer(1, True, "")
+    assert load_books(bench.home).owed is not None, "written before it is answered"
+    bench.at(9)
+    assert bench.service.asked(1).taken, "the answer was lost: the same again"
+    bench.children[0].ending = Ending.DONE
+    bench.at(9.1)
+    bench.at(9.2)
+    assert bench.whys == [Why.ASKED]
+
+
+def test_what_runs_already_is_what_is_asked_for(bench: Bench) -> None:
+    bench.at(12.5)
+    assert bench.service.asked(1).taken
+    bench.children[0].ending = Ending.DONE
+    bench.at(13)
+    assert len(bench.children) == 1
+
+
+def test_an_owner_who_refuses_is_asked_for_nothing(bench: Bench) -> None:
+    change_settings(bench.home, lambda settings: remote_settings.allowed(settings, False))
+    bench.service.reload()
+    answer = bench.service.asked(1)
+    assert not answer.taken and "refused" in answer.reason
+    bench.service.take_over(m.WantedSettings(1, None, 0, Schedule.of(["10:00"]), 1))
+    assert load_settings(bench.home).remote.outcome == "refused"
+    bench.at(10.1)
+    assert bench.children == []
+
+
+def test_a_language_is_kept(bench: Bench) -> None:
+    bench.service.attended(msgspec.structs.replace(TOLD, language="de"))
+    assert load_settings(bench.home).language == "de"
+
+
+def test_only_a_running_service_has_a_next_run(bench: Bench) -> None:
+    settings = load_settings(bench.home)
+    assert next_run(bench.home, settings, bench.now, UTC) is None
+    with exclusive(bench.home, "service", lock=bench.home.service_lock):
+        assert next_run(bench.home, settings, bench.now, UTC) == DAY + 12.5 * 3600
+
+
+def test_a_full_disk_does_not_end_the_service(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(service, "save_books", full)
+    bench.at(12.5)
+    bench.children[0].ending = Ending.DONE
+    bench.at(13)
+    assert bench.whys == [Why.SCHEDULED]
+
+
+def test_a_stopper_wakes_whoever_sleeps() -> None:
+    woken: list[bool] = []
+    stopper = service.Stopper()
+    record: Callable[[], None] = lambda: woken.append(stopper.stopping())  # noqa: E731
+    stopper.wake = record
+    stopper.stop()
+    assert woken == [True]
