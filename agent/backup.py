@@ -27,7 +27,7 @@ from agent.ledger import Ledger
 from agent.metadata import MetadataReader
 from agent.packing import Packer
 from agent.pending import PendingSegments
-from agent.report import BackupProgress, BackupReport, Figures, Phase, StartedBy, used_configuration
+from agent.report import BackupProgress, BackupReport, Figures, StartedBy, used_configuration
 from agent.reporting import report_if_changed
 from agent.resync import open_ledger, remove_ledger
 from agent.scanner import Found, IncludedRoot, Listing, Scanner, ScanWarning
@@ -35,7 +35,7 @@ from agent.selection import components
 from agent.sending import LARGE_AHEAD, How, Sender, Sent, Wanted
 from agent.signatures import Signatures
 from agent.staging import Known
-from agent.state import LastRun, write_state
+from agent.state import LastRun, last_files, write_state
 from agent.system.zone import LocalZone
 from agent.uploader import Uploader
 from transport import delta as deltas
@@ -128,7 +128,9 @@ class _Run:
         self._uploader = Uploader(client, SessionId(random_id()), self._pending)
         self._figures = Figures(client, self._uploader, welcome.over_quota, ledger.tree().bytes_source, progress)
         self._started_by = started_by
+        self._uploader.words = self._figures.words
         self._uploader.configuration = used_configuration(machine.settings, started_by)
+        self._figures.expected_files = last_files(machine.home) if self._had_files else 0
         self._packer = Packer(sealer, self._uploader.put, self._pending.find)
         self._entries = EntryWriter(
             sealer, ledger, self._uploader, MetadataReader(lambda w: self._figures.warn(w.path, w.reason))
@@ -183,7 +185,11 @@ class _Run:
         ended_ms = int(time.time() * 1000)
         write_state(
             self._machine.home,
-            LastRun(number, ended_ms, report.state, len(report.warnings), began_ms=self._began_ms),
+            LastRun(
+                *(number, ended_ms, report.state, len(report.warnings)),
+                began_ms=self._began_ms,
+                files=report.files_total,
+            ),
         )
         return report
 
@@ -391,7 +397,7 @@ class _Run:
             self._checkpoint_at = time.monotonic() + self._checkpoint_s
 
     def _commit(self, *, complete: bool) -> int:
-        self._figures.enter(Phase.COMMITTING)
+        self._figures.commits(True)
         self._packer.flush()
         self._entries.flush()
         after = self._ledger.tree_after()
@@ -422,5 +428,6 @@ class _Run:
         self._uploader.commit(signed, self._figures.message)
         self._ledger.apply()
         self._pending.clear()
+        self._figures.commits(False)
         self._had_files = True
         return record.number

@@ -20,7 +20,7 @@ TELL_S: Final = 1.0
 LINE_S: Final = 60.0
 """Between two lines about progress in the machine's log: a first backup of weeks must not fill it."""
 _SENDS: Final = 64 * 1024
-"""More bytes than this since the last word: contents travel, not only questions."""
+"""More bytes than this since the last word, or not acknowledged: contents travel, not only questions."""
 
 
 class Phase(StrEnum):
@@ -133,8 +133,9 @@ class Figures:
         self._told = 0.0
         self._line_at = self._began + LINE_S
         self._read_since = 0
-        self._sent_before = 0
-        self._phase = Phase.SCANNING
+        self._sent_before = client.channel.bytes_sent
+        self._said = self._began
+        self._committing = False
         self._lock = threading.Lock()
         self.bytes_read = 0
         self.deleted = 0
@@ -155,53 +156,63 @@ class Figures:
         self._uploader.hint(m.LogLine(level, module, text))
 
     def advance(self, size: int) -> None:
-        """So many more bytes were read; tells at most once a second."""
+        """So many more bytes were read."""
         self._count(size, size)
 
     def passed(self, size: int) -> None:
         """So many more bytes are done with that nobody had to read."""
         self._count(size, 0)
 
-    def enter(self, phase: Phase) -> None:
-        """Tell at once that another phase begins."""
-        with self._lock:
-            self._phase = phase
-            self._told = time.monotonic()
-        self._tell_now()
+    def commits(self, begun: bool) -> None:
+        """A commit is on its way, or was confirmed."""
+        self._committing = begun
+        self._said = 0.0
 
     def _count(self, size: int, read: int) -> None:
         with self._lock:
             self._bytes_done += size
             self._read_since += read
             now = time.monotonic()
-            if now - self._told < TELL_S:
+            if self._tell is None or now - self._told < TELL_S:
                 return
             self._told = now
-            sent = self._client.channel.bytes_sent
-            if sent - self._sent_before > _SENDS:
-                self._phase = Phase.SENDING
-            else:
-                self._phase = Phase.READING if self._read_since else Phase.SCANNING
-            self._sent_before, self._read_since = sent, 0
-            line = now >= self._line_at
-            if line:
-                self._line_at = now + LINE_S
-        self._tell_now()
-        if line:
-            done = sum(self._files.values())
-            total = max(self.expected_bytes, self._bytes_done) if self.expected_bytes else 0
-            self.say("info", "progress", progression(done, self._bytes_done, total))
+        self._tell(self._progress(Phase.SENDING))
 
-    def _tell_now(self) -> None:
+    def _progress(self, phase: Phase) -> BackupProgress:
         done = sum(self._files.values())
         files = max(self.expected_files, done) if self.expected_files else 0
         total = max(self.expected_bytes, self._bytes_done) if self.expected_bytes else 0
-        progress = BackupProgress(str(self._phase), done, files, self._bytes_done, total)
-        if self._tell is not None:
-            self._tell(progress)
-        self._uploader.hint(
-            m.Progress(progress.phase, done, progress.files_total, progress.bytes_done, progress.bytes_total)
-        )
+        return BackupProgress(str(phase), done, files, self._bytes_done, total)
+
+    def words(self) -> list[m.Progress | m.LogLine]:
+        """What the appliance is to hear now, for the thread that owns the connection: it asks often.
+
+        Progress once a second at most, however long nothing moves; a line for the log each `LINE_S`.
+        """
+        now = time.monotonic()
+        if now - self._said < TELL_S:
+            return []
+        self._said = now
+        sent = self._client.channel.bytes_sent
+        with self._lock:
+            if max(sent - self._sent_before, self._uploader.unacknowledged_bytes) > _SENDS:
+                phase = Phase.SENDING  # also while a commit waits behind contents that are under way
+            elif self._committing:
+                phase = Phase.COMMITTING
+            else:
+                phase = Phase.READING if self._read_since else Phase.SCANNING
+            self._sent_before, self._read_since = sent, 0
+        progress = self._progress(phase)
+        told: list[m.Progress | m.LogLine] = [
+            m.Progress(
+                progress.phase, progress.files_done, progress.files_total, progress.bytes_done, progress.bytes_total
+            )
+        ]
+        if now >= self._line_at:
+            self._line_at = now + LINE_S
+            line = progression(progress.files_done, progress.bytes_done, progress.bytes_total)
+            told.append(m.LogLine("info", "progress", line))
+        return told
 
     def tell_end(self) -> None:
         """The last lines of a run that only has to be committed."""

@@ -24,6 +24,7 @@ class LastRun(msgspec.Struct, frozen=True):
     warnings: int = 0
     running: bool = False
     began_ms: int = 0
+    files: int = 0
     error: str = ""
     error_code: str = ""
     error_at_ms: int = 0
@@ -52,6 +53,11 @@ def _stored(home: AgentHome) -> LastRun:
 def read_failure(home: AgentHome) -> str:
     """The code of the last failure; empty where a backup succeeded since, or none failed."""
     return _stored(home).error_code
+
+
+def last_files(home: AgentHome) -> int:
+    """How many files the last complete backup had; 0 where none is known."""
+    return _stored(home).files
 
 
 def last_good(home: AgentHome) -> float:

@@ -107,6 +107,8 @@ class Uploader:
         self._thread = threading.Thread(target=self._run, name="uploader", daemon=True)
         self.care: list[m.CareRange] = []
         """What the appliance wants to have again, as it said at the beginning."""
+        self.words: Callable[[], list[m.Progress | m.LogLine]] = lambda: []
+        """What is to be said of the run now; asked often, by the thread."""
         self.configuration: m.UsedConfiguration | None = None
         """What the run goes by, for its commits; set before the first one."""
         self.reconnections = 0
@@ -175,6 +177,11 @@ class Uploader:
             raise self._failure
         if self._aborted.is_set():  # readers that wait for room must not wait for ever
             raise BackupInterrupted("the backup was stopped; what was sent is kept")
+
+    @property
+    def unacknowledged_bytes(self) -> int:
+        """Sent, and not known to be on the appliance's disk."""
+        return self._inflight
 
     def hint(self, item: m.Progress | m.LogLine) -> None:
         """Queue something that may be lost: dropped where the queue is full or the upload has stopped."""
@@ -299,6 +306,8 @@ class Uploader:
     def _listen(self, wait_s: float) -> None:
         """Take whatever the appliance said, waiting at most `wait_s` for the first word."""
         try:
+            for word in self.words():
+                self._client.say(word)
             while (got := self._client.hear(wait_s)) is not None:
                 wait_s = 0.0
                 self._take(got[0])
