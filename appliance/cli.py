@@ -28,6 +28,7 @@ from appliance.commands import (
     measuring,
     repositories,
     running,
+    safekeeping,
     spaces,
 )
 from appliance.commands.invocation import Invocation, default_home
@@ -82,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     common = _common(suppress=True)
     for module in (
         *(running, spaces, contracts, accounts, machines, repositories),
-        *(jobs, alerting, mailing, measuring, auditing, escrowing, demonstrating),
+        *(jobs, alerting, mailing, measuring, safekeeping, auditing, escrowing, demonstrating),
     ):
         module.register(commands, common)
     return parser

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from appliance import housekeeping, nightly, notices, synthesis, watching
+from appliance import housekeeping, nightly, notices, safety, synthesis, watching
 from appliance.control import outbox
 from appliance.control.text import one_line
 from appliance.errors import NotFoundError
@@ -17,6 +17,7 @@ from appliance.job_running import JobContext, JobKind, JobReport
 from appliance.mail import delivery
 from appliance.notices import Quiet
 from appliance.schedules import Daily, Every
+from appliance.sizes import format_size
 
 
 def _quiet(context: JobContext) -> Quiet:
@@ -57,6 +58,12 @@ def _mails_are_due(context: JobContext) -> bool:
     return bool(context.home.load_settings().mail.host) and outbox.anything_due(context.db, context.now())
 
 
+def _safety(context: JobContext) -> JobReport:
+    copy = safety.write_copy(context.home, context.db, context.now(), check=context.stopping.check)
+    expired = safety.expire(context.home, context.now())
+    return JobReport(f"{copy.path} written, {format_size(copy.bytes)}; {expired} older copies expired")
+
+
 KINDS: Final = {
     kind.name: kind
     for kind in (
@@ -66,6 +73,7 @@ KINDS: Final = {
         JobKind("outbox", Every(60), "sends the mails that wait", _outbox, needed=_mails_are_due),
         JobKind("prune", Daily(0, 30), "prunes every machine by its contract's policy", _prune),
         JobKind("quota", Daily(6, 30), "tells of spaces that use more than they were allocated", _quota),
+        JobKind("safety", Daily(23, 30), "copies the appliance's own database, keys and settings, sealed", _safety),
         JobKind("scrub", Daily(3, 0), "reads stored data again, all of it within 30 days", _scrub),
         JobKind("sessions", Every(3600), "ends sessions that are over", housekeeping.sweep_sessions),
         JobKind("synthesis", Daily(7, 0), "mails each contract how its machines stand", synthesis.tell_all),

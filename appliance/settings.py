@@ -85,6 +85,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     mail: MailSettings = MailSettings()
     public_url: str = ""
     """Where people reach the web interface, for links in mails; no slash at its end."""
+    safety_folder: str = ""
+    """Where safety copies of the appliance itself go, an absolute path; empty: `safety` in the home."""
+    safety_days: Annotated[int, Meta(ge=1, le=365)] = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,11 @@ class Home:
     def mail_password(self) -> Path:
         """What the mail server asks for; a systemd credential named `mail-password` goes before it."""
         return self.keys / "mail.password"
+
+    @property
+    def safety_key(self) -> Path:
+        """What safety copies are sealed under; on paper in a safe too."""
+        return self.keys / "safety.key"
 
     @property
     def metrics_token(self) -> Path:
@@ -337,6 +345,35 @@ def initialising(root: Path, settings: Settings) -> Iterator[Home]:
                 part.unlink(missing_ok=True)
         if root_is_new:
             home.root.rmdir()
+        if isinstance(error, OSError):
+            raise HomeError(f"{home.root} cannot be written ({error.strerror}): choose another folder") from None
+        raise
+
+
+@contextmanager
+def putting_back(root: Path) -> Iterator[Home]:
+    """Make a home out of a copy: as `initialising`, but repositories may be there, and stay whatever happens.
+
+    Within the block the folders exist, and the caller fills in keys, settings and database.
+    """
+    home = Home(root.absolute())
+    for part in (home.marker, home.control_db, home.keys, home.settings_file):
+        if part.exists():
+            raise HomeError(f"{home.root} holds {part.name} already: put an appliance back into an empty folder only")
+    try:
+        _make_folder(home.root)
+        for folder in (home.keys, home.logs):
+            _make_folder(folder)
+        yield home
+        _make_folder(home.repositories)
+        if not home.repositories_marker.exists():
+            write_key_file(home.repositories_marker, _MARKER)
+        write_key_file(home.marker, _MARKER)
+    except BaseException as error:
+        for part in (home.control_db, home.settings_file, home.settings_lock, home.marker):
+            part.unlink(missing_ok=True)
+        for folder in (home.keys, home.logs):
+            shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
             raise HomeError(f"{home.root} cannot be written ({error.strerror}): choose another folder") from None
         raise
