@@ -8,7 +8,7 @@ import re
 import msgspec
 import pytest
 
-from appliance.control import alarms, control_room, machine_logs, sessions, statistics
+from appliance.control import alarms, control_room, deletions, machine_logs, sessions, statistics
 from appliance.control.control_room import Customer, State
 from appliance.control.running import Board
 from appliance.control.scope import EVERYTHING
@@ -229,3 +229,9 @@ def test_addresses_put_together_by_hand_are_the_routers(web: WebHouse) -> None:
         assert bound.match(places.contract("c1")) == ("contracts.detail", {"contract_id": "c1"})
         assert bound.match(places.machine("ab")) == ("machines.detail", {"machine": "ab"})
         assert places.logs(contract="c 1&x") == "/logs?contract=c+1%26x" and places.logs() == "/logs"
+
+
+def test_a_machine_that_will_be_deleted_says_when(web: WebHouse) -> None:
+    machine = web.house.machine
+    deletions.request(web.house.db, EVERYTHING, deletions.Kind.MACHINE, machine.hex, by="a@example.org", now=NOW)
+    assert "suppression le 22/01/2027" in text_of(web.browser("admin"))
