@@ -51,7 +51,7 @@ def pause(contract_id: str) -> ResponseReturnValue:
             _note_state("contract.pause", before, after)
     flash(
         _(
-            "Le contrat de %(client)s est en pause : ses sauvegardes sont refusées, ses restaurations continuent.",
+            "Le contrat de %(client)s est en pause : ses sauvegardes sont refusées, ses restaurations continuent.",
             client=contract.client_id,
         ),
         "warning",
@@ -77,7 +77,7 @@ def resume(contract_id: str) -> ResponseReturnValue:
         after = contracts.resume(db, before, by=context.me().email, now=context.now())
         if before.paused:
             _note_state("contract.resume", before, after)
-    flash(_("Le contrat de %(client)s reprend : ses sauvegardes sont acceptées.", client=after.client_id), "success")
+    flash(_("Le contrat de %(client)s reprend : ses sauvegardes sont acceptées.", client=after.client_id), "success")
     return _back(contract_id)
 
 
@@ -153,7 +153,7 @@ def new_code(contract_id: str) -> ResponseReturnValue:
             code = enrolment_codes.issue(context.home(), db, contract, now)
             acts.note(db, context.actor(), "contract.code", contract, now=now)
     except PausedError:
-        flash(_("Ce contrat est en pause et n’accepte pas de machine : reprenez-le d’abord."), "error")
+        flash(_("Ce contrat est en pause et n’accepte pas de machine : reprenez-le d’abord."), "error")
         return redirect(url_for("contracts.detail", contract_id=contract_id), 303)
     keep_code(contract.id, code)
     return redirect(url_for("contracts.detail", contract_id=contract.id, _anchor="code"), 303)

@@ -70,12 +70,12 @@ class ContractForm(Form):
     def validate_allocated(self, field: Any) -> None:
         """Within what the database keeps."""
         if field.data is not None and field.data > _ALLOCATED_LIMIT:
-            raise ValidationError(_("C’est trop : au plus 9 000 000 Go."))
+            raise ValidationError(_("C’est trop : au plus 9 000 000 Go."))
 
     def validate_machines(self, field: Any) -> None:
         """Within what the database keeps."""
         if field.data is not None and field.data > _MACHINES_LIMIT:
-            raise ValidationError(_("C’est trop : au plus 100 000 machines."))
+            raise ValidationError(_("C’est trop : au plus 100 000 machines."))
 
 
 class EditForm(ContractForm):
@@ -96,7 +96,7 @@ class EditForm(ContractForm):
     def validate_late_hours(self, field: Any) -> None:
         """Up to a year."""
         if field.data is not None and not 1 <= field.data <= contracts.LATE_HOURS_LIMIT:
-            raise ValidationError(_("Entre 1 et 8 760 heures, ou rien pour le réglage de l’espace."))
+            raise ValidationError(_("Entre 1 et 8 760 heures, ou rien pour le réglage de l’espace."))
 
 
 @blueprint.route("/contracts/new", methods=["GET", "POST"])
@@ -151,7 +151,7 @@ def _add(form: ContractForm, space_id: str) -> Contract:
     keep_code(contract.id, code)
     flash(_("Le contrat de %(client)s est créé.", client=contract.client_id), "success")
     if any(card.client_id.lower() == contract.client_id.lower() for card in namesakes.cards):
-        flash(_("Ce client avait déjà un contrat : celui-ci s’y ajoute."), "warning")
+        flash(_("Ce client avait déjà un contrat : celui-ci s’y ajoute."), "warning")
     return contract
 
 
@@ -181,7 +181,7 @@ def edit(contract_id: str) -> ResponseReturnValue:
         try:
             _change(form, contract_id)
         except ConflictError:
-            say(form.escrow, _("Une machine vient d’être enrôlée : le choix des clés ne change plus."))
+            say(form.escrow, _("Une machine vient d’être enrôlée : le choix des clés ne change plus."))
         else:
             flash(_("Le contrat est modifié."), "success")
             return redirect(url_for("contracts.detail", contract_id=contract.id), 303)
@@ -198,7 +198,7 @@ def _lengthens(form: EditForm, contract: Contract) -> bool:
     say(
         form.keep_days,
         _(
-            "Entre %(least)s et %(most)s jours : raccourcir la conservation se fait sur le serveur lui-même.",
+            "Entre %(least)s et %(most)s jours : raccourcir la conservation se fait sur le serveur lui-même.",
             least=contract.retention.keep_days,
             most=LONGEST_DAYS,
         ),

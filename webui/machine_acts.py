@@ -83,7 +83,7 @@ def rename(machine: str) -> ResponseReturnValue:
                     names = {"before": {"name": found.name}, "after": {"name": after.name}}
                     acts.note(db, context.actor(), "machine.rename", after, now=context.now(), **names)
         except ConflictError:
-            say(form.name, _("Une autre machine de ce contrat porte ce nom : choisissez-en un autre."))
+            say(form.name, _("Une autre machine de ce contrat porte ce nom : choisissez-en un autre."))
         except UsageError:
             say(form.name, _("Un nom sur une ligne, de %(limit)s caractères au plus.", limit=NAME_LIMIT))
         else:
@@ -118,7 +118,7 @@ def move(machine: str) -> ResponseReturnValue:
     found = of_address(machine)
     if deletions.of_object(context.db(), context.scope(), Kind.MACHINE, found.hex) is not None:
         # The request for it names the contract that it was made in, whose people were told.
-        flash(_("Cette machine est à supprimer : annulez d’abord sa suppression."), "error")
+        flash(_("Cette machine est à supprimer : annulez d’abord sa suppression."), "error")
         return _back(found)
     form = MoveForm()
     targets = _targets(found)
@@ -135,7 +135,7 @@ def move(machine: str) -> ResponseReturnValue:
             try:
                 after = _move(found, chosen.id)
             except MachineQuotaError:
-                say(form.contract, _("Ce contrat a déjà toutes ses machines : augmentez d’abord son quota."))
+                say(form.contract, _("Ce contrat a déjà toutes ses machines : augmentez d’abord son quota."))
             except PausedError:
                 say(form.contract, _("Ce contrat est en pause et n’accepte pas de machine."))
             else:
@@ -206,7 +206,7 @@ def revoke(machine: str) -> ResponseReturnValue:
             after = machines.revoke(db, found)
             states = {"before": {"state": str(found.state)}, "after": {"state": str(after.state)}}
             acts.note(db, context.actor(), "machine.revoke", after, now=context.now(), **states)
-        flash(_("La machine %(name)s est révoquée : elle ne se connectera plus.", name=found.name), "warning")
+        flash(_("La machine %(name)s est révoquée : elle ne se connectera plus.", name=found.name), "warning")
         return _back(found)
     return render_template("machines/revoke.html", form=form, machine=found, granted=has_grant(REVOKE, found.hex))
 
@@ -258,15 +258,15 @@ def backup(machine: str) -> ResponseReturnValue:
             if before is None or request.number != before.number:
                 acts.note(db, context.actor(), "machine.backup", found, now=now)
     except PausedError:
-        flash(_("Le contrat est en pause : reprenez-le avant de demander une sauvegarde."), "error")
+        flash(_("Le contrat est en pause : reprenez-le avant de demander une sauvegarde."), "error")
     except RemoteRefusedError:
-        flash(_("Le client refuse les ordres à distance : la sauvegarde se lance sur la machine."), "error")
+        flash(_("Le client refuse les ordres à distance : la sauvegarde se lance sur la machine."), "error")
     except ThrottledError:
-        flash(_("Une sauvegarde vient d’être demandée : réessayez dans cinq minutes."), "error")
+        flash(_("Une sauvegarde vient d’être demandée : réessayez dans cinq minutes."), "error")
     except RefusedError:
-        flash(_("Cette machine est révoquée : elle ne se sauvegarde plus."), "error")
+        flash(_("Cette machine est révoquée : elle ne se sauvegarde plus."), "error")
     else:
-        flash(_("Sauvegarde demandée : la machine s’y met dans la minute, si elle est allumée."), "success")
+        flash(_("Sauvegarde demandée : la machine s’y met dans la minute, si elle est allumée."), "success")
     return _back(found)
 
 
@@ -279,5 +279,5 @@ def accept_selection(machine: str) -> ResponseReturnValue:
     with db.write():
         machine_settings.accept_selection(db, context.scope(), found.id)
         acts.note(db, context.actor(), "machine.accept-selection", found, now=context.now())
-    flash(_("La sélection réduite est acceptée : l’alerte est levée."), "success")
+    flash(_("La sélection réduite est acceptée : l’alerte est levée."), "success")
     return _back(found)

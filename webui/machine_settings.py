@@ -87,7 +87,7 @@ def edit(machine: str) -> ResponseReturnValue:
             else:
                 _save(found, wanted, impose=bool(form.impose.data))
                 flash(
-                    _("Réglages enregistrés : la machine les prend dans la minute, si elle est connectée."), "success"
+                    _("Réglages enregistrés : la machine les prend dans la minute, si elle est connectée."), "success"
                 )
                 return redirect(url_for("machines.detail", machine=found.hex), 303)
     return render_template(
@@ -111,19 +111,19 @@ def _selection(form: SettingsForm) -> SelectionRules | None:
         return None
     include, exclude = _lines(form.include.data), _lines(form.exclude.data)
     if not include:
-        say(form.include, _("Indiquez au moins un dossier : sans cela, plus rien ne serait sauvegardé."))
+        say(form.include, _("Indiquez au moins un dossier : sans cela, plus rien ne serait sauvegardé."))
     for line in include:
         if not _ABSOLUTE.match(line):
             say(
                 form.include,
-                _("« %(path)s » n’est pas un chemin complet, comme C:/Officine ou /srv/officine.", path=line),
+                _("« %(path)s » n’est pas un chemin complet, comme C:/Officine ou /srv/officine.", path=line),
             )
     for field, lines in ((form.include, include), (form.exclude, exclude)):
         if len(lines) > REMOTE_RULES_LIMIT or any(len(line) > REMOTE_RULE_LIMIT for line in lines):
             say(
                 field,
                 _(
-                    "Au plus %(lines)s lignes de %(letters)s caractères : indiquez des dossiers entiers.",
+                    "Au plus %(lines)s lignes de %(letters)s caractères : indiquez des dossiers entiers.",
                     lines=REMOTE_RULES_LIMIT,
                     letters=REMOTE_RULE_LIMIT,
                 ),
@@ -133,7 +133,7 @@ def _selection(form: SettingsForm) -> SelectionRules | None:
     try:
         return machine_settings.checked_rules(include, exclude)
     except UsageError:
-        say(form.include, _("Un de ces chemins contient des caractères qui ne se lisent pas : retapez-le."))
+        say(form.include, _("Un de ces chemins contient des caractères qui ne se lisent pas : retapez-le."))
         return None
 
 

@@ -51,7 +51,7 @@ REQUESTS: Final = {
     RequestState.WAITING: _l("demandée, en attente de la machine"),
     RequestState.TAKEN: _l("prise en compte par la machine"),
     RequestState.REFUSED: _l("refusée par la machine"),
-    RequestState.EXPIRED: _l("oubliée : la machine ne s’est pas connectée à temps"),
+    RequestState.EXPIRED: _l("oubliée : la machine ne s’est pas connectée à temps"),
 }
 DAY_NAMES: Final = (
     *(_l("lundi"), _l("mardi"), _l("mercredi"), _l("jeudi")),

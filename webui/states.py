@@ -57,11 +57,11 @@ ESCROW_MEANING: Final = {
         "Une copie scellée de la clé est confiée à l’hébergeur, qui peut aider à restaurer si le client perd la sienne."
     ),
     Escrow.PRIVATE: _l(
-        "Seul le client détient la clé : s’il la perd, personne ne peut rouvrir ses sauvegardes, l’hébergeur non plus."
+        "Seul le client détient la clé : s’il la perd, personne ne peut rouvrir ses sauvegardes, l’hébergeur non plus."
     ),
 }
 NOTIFICATIONS: Final = {
-    Notify.ALL: _l("Tout : le bilan de chaque jour, les avertissements et les échecs"),
+    Notify.ALL: _l("Tout : le bilan de chaque jour, les avertissements et les échecs"),
     Notify.WARNINGS: _l("Les avertissements et les échecs"),
     Notify.FAILURES: _l("Les échecs seulement"),
 }

@@ -33,7 +33,7 @@ def at(browser: Browser, web: WebHouse, act: str) -> str:
 def test_a_pause_says_what_it_means_and_is_taken_back(web: WebHouse) -> None:
     browser = web.browser("admin")
     path = at(browser, web, "pause")
-    assert "Rien n’est effacé : les restaurations continuent." in browser.get(path).get_data(as_text=True)
+    assert "Rien n’est effacé\xa0: les restaurations continuent." in browser.get(path).get_data(as_text=True)
     assert browser.post(path).status_code == 303
     assert ours(web).state(NOW) is ContractState.PAUSED
     assert "Ce contrat est en pause" in browser.get(f"/contracts/{ours(web).id}").get_data(as_text=True)

@@ -64,7 +64,7 @@ def test_taking_the_machines_own_selection_over_is_confirmed(web: WebHouse) -> N
     browser = web.browser("admin")
     browser.get(path(web, "settings"))
     page = browser.post(path(web, "settings"), dict(TYPED)).get_data(as_text=True)
-    assert "remplace celle qui a été choisie sur la machine" in page and "Cochez cette case" in page
+    assert "Cette sélection remplace celle de la machine" in page and "Cochez cette case" in page
     assert "D:/Ordonnances" in page and 'value="19h00, 12:30"' in page
     assert settings(web).version == 0
     assert browser.post(path(web, "settings"), {**TYPED, "confirm": "y"}).status_code == 303
@@ -92,7 +92,7 @@ def test_a_larger_selection_is_not_asked_about(web: WebHouse) -> None:
     ("field", "typed", "sentence"),
     [
         ("include", "", "Indiquez au moins un dossier"),
-        ("include", "Officine", "« Officine » n’est pas un chemin complet"),
+        ("include", "Officine", "«\xa0Officine\xa0» n’est pas un chemin complet"),
         ("include", "/x" + "y" * 5000, "indiquez des dossiers entiers"),
         ("include", "/x\u202ey", "caractères qui ne se lisent pas"),
         ("exclude", "\n".join(f"*.{number}" for number in range(2000)), "indiquez des dossiers entiers"),
