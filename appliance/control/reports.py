@@ -123,6 +123,12 @@ _FROM: Final = (
     "snapshot_statistics AS figures JOIN machine ON machine.id = figures.machine_id "
     "JOIN contract ON contract.id = machine.contract_id "
 )
+_BY_MACHINE: Final = (
+    "machine JOIN contract ON contract.id = machine.contract_id "
+    "CROSS JOIN snapshot_statistics AS figures ON figures.machine_id = machine.id "
+)
+"""The same tables. CROSS JOIN keeps the order: one stretch of each machine's rows, where the index by time leads to
+them one by one; faster where most of what a machine has lies in the window."""
 _USED: Final = (
     "LEFT JOIN snapshot_configuration AS used ON used.machine_id = figures.machine_id AND used.number = figures.number "
 )
@@ -235,9 +241,11 @@ def allocated(db: Database, scope: Scope, window: Window) -> int:
 
 _BUCKET_S: Final = 900
 """Days are made of quarters of an hour: every time zone's offset is a multiple of one."""
+_DAY_S: Final = 86400
+"""A day in UTC, by which months are counted."""
 
 
-def _volumes(scope_sql: str, per: str) -> str:
+def _volumes(scope_sql: str, per: str, bucket_s: int = _BUCKET_S, tables: str = _FROM) -> str:
     """SQL: by how many bytes the volume held changed, per `per` and bucket; parameters: since, until, the scope's.
 
     Each complete snapshot takes the place of its machine's complete one before, whether or not that lies in the window.
@@ -247,9 +255,9 @@ def _volumes(scope_sql: str, per: str) -> str:
         "(SELECT older.bytes_source FROM snapshot_statistics AS older WHERE older.machine_id = changes.machine_id "
         "AND older.number < changes.number AND older.complete = 1 ORDER BY older.number DESC LIMIT 1), 0)) AS change "
         "FROM (SELECT figures.machine_id, figures.number, figures.bytes_source, machine.contract_id, "
-        f"CAST(figures.received_at / {_BUCKET_S} AS INTEGER) AS bucket, "
+        f"CAST(figures.received_at / {bucket_s} AS INTEGER) AS bucket, "
         "lag(figures.bytes_source) OVER (PARTITION BY figures.machine_id ORDER BY figures.number) AS before "
-        f"FROM {_FROM} WHERE figures.complete = 1 AND figures.received_at >= ? AND figures.received_at < ? "
+        f"FROM {tables} WHERE figures.complete = 1 AND figures.received_at >= ? AND figures.received_at < ? "
         f"AND {scope_sql}) AS changes GROUP BY 1, 2 ORDER BY 2"
     )
 
@@ -351,20 +359,16 @@ def monthly(db: Database, scope: Scope, year: int, month: int, space_id: str | N
         months.setdefault(row["id"], _Month()).machines = row["machines"]
     for row in db.rows(
         "SELECT contract.id, count(*) AS backups, min(figures.received_at) AS first, max(figures.received_at) AS last "
-        f"FROM {_FROM} WHERE figures.received_at >= ? AND figures.received_at < ? AND {sql} GROUP BY contract.id",
+        f"FROM {_BY_MACHINE} WHERE figures.received_at >= ? AND figures.received_at < ? AND {sql} GROUP BY contract.id",
         [since, until, *parameters],
     ):
         one = months.setdefault(row["id"], _Month())
         one.backups, one.first, one.last = row["backups"], row["first"], row["last"]
-    changes = db.rows(_volumes(sql, "contract_id"), [since, until, *parameters])
-    for (contract_id, day), group in itertools.groupby(
-        sorted(changes, key=lambda row: (row["per"], row["bucket"])),
-        lambda row: (row["per"], row["bucket"] * _BUCKET_S // 86400),
-    ):
-        one = months.setdefault(contract_id, _Month())
-        one.volume += sum(row["change"] for row in group)
+    for row in db.rows(_volumes(sql, "contract_id", _DAY_S, _BY_MACHINE), [since, until, *parameters]):
+        one = months.setdefault(row["per"], _Month())
+        one.volume += row["change"]
         if one.volume > one.peak:
-            one.peak, one.peak_date = one.volume, datetime.fromtimestamp(day * 86400, UTC).date()
+            one.peak, one.peak_date = one.volume, datetime.fromtimestamp(row["bucket"] * _DAY_S, UTC).date()
     where = condition(scope)
     return [
         _monthly(row, months.get(row["id"], _Month()), until)
