@@ -17,6 +17,8 @@ from flask_wtf import CSRFProtect
 from appliance.control.sessions import LIFE_S
 from appliance.settings import Home
 from webui import (
+    account_invitations,
+    account_requests,
     accounts,
     alerts,
     audit,
@@ -61,7 +63,8 @@ BLUEPRINTS: Final = (
     *(contracts.blueprint, contract_forms.blueprint, contract_acts.blueprint, monthly.blueprint),
     *(machines.blueprint, machine_acts.blueprint, machine_settings.blueprint),
     *(statistics.blueprint, logs.blueprint, settings.blueprint, audit.blueprint),
-    *(spaces.blueprint, accounts.blueprint, system.blueprint),
+    *(accounts.blueprint, account_invitations.blueprint, account_requests.blueprint),
+    *(spaces.blueprint, system.blueprint),
 )
 
 

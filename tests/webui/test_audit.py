@@ -47,6 +47,12 @@ def writes(*kinds: str, where: str = "") -> Writes:
 
 
 POSTED: dict[str, Writes | Nothing] = {
+    "account_invitations.invite": writes("account.invite"),
+    "account_invitations.resend": writes("account.invite"),
+    "account_invitations.withdraw": writes("account.invite-cancel"),
+    "account_requests.decide": writes("device.approve", "device.refuse"),
+    "accounts.edit": writes("account.edit"),
+    "accounts.state": writes("account.disable", "account.enable"),
     "alerts.acknowledge": writes("alert.acknowledge"),
     "audit.verify": Nothing("it reads the chain and changes nothing"),
     "contract_acts.cancel": writes("deletion.cancel"),

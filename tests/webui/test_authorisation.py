@@ -70,6 +70,7 @@ _KINDS = ("contract", "machine", "space", "account", "invitation", "session", "r
 TENANT_IDS = frozenset(_KINDS) | {f"{kind}_id" for kind in _KINDS}
 """Parameters that name a tenant's thing."""
 PLAIN: dict[str, str] = {"number": "1", "name": "x", "kind": "transfer", "token": "x", "wanted": "x", "filename": "x"}
+PLAIN["act"] = "disable"
 """Parameters that name nobody's thing."""
 
 

@@ -95,6 +95,17 @@ document.addEventListener("click", (event) => {
   else document.documentElement.requestFullscreen?.().catch(() => { /* the browser may refuse */ });
 });
 
+// Fields that only some roles need: <div data-when-role="admin support"> in a form that has a role to choose.
+function showByRole(form) {
+  const role = form.elements.role.value;
+  form.querySelectorAll("[data-when-role]").forEach((part) => { part.hidden = !part.dataset.whenRole.split(" ").includes(role); });
+}
+document.querySelectorAll("form:has([data-when-role])").forEach(showByRole);
+document.addEventListener("change", (event) => {
+  const form = event.target.form;
+  if (form && event.target.name === "role" && form.querySelector("[data-when-role]")) showByRole(form);
+});
+
 // Print buttons. Paper is white, whatever the page's mode.
 document.addEventListener("click", (event) => { if (event.target.closest("[data-print]")) print(); });
 let modeOnScreen = null;
