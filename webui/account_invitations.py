@@ -108,7 +108,7 @@ def _shown(new: NewInvitation) -> ResponseReturnValue:
         "accounts/invited.html",
         title=_("Invitation envoyée"),
         invitation=new.invitation,
-        link=url_for("invitation.accept", token=new.token, _external=True),
+        link=url_for("invitation.accept", token=new.token, _external=True, _method="GET"),
     )
 
 

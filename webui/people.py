@@ -9,7 +9,7 @@ from typing import Final
 
 from flask_babel import lazy_gettext as _l
 
-from appliance.control import accounts, audit
+from appliance.control import acts, audit
 from appliance.control.accounts import Account, AccountState
 from webui import context
 
@@ -42,19 +42,8 @@ def note(
     kind: str, account: Account, *, by: Account | None = None, before: object = None, after: object = None
 ) -> None:
     """A line about an account in the audit log, in the act's transaction; `by`: who acts where nobody is logged in."""
-    audit.write(
-        context.db(),
-        context.actor() if by is None else audit.actor_of(by, context.address()),
-        kind,
-        now=context.now(),
-        object_kind="account",
-        object_id=account.id,
-        object_name=account.email,
-        space_id=accounts.space_of(context.db(), account),
-        contract_id=account.contract_id,
-        before=before,
-        after=after,
-    )
+    actor = context.actor() if by is None else audit.actor_of(by, context.address())
+    acts.note(context.db(), actor, kind, account, now=context.now(), before=before, after=after)
 
 
 def browser_name(user_agent: str) -> str:

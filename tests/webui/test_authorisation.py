@@ -69,8 +69,10 @@ def foreign(web: WebHouse) -> Foreign:
 _KINDS = ("contract", "machine", "space", "account", "invitation", "session", "request", "deletion")
 TENANT_IDS = frozenset(_KINDS) | {f"{kind}_id" for kind in _KINDS}
 """Parameters that name a tenant's thing."""
-PLAIN: dict[str, str] = {"number": "1", "name": "x", "kind": "transfer", "token": "x", "wanted": "x", "filename": "x"}
-PLAIN["act"] = "disable"
+PLAIN: dict[str, str] = {
+    **{"number": "1", "name": "x", "kind": "transfer", "token": "x", "wanted": "x", "filename": "x"},
+    "act": "disable",
+}
 """Parameters that name nobody's thing."""
 
 
