@@ -24,10 +24,10 @@ from webui.rendering import ROLE_NAMES
 
 _NONE: Final = ""
 ROLE_MEANING: Final = {
-    Role.CUSTOMER: _l("voit son contrat, restaure ses fichiers"),
-    Role.SUPPORT: _l("lit tout l’espace, aide à restaurer, ne change rien d’autre"),
-    Role.ADMIN: _l("tient l’espace : contrats, machines, comptes, réglages"),
-    Role.SUPER: _l("tient toute l’appliance, tous les espaces"),
+    Role.CUSTOMER: _l("son contrat"),
+    Role.SUPPORT: _l("lecture de l’espace"),
+    Role.ADMIN: _l("tout l’espace"),
+    Role.SUPER: _l("toute l’appliance"),
 }
 
 
