@@ -22,7 +22,7 @@ from webui.rendering import is_fragment
 
 blueprint = Blueprint("control_room", __name__)
 
-PER_PAGE: Final = 200
+PER_PAGE: Final = 150
 """Machines; a customer's stay together, so a page may hold a few more."""
 WALL_TILES: Final = 150
 SPACES_SHOWN: Final = 12
