@@ -37,10 +37,12 @@ LIMIT_S: Final = 0.3
 SUPER: Final = "super@pilulier.example"
 ADMIN: Final = "admin@officine-sauvegarde.example"
 _READY_S: Final = 60.0
+REFRESHING: Final = frozenset({"control room, refresh"})
+"""Asked for as a page asks by itself: the part that changes alone."""
 _TOKEN: Final = re.compile(r'name="csrf_token"[^>]*value="([^"]+)"')
 PAGES: Final = {
     "control room": "/",
-    "control room, fragment": "/",
+    "control room, refresh": "/",
     "contracts": "/contracts",
     "alerts": "/alerts",
     "running": "/running",
@@ -87,9 +89,13 @@ class Visitor:
         self.line = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
         self.cookies: dict[str, str] = {}
 
-    def ask(self, method: str, path: str, form: dict[str, str] | None = None) -> tuple[int, float, bytes]:
+    def ask(
+        self, method: str, path: str, form: dict[str, str] | None = None, *, fragment: bool = False
+    ) -> tuple[int, float, bytes]:
         """The status, the seconds to the body's first byte, the body."""
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        if fragment:
+            headers["X-Pilulier-Fragment"] = "1"
         if form is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         began = time.perf_counter()
@@ -131,7 +137,7 @@ def measure(address: str, secrets: dict[str, str], rounds: int) -> list[Taken]:
             times, size = [], 0
             # The first answer compiles the page's template: it is asked for and not counted.
             for number in range(rounds + 1):
-                status, first_byte_s, body = visitor.ask("GET", path)
+                status, first_byte_s, body = visitor.ask("GET", path, fragment=page in REFRESHING)
                 if status != 200:
                     raise SystemExit(f"{path} answers {status}")
                 size = len(body)
