@@ -11,11 +11,11 @@ import threading
 from typing import Final, Protocol
 
 from agent import journal, reporting
-from agent.client import ApplianceFailed, Client
+from agent.client import ApplianceFailed, ApplianceRefused, Client
 from agent.enrolling import Enrolled, check_welcome
 from agent.settings import Settings
 from transport import messages as m
-from transport.errors import PilulierError, UnreachableError
+from transport.errors import PilulierError, RefusedError
 
 log = logging.getLogger("pilulier.service")
 
@@ -23,6 +23,10 @@ PAUSES_S: Final = (2.0, 5.0, 10.0, 20.0, 40.0)
 """After trouble with the line; the last one for ever: a change is to be picked up within a minute of its return."""
 REFUSED_S: Final = 300.0
 """After a refusal: this machine was revoked, or is a copy. Nothing helps but someone's decision."""
+PATIENCE: Final = 12
+"""Connections that break in their handshake before that counts as a refusal: an appliance that restarts does so too."""
+_OLD: Final = m.Attended(0, 0, False, "", 0, 300)
+"""What an appliance says that knows no attending yet: backups go on, nothing is set from there."""
 ANSWER_S: Final = 20.0
 FIRST_S: Final = 8.0
 """For a connection to stand."""
@@ -59,6 +63,7 @@ class Attendant:
         self._thread = threading.Thread(target=self._run, name="attending", daemon=True)
         self._last_trouble: str | None = None
         """None before the first word, empty while all is well."""
+        self._told: m.SettingsReport | None = None
 
     def start(self) -> None:
         """Begin."""
@@ -83,14 +88,15 @@ class Attendant:
                 check_welcome(self._machine, client.connect(FIRST_S))
                 failures = 0
                 self._converse(client)
-            except UnreachableError as error:
-                pause_s = PAUSES_S[min(failures, len(PAUSES_S) - 1)]
-                failures += 1
+            except ApplianceRefused as error:
+                # Its own word: a no stays for a while, a word too many passes.
+                pause_s = PAUSES_S[-1] if error.code in ("busy", "throttled") else REFUSED_S
                 self._trouble(str(error))
             except PilulierError as error:
-                # A full disk over there or a word too many passes; a no stays for a while.
-                passing = isinstance(error, ApplianceFailed) or error.code in ("busy", "throttled")
-                pause_s = PAUSES_S[-1] if passing else REFUSED_S
+                pause_s = PAUSES_S[min(failures, len(PAUSES_S) - 1)]
+                failures += 1
+                if isinstance(error, RefusedError) and failures > PATIENCE:
+                    pause_s = REFUSED_S
                 self._trouble(str(error))
             except Exception as error:  # the edge of a thread: the service goes on, and tries again
                 pause_s = PAUSES_S[-1]
@@ -101,9 +107,11 @@ class Attendant:
             if not self._stopping.is_set():
                 self._pause(pause_s)
 
-    def _pause(self, seconds: float) -> None:
-        self._woken.wait(seconds)
+    def _pause(self, seconds: float) -> bool:
+        """Wait; whether someone woke this."""
+        woken = self._woken.wait(seconds)
         self._woken.clear()
+        return woken
 
     def _trouble(self, reason: str) -> None:
         if reason != self._last_trouble:
@@ -115,14 +123,33 @@ class Attendant:
         if self._last_trouble != "":
             log.info("the appliance is there")
         self._last_trouble = ""
+        journal.send(self._machine.home, client)
         while not self._stopping.is_set():
-            told = client.ask(m.Attend(), m.Attended, ANSWER_S)
+            told = self._attend(client)
             self._master.attended(told)
             if told.settings > self._master.settings().remote.answered:
                 self._master.take_over(client.ask(m.SettingsQuery(), m.WantedSettings, ANSWER_S))
             if told.backup:
                 client.ask(self._master.asked(told.backup), m.Noted, ANSWER_S)
-            home = self._machine.home
-            reporting.report_if_changed(home, self._master.settings(), client, self._master.next_run())
-            journal.send(home, client)
-            self._pause(told.again_s)
+            if told is not _OLD:
+                self._report(client)
+            if self._pause(told.again_s):
+                journal.send(self._machine.home, client)
+
+    def _attend(self, client: Client) -> m.Attended:
+        try:
+            return client.ask(m.Attend(), m.Attended, ANSWER_S)
+        except ApplianceFailed as error:
+            if error.code not in ("decode", "protocol"):
+                raise
+            check_welcome(self._machine, client.connect(FIRST_S))  # it reads no further after a word it does not know
+            return _OLD
+
+    def _report(self, client: Client) -> None:
+        """Say what changed. What was said last is compared in memory: the disk is not asked every few seconds."""
+        settings, following = self._master.settings(), self._master.next_run()
+        report = reporting.report_of(settings, following, None)
+        if report == self._told:
+            return
+        reporting.report_if_changed(self._machine.home, settings, client, following)
+        self._told = report

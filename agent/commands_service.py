@@ -198,6 +198,7 @@ def _failed(home: AgentHome, error: BaseException, started_by: str) -> None:
     level = "warning" if interrupted else "error"
     if isinstance(error, PilulierError) and error.exit_code == 5 or interrupted:
         journal.keep(home, level, "backup", text)
+        knock(home)
         return
     with contextlib.suppress(PilulierError, OSError):
         journal.tell(home, enrolled(home).client(), level, "backup", text)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from typing import Annotated, Final
 
 import msgspec
@@ -19,6 +20,8 @@ from agent.errors import BusyError
 from agent.settings import AgentHome, exclusive
 
 _HOST: Final = "127.0.0.1"
+_TOGETHER_S: Final = 0.05
+"""What comes within it is one knock: whoever hammers at the door causes no more than twenty looks a second."""
 
 
 class Door(msgspec.Struct, frozen=True):
@@ -51,6 +54,7 @@ class Doorstep:
             return False
         except OSError:
             return True  # the system's word about an earlier datagram: look, and wait again
+        time.sleep(_TOGETHER_S)
         self._socket.setblocking(False)
         with contextlib.suppress(OSError):
             while True:

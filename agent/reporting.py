@@ -62,7 +62,7 @@ def _selection(before: Reported) -> Selection:
 def report_if_changed(home: AgentHome, settings: Settings, client: Client, next_run: float | None) -> bool:
     """Tell the appliance, on a connection that is ready, where it was not told so before; whether it was told.
 
-    A refusal (reported too often, another installation) is no reason to fail: it is said again the next time.
+    Being told to wait (reported too often) is no reason to fail: it is said again with the next change.
     """
     before = last_reported(home)
     report = report_of(settings, next_run, before)

@@ -19,13 +19,13 @@ from typing import Final, Protocol
 
 import msgspec
 
-from agent import remote_settings, scheduler
+from agent import journal, remote_settings, scheduler
 from agent.attending import Attendant
 from agent.backup_process import BackupProcess
 from agent.bookkeeping import load_books, save_books
 from agent.enrolling import Enrolled, enrolled
 from agent.knocking import Doorstep
-from agent.scheduler import Books, Clock, Conditions, Ending, Start, Why
+from agent.scheduler import Books, Clock, Conditions, Ending, Start, Wait, Why
 from agent.settings import AgentHome, Settings, change_settings, exclusive, load_settings
 from agent.state import last_good
 from agent.system.zone import LocalZone
@@ -87,23 +87,34 @@ class Service:
                 self._child = None
                 self._keep(scheduler.ended(self._books, ending, clock.now))
                 self._said()
-            selected = bool(self._settings.selection.include)
-            self._keep(
-                scheduler.look(
-                    self._books, self._settings.schedule, clock, selected=selected, last_good=last_good(self._home)
-                )
-            )
-            conditions = Conditions(selected, self._reachable, self._paused, self._child is not None)
-            decision = scheduler.decide(self._books, clock, conditions)
+            decision = self._decide(clock, 0.0)
             if isinstance(decision, Start):
-                log.info("backup begins (%s since %s)", decision.owed.why, _utc(decision.owed.since))
-                self._child = self._start(decision.owed.why)
-                return CLOCK_S
+                # The disk is asked only now: was there a backup by hand, or one whose end was not written down?
+                decision = self._decide(clock, last_good(self._home))
+            if isinstance(decision, Start):
+                return self._begin(decision, clock.now)
             self._tell_reason(decision.reason)
             following = decision.until
             if self._books.owed is None:
                 following = scheduler.next_due(self._settings.schedule, clock, self._books.spread_s)
             return CLOCK_S if following is None else min(CLOCK_S, max(0.05, following - clock.now))
+
+    def _decide(self, clock: Clock, good: float) -> Start | Wait:
+        selected = bool(self._settings.selection.include)
+        self._keep(scheduler.look(self._books, self._settings.schedule, clock, selected=selected, last_good=good))
+        conditions = Conditions(selected, self._reachable, self._paused, self._child is not None)
+        return scheduler.decide(self._books, clock, conditions)
+
+    def _begin(self, decision: Start, now: float) -> float:
+        log.info("backup begins (%s since %s)", decision.owed.why, _utc(decision.owed.since))
+        try:
+            self._child = self._start(decision.owed.why)
+        except OSError as error:
+            log.error("the backup could not be started: %s", error)
+            journal.keep(self._home, "error", "backup", f"Backup failed: {journal.reason_of(error)}")
+            self._keep(scheduler.ended(self._books, Ending.FAILED, now))
+            self._said()
+        return CLOCK_S
 
     def _tell_reason(self, reason: str) -> None:
         if reason != self._reason:
