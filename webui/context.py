@@ -22,6 +22,7 @@ from appliance.control.database import Database
 from appliance.control.scope import Everything, OneSpace, Scope
 from appliance.control.sessions import Session
 from appliance.control.themes import Theme
+from appliance.opening.clients import Openers
 from appliance.settings import Home
 
 _KEY: Final = "pilulier"
@@ -52,10 +53,12 @@ class Person:
 class Appliance:
     """What the application serves: a home and a clock, one database connection a thread."""
 
-    __slots__ = ("_local", "clock", "home", "secure")
+    __slots__ = ("_local", "clock", "home", "openers", "secure")
 
     def __init__(self, home: Home, clock: Callable[[], float], *, secure: bool) -> None:
         self.home, self.clock, self.secure = home, clock, secure
+        self.openers = Openers()
+        """Processes that hold a machine's key while somebody restores."""
         self._local = threading.local()
 
     def database(self) -> Database:

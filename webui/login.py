@@ -150,6 +150,7 @@ def leave() -> ResponseReturnValue:
     with context.db().write():
         people.note("logout", context.me())
         sessions.end(context.db(), context.my_session().id)
+    context.appliance().openers.end_session(context.my_session().id)
     logout_user()
     session.clear()
     return redirect(url_for("login.password"), 303)

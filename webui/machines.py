@@ -1,4 +1,4 @@
-"""One machine: its facts, its last backups and log lines, what the web wants of it, how to restore from it.
+"""One machine: its facts, its last backups and log lines, what the web wants of it.
 
 Reads only; `machine_acts` and `machine_settings` change. What the agent says of itself is shown as its word.
 """
@@ -98,11 +98,3 @@ def detail(machine: str) -> ResponseReturnValue:
         REQUESTS=REQUESTS,
         DAY_NAMES=DAY_NAMES,
     )
-
-
-@blueprint.get("/machines/<machine>/restore")
-@allow(EVERYONE)
-def restore(machine: str) -> ResponseReturnValue:
-    """How files come back: by the agent, on the machine."""
-    found = of_address(machine)
-    return render_template("machines/restore.html", machine=found, row=room_row(found))

@@ -124,6 +124,7 @@ def install(app: Flask) -> None:
         day=formats.day,
         day_long=formats.day_long,
         iso=formats.iso,
+        month_name=lambda day: formats.month_name(day.year, day.month),
         ago=lambda at: formats.ago(at, context.now()),
     )
     app.jinja_env.globals.update(

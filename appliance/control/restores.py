@@ -81,6 +81,15 @@ def verify_restore_code(
     return account
 
 
+def record_web(db: Database, account: Account, machine: bytes, now: float) -> None:
+    """Write down that a machine's backups were opened in the web, after a step-up of its own; mails follow from it."""
+    with db.write():
+        db.insert(
+            "restore_opening",
+            {"at": now, "purpose": str(Purpose.RESTORE), "email": account.email, "machine_id": machine},
+        )
+
+
 def _find(db: Database, email: str) -> Account | None:
     row: dict[str, Any] | None = db.row("SELECT id FROM account WHERE email = ?", [email])
     return accounts.find(db, row["id"]) if row else None

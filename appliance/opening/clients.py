@@ -23,6 +23,7 @@ from appliance.control.machines import Machine
 from appliance.control.scope import Scope
 from appliance.errors import KeyModeError
 from appliance.opening import words
+from appliance.opening.baskets import Basket
 from appliance.settings import Home
 from transport.errors import PilulierError
 
@@ -64,6 +65,7 @@ class Opened:
     snapshots: list[words.Snapshot]
     began: float
     used: float
+    basket: Basket = field(default_factory=Basket)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, question: words.AnyQuestion, expected: type[_Answer]) -> _Answer:
@@ -74,6 +76,10 @@ class Opened:
         if not isinstance(answer, expected):
             raise OpeningError("opener", f"the opener answered {type(question).__name__} with {type(answer).__name__}")
         return answer
+
+    def seconds_left(self) -> float:
+        """How long it goes on at most."""
+        return max(0.0, self.began + LIFE_S - time.monotonic())
 
     def end(self) -> None:
         """Let it go, with its key."""
@@ -160,6 +166,14 @@ class Openers:
             if one is not None:
                 one.end()
         return opened
+
+    def end(self, session_id: str, machine_id: bytes) -> bool:
+        """End one; whether there was one."""
+        with self._lock:
+            found = self._opened.pop((session_id, machine_id), None)
+        if found is not None:
+            found.end()
+        return found is not None
 
     def end_session(self, session_id: str) -> None:
         """A person has left: all their openers go."""

@@ -1,0 +1,177 @@
+"""Restoring by the web: a real agent's backups, opened with a code, browsed, ticked and downloaded."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import tarfile
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyotp
+import pytest
+from werkzeug.test import TestResponse
+
+from appliance.control import audit, restores
+from appliance.control.database import Database
+from appliance.control.scope import EVERYTHING
+from appliance.opening.archives import MANIFEST
+from appliance.settings import Home
+from tests.support.processes import PASSWORD, Agent, House
+from tests.webui.web_house import Browser, Clock
+from webui import context
+from webui.app import create_app
+
+
+@dataclass(slots=True)
+class Scene:
+    """A backed-up folder, and a browser of the house's super-user."""
+
+    house: House
+    agent: Agent
+    source: Path
+    browser: Browser
+
+    @property
+    def at(self) -> str:
+        """The machine's restore pages."""
+        return f"/machines/{self.agent.machine}/restore"
+
+    def text(self, path: str) -> str:
+        """A page's HTML."""
+        answer = self.browser.get(path, follow_redirects=True)
+        assert answer.status_code == 200, answer.status
+        return answer.get_data(as_text=True)
+
+    def open(self) -> None:
+        """Type a code."""
+        self.browser.get(self.at)
+        answer = self.browser.post(self.at, {"code": self.browser.code()})
+        assert answer.status_code == 303 and answer.headers["Location"].endswith("/browse"), answer.get_data(
+            as_text=True
+        )
+
+    def token(self, page: str, name: str) -> str:
+        """How a page names an entry."""
+        found = re.search(rf'(?:at=|value=")([0-9a-f]{{16}})[^<]*"[^>]*>(?:(?!</tr>).)*?{re.escape(name)}', page, re.S)
+        assert found, f"{name} is not on the page"
+        return found.group(1)
+
+
+@pytest.fixture
+def scene(house: House, tmp_path: Path) -> Iterator[Scene]:
+    """The house with one backup of two versions, and the web application over its home."""
+    source = tmp_path / "source"
+    (source / "ordonnances").mkdir(parents=True)
+    (source / "ordonnances" / "dupont.txt").write_text("1")
+    (source / "base.db").write_bytes(os.urandom(1 << 20))
+    agent = house.agent(source)
+    agent.backup()
+    (source / "ordonnances" / "dupont.txt").write_text("2, corrigée")
+    agent.backup()
+    clock = Clock(time.time())
+    app = create_app(Home.open(house.appliance.home), clock=clock)
+    browser = Browser(app.test_client(), clock, house.admin.totp_secret)
+    browser.get("/login")
+    browser.post("/login", {"email": house.admin.email, "password": PASSWORD})
+    browser.get("/login/code")
+    assert browser.post("/login/code", {"code": browser.code()}).status_code == 303
+    yield Scene(house, agent, source, browser)
+    with app.app_context():
+        context.appliance().openers.close()
+
+
+def walk_to(scene: Scene, *names: str) -> str:
+    """Click down to a folder; its page."""
+    page = scene.text(f"{scene.at}/browse")
+    for name in names:
+        page = scene.text(f"{scene.at}/browse?at={scene.token(page, name)}")
+    return page
+
+
+def unzipped(answer: TestResponse) -> zipfile.ZipFile:
+    """A downloaded zip."""
+    assert answer.mimetype == "application/zip"
+    return zipfile.ZipFile(io.BytesIO(answer.get_data()))
+
+
+def test_a_folder_is_found_ticked_and_downloaded(scene: Scene) -> None:
+    scene.open()
+    parts = [part for part in str(scene.source).split("/") if part]
+    page = walk_to(scene, *parts)
+    assert "ordonnances" in page and "base.db" in page and "1\N{NO-BREAK SPACE}Mo" in page
+    token = scene.token(page, "ordonnances")
+    answer = scene.browser.post(f"{scene.at}/tick", {"snapshot": "2", "at": "", "pick": token})
+    assert answer.status_code == 303
+    assert "1 fichier" in scene.text(f"{scene.at}/browse")
+    with unzipped(scene.browser.post(f"{scene.at}/download", {"snapshot": "2", "form": "zip"})) as archive:
+        assert archive.read(f"{str(scene.source).lstrip('/')}/ordonnances/dupont.txt").decode() == "2, corrigée"
+        assert json.loads(archive.read(MANIFEST))["snapshot"] == 2
+    answer = scene.browser.post(f"{scene.at}/download", {"snapshot": "2", "form": "tar"})
+    with tarfile.open(fileobj=io.BytesIO(answer.get_data())) as tar:
+        assert any(name.endswith("dupont.txt") for name in tar.getnames())
+    with Database.open(Home.open(scene.house.appliance.home).control_db) as db:
+        kinds = [act.kind for act in audit.search(db, EVERYTHING, text=scene.agent.machine).acts]
+        assert kinds.count("restore.download") == 2 and "restore.open" in kinds
+        assert not any("dupont" in (act.after or "") for act in audit.search(db, EVERYTHING).acts), "no file names"
+        assert [opening.email for opening in restores.openings(db, 0)] == [scene.house.admin.email]
+
+
+def test_search_versions_and_an_older_day(scene: Scene) -> None:
+    scene.open()
+    page = scene.browser.post(f"{scene.at}/search", {"snapshot": "2", "text": "DUPONT"}).get_data(as_text=True)
+    token = scene.token(page, "dupont.txt")
+    assert "1 nom contient" in page
+    versions = scene.text(f"{scene.at}/versions?at={token}")
+    assert versions.count("Télécharger") >= 2
+    with unzipped(
+        scene.browser.post(f"{scene.at}/download", {"snapshot": "1", "form": "zip", "only": token})
+    ) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("dupont.txt"))
+        assert archive.read(name) == b"1"
+
+
+def test_no_page_shows_a_file_name_in_its_address(scene: Scene) -> None:
+    scene.open()
+    page = walk_to(scene, *[part for part in str(scene.source).split("/") if part])
+    assert not [
+        link for link in re.findall(r'(?:href|action)="([^"]*)"', page) if "ordonnances" in link or "base" in link
+    ]
+
+
+def test_a_wrong_code_opens_nothing_and_a_closed_door_stays_closed(scene: Scene) -> None:
+    scene.browser.get(scene.at)
+    answer = scene.browser.post(scene.at, {"code": "000000"})
+    assert answer.status_code == 200 and "code" in answer.get_data(as_text=True)
+    assert scene.browser.get(f"{scene.at}/browse").headers["Location"].endswith("/restore")
+    used = pyotp.TOTP(scene.browser.secret).at(int(scene.browser.clock.at))
+    assert scene.browser.post(scene.at, {"code": used}).status_code == 200, "the code of the login does not work again"
+    scene.open()
+    assert scene.browser.post(f"{scene.at}/close").status_code == 303
+    assert scene.browser.get(f"{scene.at}/browse").headers["Location"].endswith("/restore")
+    assert scene.browser.post(f"{scene.at}/download", {"snapshot": "2"}).headers["Location"].endswith("/restore")
+
+
+def test_logging_out_ends_the_process_that_holds_the_key(scene: Scene) -> None:
+    scene.open()
+    with scene.browser.client.application.app_context():
+        openers = context.appliance().openers
+        opened = [one.process for one in openers._opened.values()]
+    assert len(opened) == 1 and opened[0].poll() is None
+    scene.browser.get("/")
+    assert scene.browser.post("/logout").status_code == 303
+    assert opened[0].poll() is not None
+
+
+def test_a_private_key_sends_people_to_the_agent(scene: Scene, tmp_path: Path) -> None:
+    file = tmp_path / "passphrase"
+    file.write_text("quatre mots et un cheval")
+    scene.agent.command("key", "protect", "--passphrase-file", str(file))
+    page = scene.text(scene.at)
+    assert "clé de cette machine est privée" in page and "pilulier-agent restore" in page
+    assert 'name="code"' not in page
