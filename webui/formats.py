@@ -47,9 +47,11 @@ def size(size_bytes: int | float | None, locale: str | None = None) -> str:
 
 
 def gigabytes(size_bytes: int | float | None, locale: str | None = None) -> str:
-    """A size in Go whatever it is, for what contracts allocate."""
+    """A size in Go whatever it is, for what contracts allocate; in a smaller unit where it would read 0."""
     if size_bytes is None:
         return NOTHING
+    if 0 < size_bytes < 50_000_000:
+        return size(size_bytes, locale)
     locale = locale or language()
     return numbers.format_decimal(size_bytes / 1e9, format="#,##0.#", locale=locale) + _NO_BREAK + _UNITS[locale][3]
 

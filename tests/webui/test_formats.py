@@ -47,6 +47,9 @@ def test_gigabytes_stay_gigabytes() -> None:
     assert formats.gigabytes(1_234_500_000_000, "en") == f"1,234.5{NB}GB"
     assert formats.gigabytes(1_234_500_000_000, "de") == f"1.234,5{NB}GB"
     assert formats.gigabytes(None, "fr") == "–"
+    assert formats.gigabytes(0, "fr") == f"0{NB}Go"
+    # Never 0 Go where there is something.
+    assert formats.gigabytes(100_000, "fr") == f"100{NB}ko"
 
 
 def test_counts_and_shares() -> None:
