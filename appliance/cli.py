@@ -22,6 +22,7 @@ from appliance.commands import (
     contracts,
     demonstrating,
     escrowing,
+    installing,
     jobs,
     machines,
     mailing,
@@ -83,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     common = _common(suppress=True)
     for module in (
         *(running, spaces, contracts, accounts, machines, repositories),
-        *(jobs, alerting, mailing, measuring, safekeeping, auditing, escrowing, demonstrating),
+        *(jobs, alerting, mailing, measuring, safekeeping, auditing, escrowing, installing, demonstrating),
     ):
         module.register(commands, common)
     return parser

@@ -68,6 +68,7 @@ class Exchange:
         board: Board | None = None,
         spread_window_s: int = 0,
         escrow: EscrowCertificate | None = None,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._channel = channel
         self._directory = directory
@@ -78,6 +79,7 @@ class Exchange:
         self._board = board
         self._spread_window_s = spread_window_s
         self._escrow = escrow
+        self._beat = beat
         self._local = threading.local()
         self._connections: dict[bytes, Connection] = {}
         self._admission = Admission(self._connections, lambda peer: channel.send(peer, m.Ping()), self._gone)
@@ -99,6 +101,7 @@ class Exchange:
         swept = time.monotonic()
         try:
             while not self._stopping.is_set() and self._fatal is None:
+                self._beat()
                 self._directory.refresh()
                 for arrival in self._channel.poll(0.25, self._gone):
                     self._arrived(arrival)

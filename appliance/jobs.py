@@ -20,7 +20,7 @@ from huey.consumer import Consumer
 from huey.registry import Message
 from huey.serializer import Serializer
 
-from appliance import job_kinds, job_running, parts
+from appliance import job_kinds, job_running, parts, readiness
 from appliance.control import job_table
 from appliance.control.database import SAFE_WAL, SQLITE_VERSION, Database
 from appliance.control.job_table import Job
@@ -76,6 +76,7 @@ class JobWorker:
         self._stopping = Stopping()
         # A pipe, since a signal handler may take no lock.
         self._asked, self._asking = os.pipe2(os.O_CLOEXEC)
+        self._pulse = readiness.Pulse()
         self._huey = _queue(home)
         # What was queued before this process began is in the table too, where it matters.
         self._huey.flush()
@@ -123,6 +124,8 @@ class JobWorker:
 
     def _look(self) -> None:
         """Call everything that is due."""
+        # From a worker, so that workers which all hang are noticed too.
+        self._pulse.beat()
         try:
             with Database.open(self._home.control_db) as db:
                 now = self._now()
@@ -164,7 +167,9 @@ def work(home: Home, *, on_ready: Callable[[], None]) -> None:
     parts.end_with_the_service(worker.ask_to_stop)
     worker.start()
     on_ready()
+    readiness.notify("READY=1")
     worker.wait()
+    readiness.notify("STOPPING=1")
     if not worker.stop():
         log.warning("a job is cut off in the middle; it is done again when the service runs again")
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from appliance import endpoints, escrow, log_lines, web_part
+from appliance import endpoints, escrow, log_lines, readiness, web_part
 from appliance.control.database import Database
 from appliance.control.running import Board
 from appliance.directory import Directory
@@ -79,6 +79,7 @@ def serve(
                 board=Board(home.running_file),
                 spread_window_s=home.load_settings().spread_minutes * 60,
                 escrow=escrow.certificate(home, identity),
+                beat=readiness.Pulse().beat,
             )
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: exchange.stop())
@@ -94,7 +95,10 @@ def serve(
                 if with_parts and web_part.NAME not in late:
                     where["web"] = web_part.address(addresses.web, prepared.settings)
                 on_ready(where)
-                return exchange.run()
+                readiness.notify("READY=1")
+                code = exchange.run()
+                readiness.notify("STOPPING=1")
+                return code
         finally:
             channel.close()
             database.close()

@@ -39,6 +39,11 @@ def register(commands: Commands, common: argparse.ArgumentParser) -> None:
         description="Run all services in the foreground until SIGTERM. When all are up, one line of JSON on stdout "
         "says where. Addresses given here are remembered, since enrolment codes name them.",
     )
+    parser.add_argument(
+        "--transport-only",
+        action="store_true",
+        help="the exchange with agents alone: web and jobs are services of their own, as under systemd",
+    )
     _addresses(parser, "(default: as remembered)", "(default: as remembered)")
     parser.add_argument("--web-certificate", metavar="F", help="a certificate chain (PEM) for the web interface")
     parser.add_argument("--web-key", metavar="F", help="its private key (PEM); the interface is served by TLS then")
@@ -151,7 +156,13 @@ def serve(invocation: Invocation) -> int:
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
 
-    return service.serve(home, listen=arguments.listen, web=arguments.web, on_ready=ready)
+    return service.serve(
+        home,
+        listen=arguments.listen,
+        web=arguments.web,
+        with_parts=not arguments.transport_only,
+        on_ready=ready,
+    )
 
 
 def _absolute(path: str | None) -> str | None:
