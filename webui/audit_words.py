@@ -124,6 +124,12 @@ FIELDS: Final = {
     "paused": _l("En pause"),
     "port": _l("Port"),
     "product_name": _l("Nom du produit"),
+    "public_url": _l("Adresse publique"),
+    "quiet_from": _l("Heures calmes, de"),
+    "quiet_until": _l("Heures calmes, à"),
+    "sender_name": _l("Nom d’expéditeur"),
+    "sent": _l("Parti"),
+    "authority": _l("Certificats acceptés"),
     "reason": _l("Motif"),
     "recipient": _l("Destinataire"),
     "role": _l("Rôle"),
@@ -155,6 +161,9 @@ VALUES: Final = {
     ("notify", "warnings"): _l("avertissements et échecs"),
     ("notify", "failures"): _l("échecs seulement"),
     ("by", "link"): _l("lien reçu par e-mail"),
+    ("password", "changed"): _l("changé"),
+    ("password", "removed"): _l("effacé"),
+    ("password", "as before"): _l("inchangé"),
     ("security", "none"): _l("aucun"),
 }
 _ACTORS: Final = {"system": _l("Pilulier lui-même"), "command line": _l("Ligne de commande")}

@@ -19,11 +19,19 @@ CONTENT_SECURITY_POLICY: Final = "; ".join(
         "img-src 'self' data:",
         "font-src 'self'",
         "connect-src 'self'",
+        # Pages refuse to be framed; the preview of a mail does not.
+        "frame-src 'self'",
         "manifest-src 'self'",
         "form-action 'self'",
         "base-uri 'none'",
         "frame-ancestors 'none'",
     )
+)
+SANDBOXED: Final = frozenset({"settings.mail"})
+"""What is shown as it would look elsewhere: in a frame of ours, where it can load and do nothing."""
+SANDBOX_POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'; sandbox"
 )
 ALWAYS: Final = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -45,6 +53,9 @@ def install(app: Flask, *, secure: bool) -> None:
     def dress(response: Response) -> Response:
         for name, value in ALWAYS.items():
             response.headers[name] = value
+        if request.endpoint in SANDBOXED:
+            response.headers["Content-Security-Policy"] = SANDBOX_POLICY
+            response.headers["X-Frame-Options"] = "SAMEORIGIN"
         if secure:
             response.headers["Strict-Transport-Security"] = STRICT_TRANSPORT
         if request.endpoint in STATIC_ENDPOINTS and response.status_code in (200, 304):

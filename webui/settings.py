@@ -39,9 +39,11 @@ def space() -> Space | None:
     return spaces.find(context.db(), scope.space_id) if isinstance(scope, OneSpace) else None
 
 
-def choose() -> ResponseReturnValue:
+def choose(here_tab: str) -> ResponseReturnValue:
     """What a super-user sees who looks at all spaces: which one to set."""
-    return render_template("settings/choose.html", title=_("Réglages"), spaces=spaces.every(context.db()))
+    return render_template(
+        "settings/choose.html", title=_("Réglages"), here_tab=here_tab, spaces=spaces.every(context.db())
+    )
 
 
 def note(kind: str, of: Space, before: dict[str, Any], after: dict[str, Any]) -> None:
@@ -158,7 +160,7 @@ def index() -> ResponseReturnValue:
     """The look of the space."""
     of = space()
     if of is None:
-        return choose()
+        return choose("appearance")
     theme = themes.of_space(context.db(), of.id)
     form = ThemeForm(obj=theme)
     # A preview saves nothing: the page comes back with what was typed.
@@ -263,7 +265,7 @@ def rules() -> ResponseReturnValue:
     """Language, thresholds of alerts, retention of new contracts."""
     of = space()
     if of is None:
-        return choose()
+        return choose("rules")
     old = space_settings.of_space(context.db(), of.id)
     form = RulesForm(obj=old)
     if form.validate_on_submit():

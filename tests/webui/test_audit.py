@@ -93,6 +93,8 @@ POSTED: dict[str, Writes | Nothing] = {
     "restore.start": writes("restore.open"),
     "restore.tick": Nothing("a list that is being put together"),
     "settings.index": writes("space.theme"),
+    "settings.sending": writes("mail.set"),
+    "settings.try_sending": writes("mail.test"),
     "settings.logo": writes("space.logo"),
     "settings.rules": writes("space.settings"),
     "system.checks": Nothing("it looks at the box and changes nothing"),
