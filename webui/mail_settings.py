@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
 from flask import Response, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
@@ -33,6 +32,7 @@ from webui.settings import space
 blueprint = settings.blueprint
 SET: Final = "mail.set"
 _APPLIANCE: Final = "appliance"
+_PLAIN: Final = ("host", "port", "security", "user", "sender", "sender_name")
 _SOME_SENDER: Final = "sender@example.org"
 _HOURS: Final = [(str(hour), f"{hour:02d} h") for hour in range(24)]
 SECURITY: Final = (
@@ -115,7 +115,7 @@ class SendingForm(CodeForm):
 
     def settings(self, old: MailSettings) -> MailSettings:
         """What was typed; what this form does not know stays."""
-        return msgspec.structs.replace(
+        return mails_leave.changed(
             old,
             host=(self.host.data or "").strip(),
             port=self.port.data or 0,
@@ -143,7 +143,7 @@ class SendingForm(CodeForm):
             self._works(self.public_url, lambda: mails_leave.checked_url(self.public_url.data or ""), _URL),
         ]
         if tried[0]:
-            unsafe = msgspec.structs.replace(some, security=new.security)
+            unsafe = mails_leave.changed(some, security=new.security)
             tried.append(self._works(self.security, lambda: mails_leave.checked(unsafe), _UNSAFE))
         if all(tried):
             # What is left are names that no line may hold.
@@ -193,8 +193,9 @@ def _sending(form: SendingForm, attempt: TryForm, *, failure: str = "") -> str:
 
 def _filled(formdata: Any = None) -> SendingForm:
     known = context.home().load_settings()
-    values = msgspec.structs.asdict(known.mail) | {"public_url": known.public_url}
-    values |= {name: str(values[name]) for name in ("quiet_from", "quiet_until")}
+    mail = known.mail
+    values: dict[str, object] = {name: getattr(mail, name) for name in _PLAIN} | {"public_url": known.public_url}
+    values |= {"quiet_from": str(mail.quiet_from), "quiet_until": str(mail.quiet_until)}
     return SendingForm(data=values) if formdata is None else SendingForm(formdata=formdata or None, data=values)
 
 
@@ -220,12 +221,9 @@ def sending() -> ResponseReturnValue:
                     "mail.set",
                     now=context.now(),
                     object_kind=_APPLIANCE,
-                    before={"mail": msgspec.structs.asdict(before.mail), "public_url": before.public_url},
-                    after={
-                        "mail": msgspec.structs.asdict(saved.mail),
-                        "public_url": saved.public_url,
-                        "password": "changed" if typed else "removed" if form.forget.data else "as before",
-                    },
+                    before=mails_leave.shown(before),
+                    after=mails_leave.shown(saved)
+                    | {"password": "changed" if typed else "removed" if form.forget.data else "as before"},
                 )
             flash(_("L’envoi des e-mails est réglé. Envoyez un message d’essai pour vous en assurer."), "success")
             return redirect(url_for("settings.sending"), 303)

@@ -113,6 +113,16 @@ def _credential() -> Path | None:
     return Path(folder) / _CREDENTIAL if folder else None
 
 
+def changed(mail: MailSettings, **changes: object) -> MailSettings:
+    """The settings with some of them changed, unchecked: `checked` and `save` see to that."""
+    return msgspec.structs.replace(mail, **changes)
+
+
+def shown(settings: Settings) -> dict[str, object]:
+    """What may be shown and written down: all but the password, which is not among the settings."""
+    return {"mail": msgspec.structs.asdict(settings.mail), "public_url": settings.public_url}
+
+
 def sender(settings: Settings) -> Sender:
     """Whom mails come from."""
     return Sender(settings.mail.sender, settings.mail.sender_name, settings.public_url)
