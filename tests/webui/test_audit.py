@@ -100,7 +100,11 @@ POSTED: dict[str, Writes | Nothing] = {
     "system.checks": Nothing("it looks at the box and changes nothing"),
     "system.retry": writes("mail.retry"),
     "system.start": writes("job.start"),
+    "spaces.add": writes("space.add"),
+    "spaces.delete": writes("space.delete"),
     "spaces.focus": Nothing("a super-user looks at less, for a while"),
+    "spaces.keep": writes("deletion.cancel"),
+    "spaces.rename": writes("space.rename"),
 }
 
 
