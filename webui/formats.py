@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -121,7 +122,13 @@ def day(value: date | float | None) -> str:
     """A day, short."""
     if value is None:
         return NOTHING
-    return dates.format_date(value if isinstance(value, date) else _local(value).date(), "short", locale=language())
+    return _day(value if isinstance(value, date) else _local(value).date(), language())
+
+
+@lru_cache(4096)
+def _day(value: date, locale: str) -> str:
+    # Lists say the same few hundred days thousands of times.
+    return dates.format_date(value, "short", locale=locale)
 
 
 def day_short(value: date, locale: str | None = None) -> str:

@@ -53,6 +53,7 @@ class Month:
 class SpaceSum:
     """The rows of one space and what they come to. `peak_bytes` adds the contracts' peaks, whatever their days."""
 
+    space_id: str
     name: str
     rows: list[MonthlyRow]
 
@@ -70,6 +71,11 @@ class SpaceSum:
     def peak_bytes(self) -> int:
         """Of the contracts' peaks."""
         return sum(row.peak_bytes for row in self.rows)
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Of all contracts."""
+        return sum(row.allocated_bytes for row in self.rows)
 
     @property
     def backups(self) -> int:
@@ -112,7 +118,7 @@ def index() -> ResponseReturnValue:
     month = _wanted()
     rows = _rows(month)
     sums = [
-        SpaceSum(group[0].space_name, group)
+        SpaceSum(group[0].space_id, group[0].space_name, group)
         for group in (list(found) for _, found in itertools.groupby(rows, lambda row: row.space_id))
     ]
     return render_template(
@@ -121,6 +127,8 @@ def index() -> ResponseReturnValue:
         months=listed(context.now()),
         is_over=(month.year, month.month) < (present(context.now()).year, present(context.now()).month),
         sums=sums,
+        # A super-user's view of all: what each space comes to, and its contracts on its own page.
+        is_overview=len(sums) > 1,
         spaces=choosable_spaces(),
         chosen_space=request.args.get("space", ""),
     )

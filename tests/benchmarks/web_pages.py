@@ -44,6 +44,7 @@ PAGES: Final = {
     "control room": "/",
     "control room, refresh": "/",
     "contracts": "/contracts",
+    "contracts, table": "/contracts?view=table",
     "alerts": "/alerts",
     "running": "/running",
     "statistics": "/statistics",

@@ -75,3 +75,14 @@ def test_an_admin_gets_no_other_spaces_figures(web: WebHouse) -> None:
     assert len(sheet(browser, f"/contracts/monthly.csv?month={month.text}&space={far}")) == 1
     for who in ("support", "customer"):
         assert web.browser(who).get("/contracts/monthly.csv").status_code == 403
+
+
+def test_all_spaces_are_an_overview_each_with_its_own_page(web: WebHouse) -> None:
+    month = backups(web)
+    browser = web.browser("super")
+    page = text(browser, f"/contracts/monthly?month={month.text}")
+    assert "Somme des pics" in page and "ours@example.org" not in page
+    near = f"/contracts/monthly?month={month.text}&amp;space={web.house.ours.space_id}"
+    assert f'href="{near}"' in page and page.rindex(">far<") < page.rindex(">near<")
+    page = text(browser, near.replace("&amp;", "&"))
+    assert "ours@example.org" in page and "away@example.org" not in page
