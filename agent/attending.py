@@ -7,6 +7,7 @@ whoever owns the books (`Master`), which answers at once. Knows no schedule and 
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from typing import Final, Protocol
 
@@ -105,7 +106,8 @@ class Attendant:
             finally:
                 client.close()
             if not self._stopping.is_set():
-                self._pause(pause_s)
+                # A crowd that lost its appliance at one moment must not come back at one moment.
+                self._pause(pause_s * random.uniform(0.5, 1.0))
 
     def _pause(self, seconds: float) -> bool:
         """Wait; whether someone woke this."""

@@ -187,8 +187,9 @@ class Exchange:
             if not self._admission.follow(arrival):
                 self._overdraw(connection)
             return
-        if connection.session.state in (State.NEW, State.READY):
-            # What decides is about to be asked: a pause or a revocation of a moment ago must already count.
+        if connection.session.state in (State.NEW, State.READY) and not connection.attends:
+            # What decides is about to be asked: a pause or a revocation of a moment ago must already count. Thousands
+            # that only attend would have all machines read again after each commit: they wait half a second.
             self._directory.refresh(at_once=True)
         if not self._directory.active(peer.machine):
             self._refuse(connection, "revoked", "this machine was revoked: ask whoever manages the contract")
