@@ -75,10 +75,19 @@ def schedule(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int
         "set_by": "appliance" if settings.remote.schedule_version else "machine",
         "next_run": _iso(following),
     }
-    days = "every day" if len(settings.schedule.days) == len(DAYS) else ", ".join(settings.schedule.days)
-    text = f"Backups start at {', '.join(times)}, {days}." if times else "No backup starts by itself."
-    show(as_json, document, f"{text}\n{_following(home, settings, following)}")
+    lines = [f"Backups start at {', '.join(times)}, {_days_text(settings.schedule)}."] if times else []
+    show(as_json, document, "\n".join([*lines, _following(home, settings, following)]))
     return 0
+
+
+def _days_text(chosen: Schedule) -> str:
+    """`every day`, `mon-sat`, or the days one by one."""
+    days = chosen.weekdays
+    if len(days) == len(DAYS):
+        return "every day"
+    if len(days) > 2 and days[-1] - days[0] == len(days) - 1:
+        return f"{DAYS[days[0]]}-{DAYS[days[-1]]}"
+    return ", ".join(chosen.days)
 
 
 def days_of(text: str) -> list[str]:
@@ -104,7 +113,7 @@ def _following(home: AgentHome, settings: Settings, following: float | None) -> 
     if not settings.selection.include:
         return "Nothing is selected: pilulier-agent select include PATH"
     if not settings.schedule.minutes:
-        return "pilulier-agent schedule set HH:MM changes that."
+        return "No backup starts by itself: pilulier-agent schedule set HH:MM changes that."
     return "The service does not run now, so nothing starts: pilulier-agent run"
 
 
@@ -117,7 +126,7 @@ def remote(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     words = "may" if state.allowed else "may not"
     lines = [f"The appliance {words} set what is backed up and when, and start backups. Commands it can never set."]
     if state.answered:
-        lines.append(f"Its settings {state.answered}: {state.outcome}{f' ({state.reason})' if state.reason else ''}.")
+        lines.append(f"Its settings {state.answered}: {state.outcome}{f'; {state.reason}' if state.reason else ''}.")
     show(
         as_json,
         {

@@ -19,7 +19,7 @@ from agent.selection import Selection, shown
 from agent.settings import RemoteState, Settings
 from transport import messages as m
 
-REFUSED = "remote settings are refused on this machine (pilulier-agent remote allow)"
+REFUSED = "remote settings are refused on this machine: pilulier-agent remote allow changes that"
 
 
 def take_over(

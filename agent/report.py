@@ -219,7 +219,9 @@ class Figures:
         files = sum(self._files.values())
         self.say("info", "progress", progression(files, self._bytes_source, self._bytes_source))
         if self._warnings:
-            self.say("warning", "source", f"{len(self._warnings)} paths were not backed up as they should be")
+            count = len(self._warnings)
+            paths = "1 path was" if count == 1 else f"{count} paths were"
+            self.say("warning", "source", f"{paths} not backed up as they should be; the machine names them")
 
     def message(self) -> m.BackupFigures:
         """The figures as they travel with a commit."""

@@ -202,7 +202,7 @@ def _report(message: m.SettingsReport, machine: AuthorisedMachine, database: Dat
 def _told(message: m.SettingsReport, before: Report | None) -> list[tuple[str, str]]:
     """Lines for the machine's log: what changed since its last report."""
     lines = []
-    rules = f"{message.includes} included paths, {message.excludes} exclusions"
+    rules = f"{_many(message.includes, 'included path')}, {_many(message.excludes, 'exclusion')}"
     changed = before is not None and before.selection != message.selection.hex()
     if message.shrunk:
         lines.append(("warning", f"What is backed up was made smaller: now {rules}"))
@@ -214,13 +214,16 @@ def _told(message: m.SettingsReport, before: Report | None) -> list[tuple[str, s
     if before is None or (before.version, before.outcome) != (message.version, message.outcome):
         match message.outcome:
             case "applied":
-                more = f": {message.reason}" if message.reason else ""
-                lines.append(("info", f"Settings {message.version} from the appliance are in use{more}"))
+                lines.append(("info", f"Settings {message.version} from the appliance are in use"))
             case "refused":
-                lines.append(("warning", f"Settings {message.version} were refused: {message.reason}"))
-            case "invalid":
-                lines.append(("warning", f"Settings {message.version} make no sense there: {message.reason}"))
+                lines.append(("warning", f"Settings {message.version} from the appliance were refused"))
+            case "invalid":  # the reason names a path, so it stands beside the settings and not here
+                lines.append(("warning", f"Settings {message.version} from the appliance make no sense there"))
     return lines
+
+
+def _many(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}s"
 
 
 def _answer(message: m.BackupAnswer, machine: AuthorisedMachine, database: Database) -> m.Noted:

@@ -93,7 +93,7 @@ def test_what_became_of_it_is_kept_and_logged(served: Served, agent: HandAgent) 
     assert (report.schedule, report.selection, report.remote_allowed) == (NOON, "65" * 32, False)
     lines = [(line.level, line.text) for line in machine_logs.of_machine(served.db, agent.machine)]
     assert lines == [
-        ("warning", "What is backed up was made smaller: now 1 included paths, 2 exclusions"),
+        ("warning", "What is backed up was made smaller: now 1 included path, 2 exclusions"),
         ("info", "Settings 1 from the appliance are in use"),
         ("info", "The machine's owner refuses settings from here"),
     ]
