@@ -21,6 +21,7 @@ from appliance.control.deletions import Kind
 from appliance.control.machines import NAME_LIMIT, Machine, MachineState
 from appliance.errors import (
     ConflictError,
+    KeyModeError,
     MachineQuotaError,
     NotFoundError,
     PausedError,
@@ -138,6 +139,14 @@ def move(machine: str) -> ResponseReturnValue:
                 say(form.contract, _("Ce contrat a déjà toutes ses machines : augmentez d’abord son quota."))
             except PausedError:
                 say(form.contract, _("Ce contrat est en pause et n’accepte pas de machine."))
+            except KeyModeError:
+                say(
+                    form.contract,
+                    _(
+                        "La clé de cette machine est confiée et ce contrat veut des clés privées : "
+                        "lancez d’abord pilulier-agent key protect sur la machine."
+                    ),
+                )
             else:
                 flash(
                     _(

@@ -363,10 +363,20 @@ def set_language(db: Database, machine: Machine, language: str | None) -> Machin
 
 
 def move(db: Database, machine: Machine, target: Contract) -> Machine:
-    """Hand the machine and its backups to another contract, under a free name there; MachineQuotaError when full."""
+    """Hand the machine and its backups to another contract, under a free name there.
+
+    MachineQuotaError when full, PausedError; KeyModeError where a key that the host can open would come into a
+    contract whose keys it must not hold.
+    """
     with db.write():
         if machine.contract_id == target.id:
             return machine
+        mode = db.value("SELECT mode FROM machine_key WHERE machine_id = ?", [machine.id])
+        if mode == Escrow.CONFIDED and target.escrow is Escrow.PRIVATE:
+            raise KeyModeError(
+                f"the key of {machine.name} is confided and contract {target.id} keeps private keys: run "
+                "pilulier-agent key protect --passphrase-file F on the machine first"
+            )
         if machine.state is MachineState.ACTIVE:
             _check_room(db, target.id)
         db.execute(

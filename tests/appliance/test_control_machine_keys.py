@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.control import machine_keys, machines
+from appliance.control import contracts, machine_keys, machines
 from appliance.control.contracts import Escrow
 from appliance.control.scope import EVERYTHING, OneContract
 from appliance.errors import KeyModeError
@@ -75,3 +75,14 @@ def test_destroyed_keys_leave_no_byte_in_the_file(house: House) -> None:
     assert machine_keys.destroy(house.db, house.machine.id)
     assert not machine_keys.destroy(house.db, house.machine.id)
     assert envelope[40:400] not in house.path.read_bytes()
+
+
+def test_a_confided_key_does_not_move_into_a_contract_of_private_ones(house: House) -> None:
+    private = contracts.add(
+        house.db, space_id=house.ours.space_id, client_id="p", email="p@x.org", now=NOW, escrow=Escrow.PRIVATE
+    )
+    machine_keys.put(house.db, house.machine.id, confided(house), NOW)
+    with pytest.raises(KeyModeError, match="key protect"):
+        machines.move(house.db, house.machine, private)
+    machine_keys.destroy(house.db, house.machine.id)
+    assert machines.move(house.db, house.machine, private).contract_id == private.id

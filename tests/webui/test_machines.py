@@ -6,17 +6,27 @@ import re
 
 import pytest
 
-from appliance.control import audit, backup_requests, contracts, deletions, machine_logs, machine_settings, machines
+from appliance.control import (
+    audit,
+    backup_requests,
+    contracts,
+    deletions,
+    machine_keys,
+    machine_logs,
+    machine_settings,
+    machines,
+)
 from appliance.control import statistics as figures_of
 from appliance.control.audit import Act
 from appliance.control.backup_requests import RequestState
-from appliance.control.contracts import Changes
+from appliance.control.contracts import Changes, Escrow
 from appliance.control.deletions import Kind
 from appliance.control.machine_settings import Outcome, Report
 from appliance.control.machines import Machine, MachineState
 from appliance.control.scope import EVERYTHING, OneSpace
 from tests.support.control_house import NOW, enrol, figures
 from tests.webui.web_house import Browser, WebHouse
+from transport.escrow import EscrowKey, wrap_confided
 from transport.schedule import Schedule
 
 
@@ -168,6 +178,21 @@ def test_a_move_that_does_not_fit_is_said(web: WebHouse, quota: int, paused: boo
     assert ours(web).contract_id == web.house.ours.id and not lines(web, "machine.move")
 
 
+def test_a_confided_key_does_not_move_among_private_ones(web: WebHouse) -> None:
+    db, machine = web.house.db, ours(web)
+    private = contracts.add(
+        db, space_id=web.house.ours.space_id, client_id="p", email="p@x.fr", now=NOW, escrow=Escrow.PRIVATE
+    )
+    pair = EscrowKey.generate()
+    machine_keys.put(db, machine.id, wrap_confided(pair.public, bytes(32), machine.id, machine.vault), NOW)
+    browser = web.browser("admin")
+    assert "confiée" in text(browser, path(web)) and "confiée" in text(browser, f"/contracts/{machine.contract_id}")
+    browser.get(path(web, "move"))
+    answer = browser.post(path(web, "move"), {"contract": private.id, "code": browser.code()})
+    assert "ce contrat veut des clés privées" in answer.get_data(as_text=True)
+    assert ours(web).contract_id == web.house.ours.id
+
+
 def test_a_machine_is_not_moved_where_the_reader_sees_nothing(web: WebHouse) -> None:
     browser = web.browser("admin")
     browser.get(path(web, "move"))
@@ -196,6 +221,10 @@ def test_a_deletion_waits_and_is_taken_back(web: WebHouse) -> None:
     assert waiting is not None and len(lines(web, "machine.delete")) == 1
     page = text(browser, path(web))
     assert "La machine PC-1 sera supprimée" in page and "Changer contrat" not in page
+    page = text(browser, f"/contracts/{ours(web).contract_id}")
+    assert "La machine PC-1 sera supprimée" in page and "Annuler la suppression" in page
+    page = text(web.browser("customer"), f"/contracts/{ours(web).contract_id}")
+    assert "La machine PC-1 sera supprimée" in page and "Annuler la suppression" not in page
     assert browser.get(path(web, "move")).status_code == 303
     assert "Annuler la suppression" in text(browser, path(web, "delete"))
     browser.post(f"/deletions/{waiting.id}/cancel")
