@@ -20,6 +20,7 @@ from appliance.control import (
     machine_alerts,
     outbox,
     statistics,
+    storms,
 )
 from appliance.control.alert_table import Synced
 from appliance.control.database import Database
@@ -29,6 +30,7 @@ from appliance.job_running import JobContext
 from appliance.settings import Home
 from appliance.sizes import format_size
 from appliance.store.upkeep.changes import snapshot_changes
+from appliance.store.upkeep.storms import measure
 from transport.errors import PilulierError
 
 DISK_PERCENT: Final = 90
@@ -95,10 +97,11 @@ def _watch_mail(db: Database, now: float) -> None:
 def record_fresh_changes(context: JobContext) -> int:
     """Count what snapshots replaced or lost that were received since the last look; how many snapshots."""
     rows = context.db.rows(
-        "SELECT machine.id, coalesce((SELECT max(number) FROM snapshot_change WHERE machine_id = machine.id), 0) "
-        "AS counted FROM machine WHERE "
-        "coalesce((SELECT max(number) FROM snapshot_statistics WHERE machine_id = machine.id), 0) > "
-        "coalesce((SELECT max(number) FROM snapshot_change WHERE machine_id = machine.id), 0)"
+        "SELECT * FROM (SELECT machine.id, "
+        "(SELECT max(number) FROM snapshot_statistics WHERE machine_id = machine.id) AS newest, "
+        "coalesce((SELECT max(number) FROM snapshot_change WHERE machine_id = machine.id), 0) AS counted, "
+        "coalesce((SELECT max(number) FROM snapshot_storm WHERE machine_id = machine.id), 0) AS measured FROM machine) "
+        "WHERE newest > counted OR newest > measured"
     )
     fresh = 0
     for row in rows:
@@ -107,10 +110,15 @@ def record_fresh_changes(context: JobContext) -> int:
         if not folder.is_dir():
             continue
         try:
-            changes = snapshot_changes(folder, row["counted"])
+            changes = snapshot_changes(folder, row["counted"]) if row["newest"] > row["counted"] else []
+            # Of the newest alone: of older ones a sweep may have taken away what they were measured by.
+            storm = measure(folder, row["newest"]) if row["newest"] > row["measured"] else None
         except PilulierError as error:
             log.warning("the changes of machine %s cannot be counted: %s", row["id"].hex(), error)
             continue
-        statistics.record_changes(context.db, row["id"], changes)
+        with context.db.write():
+            if storm is not None:
+                storms.record(context.db, row["id"], storm)
+            statistics.record_changes(context.db, row["id"], changes)
         fresh += len(changes)
     return fresh

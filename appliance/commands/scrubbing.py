@@ -47,6 +47,7 @@ def _number(text: str, what: str) -> float:
 
 def scrub(invocation: Invocation) -> int:
     """`repo scrub M`."""
+    from appliance import nightly
     from appliance.control import machines
     from appliance.control.scope import EVERYTHING
     from appliance.store.upkeep.access import Access
@@ -65,6 +66,8 @@ def scrub(invocation: Invocation) -> int:
         report = scrub_repository(
             access, now_ms=lambda: int(time.time() * 1000), rate_bytes_s=rate, limit_s=minutes * 60 if minutes else None
         )
+    with invocation.database(home) as db:
+        nightly.tell_damage(db, machine, report, invocation.now())
     invocation.document(
         {
             "ok": not report.damage,

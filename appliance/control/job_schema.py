@@ -72,3 +72,17 @@ STATEMENTS: Final = (
         total_bytes INTEGER NOT NULL
     ) STRICT""",
 )
+
+STORMS: Final = (
+    # Of each newest snapshot as it came: a sweep takes away what it was measured by.
+    """CREATE TABLE snapshot_storm (
+        machine_id BLOB NOT NULL REFERENCES machine(id),
+        number INTEGER NOT NULL,
+        entries_before INTEGER NOT NULL,
+        files_lost INTEGER NOT NULL,
+        files_fresh INTEGER NOT NULL,
+        incompressible_percent INTEGER NOT NULL,
+        PRIMARY KEY (machine_id, number)
+    ) STRICT, WITHOUT ROWID""",
+)
+"""A later step: what tells an attack from work."""

@@ -11,11 +11,12 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from appliance.control import alarms, control_room, space_settings
+from appliance.control import alarms, control_room, space_settings, storms
 from appliance.control.contracts import LATEST_COMPLETE
 from appliance.control.control_room import RoomRow, State
 from appliance.control.database import Database
 from appliance.control.scope import Everything, Scope, condition
+from appliance.store.upkeep.storms import Storm
 
 
 class AlertKind(StrEnum):
@@ -172,31 +173,38 @@ def _about(row: RoomRow, kind: AlertKind, since: float, facts: AlertFacts) -> Al
 
 
 def _suspicious(db: Database, scope: Scope, by_id: dict[bytes, RoomRow]) -> list[Alert]:
-    """Machines whose newest counted snapshot ended more of the entries before it than the space thinks usual."""
+    """Machines whose newest counted snapshot looks like an attack (`storms`); by entries where none was measured."""
     where = condition(scope)
-    # Few entries change in large shares by themselves.
+    threshold = f"coalesce(space_settings.suspicious_percent, {space_settings.DEFAULT.suspicious_percent})"
     rows = db.rows(
-        "SELECT machine.id AS machine_id, 100 * change.entries_ended / change.entries_before AS percent, "
+        f"SELECT machine.id AS machine_id, change.entries_before, change.entries_ended, {threshold} AS threshold, "
+        "storm.entries_before AS storm_before, storm.files_lost, storm.files_fresh, storm.incompressible_percent, "
         "figures.received_at, figures.number FROM machine JOIN contract ON contract.id = machine.contract_id "
         "LEFT JOIN space_settings ON space_settings.space_id = contract.space_id "
         # CROSS JOIN keeps the order: machine first, then one row of a table that has thousands for each.
         "CROSS JOIN snapshot_change AS change ON change.machine_id = machine.id AND change.number = "
         "(SELECT max(number) FROM snapshot_change WHERE machine_id = machine.id) "
         "JOIN snapshot_statistics AS figures ON figures.machine_id = machine.id AND figures.number = change.number "
-        f"WHERE {where.sql} AND change.entries_before >= 100 AND 100 * change.entries_ended / change.entries_before >= "
-        f"coalesce(space_settings.suspicious_percent, {space_settings.DEFAULT.suspicious_percent})",
+        "LEFT JOIN snapshot_storm AS storm ON storm.machine_id = machine.id AND storm.number = change.number "
+        f"WHERE {where.sql} AND 200 * coalesce(storm.files_lost, change.entries_ended) >= "
+        f"{threshold} * max(1, coalesce(storm.entries_before, change.entries_before))",
         where.parameters,
     )
-    return [
-        _about(
-            by_id[row["machine_id"]],
-            AlertKind.SUSPICIOUS,
-            row["received_at"],
-            AlertFacts(percent=row["percent"], snapshot=row["number"]),
-        )
-        for row in rows
-        if row["machine_id"] in by_id
-    ]
+    found = []
+    for row in rows:
+        machine = by_id.get(row["machine_id"])
+        lost, before = row["files_lost"], row["storm_before"]
+        if lost is None:
+            lost, before = row["entries_ended"], row["entries_before"]
+            suspicious = before >= storms.LEAST_ENTRIES and 100 * lost // before >= row["threshold"]
+        else:
+            storm = Storm(row["number"], before, lost, row["files_fresh"], row["incompressible_percent"])
+            own = storms.usual(db, row["machine_id"], row["number"])
+            suspicious = storms.is_suspicious(storm, own, row["threshold"])
+        if suspicious and machine is not None:
+            facts = AlertFacts(percent=100 * lost // before, snapshot=row["number"])
+            found.append(_about(machine, AlertKind.SUSPICIOUS, row["received_at"], facts))
+    return found
 
 
 def _shrunk(db: Database, scope: Scope, by_id: dict[bytes, RoomRow], now: float) -> list[Alert]:

@@ -207,5 +207,7 @@ _KEYS: Final = Migration(6, "wrapped machine keys", key_schema.STATEMENTS)
 
 _USED: Final = Migration(7, "what each backup went by", remote_schema.USED)
 
-MIGRATIONS: Final = (_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED)
+_STORMS: Final = Migration(8, "what tells an attack from work", job_schema.STORMS)
+
+MIGRATIONS: Final = (_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS)
 """In order; the number of the last one is the schema version."""
