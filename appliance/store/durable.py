@@ -57,6 +57,13 @@ class Disk:
         """fsync of a file or folder descriptor."""
         os.fsync(descriptor)
 
+    def start_write_out(self, descriptor: int, start: int, end: int) -> None:
+        """Advise that these bytes will be synced soon, so that the disk can begin; promises nothing.
+
+        Linux takes "not needed" of bytes that are still dirty as the order to write them out, and drops none of them.
+        """
+        self.uncache(descriptor, start, end)
+
     def uncache(self, descriptor: int, start: int, end: int) -> None:
         """Advise that these synced bytes will not be read soon; changes nothing that anyone can read.
 
@@ -119,6 +126,7 @@ class AppendFile:
         self._disk = disk
         self._descriptor = descriptor
         self._cached_from = size_bytes
+        self._started_at = size_bytes
         self.path = path
         self.size_bytes = size_bytes
 
@@ -166,6 +174,12 @@ class AppendFile:
         except OSError as error:
             raise disk_error(error, f"cannot append to {self.path}") from error
 
+    def start_write_out(self) -> None:
+        """Let the disk begin with what was appended since the last time; it counts only after `sync`."""
+        if self.size_bytes > self._started_at:
+            self._disk.start_write_out(self._descriptor, self._started_at, self.size_bytes)
+            self._started_at = self.size_bytes
+
     def sync(self) -> None:
         """Make everything appended durable; FatalDiskError if the disk says no."""
         try:
@@ -188,6 +202,7 @@ class AppendFile:
             raise FatalDiskError(f"cannot cut {self.path} to {size_bytes} bytes ({error.strerror})") from error
         self.size_bytes = size_bytes
         self._cached_from = min(self._cached_from, size_bytes)
+        self._started_at = min(self._started_at, size_bytes)
 
     def close(self) -> None:
         """Give the descriptor back; nothing is flushed that was not synced."""

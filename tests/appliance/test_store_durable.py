@@ -30,7 +30,9 @@ from tests.appliance.store_builder import (
     commit_record,
     make_repository,
 )
-from transport.names import SessionId
+from transport import messages as m
+from transport.errors import ProtocolError
+from transport.names import PathId, SessionId, random_id
 from transport.tree import AddedDigest
 
 
@@ -164,6 +166,41 @@ def test_a_full_disk_while_a_new_pack_begins(tmp_path: Path, monkeypatch: pytest
     assert_snapshots(repository, client)
 
 
+@pytest.mark.parametrize("pack_bytes", [256 << 20, 2000])
+def test_a_refused_group_that_was_written_ahead_leaves_no_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack_bytes: int
+) -> None:
+    monkeypatch.setattr(packs, "PACK_BYTES", pack_bytes)
+    monkeypatch.setattr(packs, "AHEAD_BYTES", 4096)
+    started: list[tuple[int, int]] = []
+
+    class Telling(Disk):
+        def start_write_out(self, descriptor: int, start: int, end: int) -> None:
+            started.append((start, end))
+            super().start_write_out(descriptor, start, end)
+
+    repository = make_repository(tmp_path / "r", Telling())
+    client = Client(repository)
+    client.begin()
+    client.put_file((b"a",), client.random.randbytes(3000))
+
+    def files() -> dict[str, int]:
+        return {path.name: path.stat().st_size for path in (tmp_path / "r" / "packs").iterdir()}
+
+    before = files()
+    version, items = client.whole(client.random.randbytes(20_000))
+    refused = [*items, (m.PutDeaths(items[-1][0].seq + 1, [PathId(random_id())]), b"")]
+    started.clear()
+    with pytest.raises(ProtocolError):
+        repository.stage(refused)
+    assert started and started[0][1] - started[0][0] >= 4096, "some of it was written before it was refused"
+    assert files() == before
+    client.stage(*items, client.entries(client.entry((b"b",), version)))
+    client.commit()
+    assert_snapshots(repository, client)
+    assert repository.check(read_data=True).ok
+
+
 def test_the_reserve_is_kept_for_restoring(tmp_path: Path) -> None:
     disk = FullDisk()
     repository = make_repository(tmp_path / "r", disk, reserve_bytes=1000)
@@ -220,11 +257,12 @@ def after_crash(grave: Path, client: Client) -> None:
 
 
 @pytest.mark.parametrize("lose_unsynced", [False, True])
-@pytest.mark.parametrize("pack_bytes", [256 << 20, 2500])
+@pytest.mark.parametrize(("pack_bytes", "ahead_bytes"), [(256 << 20, 4 << 20), (2500, 4 << 20), (2500, 1000)])
 def test_a_power_cut_at_every_operation_loses_nothing_acknowledged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lose_unsynced: bool, pack_bytes: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lose_unsynced: bool, pack_bytes: int, ahead_bytes: int
 ) -> None:
     monkeypatch.setattr(packs, "PACK_BYTES", pack_bytes)
+    monkeypatch.setattr(packs, "AHEAD_BYTES", ahead_bytes)
     crashes = 0
     for at in range(1, 200):
         folder, grave = tmp_path / f"r{at}", tmp_path / f"g{at}"

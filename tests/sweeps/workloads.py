@@ -27,6 +27,7 @@ _BIG = b"pages" * 60_000 + bytes(900_000) + b"tail" * 1000
 """Large enough for pages, small in a pack."""
 
 SMALL_PACK_BYTES = 9000
+_SMALL_AHEAD_BYTES = 2000
 _SMALL_GROUP_BYTES = 600
 _SMALL_CACHE_KIB = 24
 
@@ -188,6 +189,7 @@ class Workload:
         """Small packs and portions, so that a little work meets every case."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(packs, "PACK_BYTES", self.pack_bytes)
+            patch.setattr(packs, "AHEAD_BYTES", _SMALL_AHEAD_BYTES)
             # Portions by size alone, so that a slow moment does not change what is asked of the disk.
             patch.setattr(checkpoint, "GROUP_BYTES", _SMALL_GROUP_BYTES)
             patch.setattr(checkpoint, "PART_BYTES", _SMALL_GROUP_BYTES)
