@@ -106,7 +106,7 @@ class Client:
         self.welcome = welcome
         return welcome
 
-    def say(self, message: m.Message, payload: bytes = b"") -> None:
+    def say(self, message: m.Message, payload: Buffer = b"") -> None:
         """Send a message that the table allows now."""
         self.session.allowed(message)
         self.channel.send(message, payload)

@@ -25,7 +25,7 @@ from transport.commits import SignedCommit
 from transport.errors import ProtocolError, RefusedError, UnreachableError
 from transport.extents import VersionRecord
 from transport.mending import SignedMend
-from transport.names import Digest, PathId, SegmentId, SessionId, VersionId
+from transport.names import Buffer, Digest, PathId, SegmentId, SessionId, VersionId
 from transport.tree import EntryBatch
 
 _T = TypeVar("_T")
@@ -78,7 +78,7 @@ _Item = (
 class _Unacknowledged:
     seq: int
     message: m.Message
-    payload: bytes
+    payload: Buffer
     sent: SealedSegment | None
     size: int
     """What it takes of the credit, as the appliance counts it."""
@@ -283,7 +283,7 @@ class Uploader:
         self._versions, self._versions_bytes = [], 0
 
     def _number(
-        self, build: Callable[[int], m.Message], payload: bytes = b"", segment: SealedSegment | None = None
+        self, build: Callable[[int], m.Message], payload: Buffer = b"", segment: SealedSegment | None = None
     ) -> None:
         self._seq += 1
         message = build(self._seq)

@@ -7,6 +7,7 @@ Every id is 16 opaque bytes, random or a truncated MAC (128 bits: no structure, 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Final, NewType
 
 from transport.errors import DecodeError
@@ -22,7 +23,7 @@ InstallationId = NewType("InstallationId", bytes)
 Digest = NewType("Digest", bytes)
 """SHA-256, 32 bytes."""
 
-Buffer = bytes | memoryview
+Buffer = bytes | bytearray | memoryview
 """Payload bytes that may still lie where they arrived: copying every segment once more, with the interpreter locked,
 was 6 % of a restore (measured)."""
 
@@ -54,6 +55,15 @@ REMOTE_RULE_LIMIT: Final = 500
 def random_id() -> bytes:
     """16 random bytes for a new id."""
     return os.urandom(ID_BYTES)
+
+
+def random_ids() -> Iterator[bytes]:
+    """Ever new ids, drawn from the system 256 at a time: a call for each was 5 % of a backup of small files (measured).
+    For one thread, and not beyond a fork."""
+    while True:
+        block = os.urandom(256 * ID_BYTES)
+        for at in range(0, len(block), ID_BYTES):
+            yield block[at : at + ID_BYTES]
 
 
 def checked_id(value: bytes, what: str) -> bytes:

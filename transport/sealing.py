@@ -40,8 +40,17 @@ _TAG_BYTES: Final = 16
 SEGMENT_OVERHEAD: Final = _HEADER.size + _SALT_BYTES + _COMMITMENT_BYTES + _TAG_BYTES
 _SEGMENT_NONCE = bytes(12)
 
-ZSTD_LEVEL: Final = 1
-"""Level 3 takes twice the CPU of a first backup and stores 2 % less of a pharmacy (measured): not worth the wait."""
+_ZSTD: Final = zstandard.ZstdCompressionParameters(
+    compression_level=1,
+    strategy=zstandard.STRATEGY_FAST,
+    window_log=18,
+    hash_log=15,
+    min_match=7,
+    write_content_size=True,
+)
+"""Level 1 with a hash table that fills the first-level cache and a window in reach of it: 3 % faster than level 1 as it
+stands and 5 % smaller on a pharmacy's database, 1 % on a system's files (measured). Level 3 stores 3 % less at half the
+speed: not worth the wait. A table of 2**16 takes a quarter more time for 3 %."""
 _PROBE_BYTES: Final = 16 * 1024
 _WORTH_IT: Final = 0.95
 """Compression is kept only below this share of the plaintext."""
@@ -107,12 +116,11 @@ def _record_key(epoch_key: bytes, salt: bytes, kind: int, epoch: int) -> tuple[b
     return both[:32], both[32:]
 
 
-def _compress(plaintext: bytes, level: int) -> bytes | None:
+def _compress(plaintext: bytes) -> bytes | None:
     """The zstd frame, or None where it does not pay; a probe of the first bytes spares incompressible data."""
-    compressor: zstandard.ZstdCompressor | None = getattr(_local, f"zstd{level}", None)
+    compressor: zstandard.ZstdCompressor | None = getattr(_local, "cctx", None)
     if compressor is None:
-        compressor = zstandard.ZstdCompressor(level=level, write_content_size=True)
-        setattr(_local, f"zstd{level}", compressor)
+        compressor = _local.cctx = zstandard.ZstdCompressor(compression_params=_ZSTD)
     size = len(plaintext)
     if size > 8 * _PROBE_BYTES:
         for at in (0, size // 2):
@@ -128,9 +136,8 @@ def _compress(plaintext: bytes, level: int) -> bytes | None:
 class Sealer:
     """Seals and opens records of one vault. Thread-safe: keys are cached, no state changes after that."""
 
-    def __init__(self, keys: VaultKeys, *, level: int = ZSTD_LEVEL) -> None:
+    def __init__(self, keys: VaultKeys) -> None:
         self._keys = keys
-        self._level = level
         self._epoch_keys: dict[int, bytes] = {}
 
     @property
@@ -144,11 +151,11 @@ class Sealer:
             key = self._epoch_keys[epoch] = self._keys.epoch_key(epoch)
         return key
 
-    def seal_segment(self, segment: SegmentId, plaintext: bytes) -> bytes:
+    def seal_segment(self, segment: SegmentId, plaintext: bytes) -> bytearray:
         """A sealed segment (at most SEGMENT_LIMIT bytes of plaintext), compressed where that pays."""
         if not 0 < len(plaintext) <= SEGMENT_LIMIT:
             raise SealError(f"a segment of {len(plaintext)} bytes is outside 1..{SEGMENT_LIMIT}")
-        packed = _compress(plaintext, self._level)
+        packed = _compress(plaintext)
         codec, body = (CODEC_RAW, plaintext) if packed is None else (CODEC_ZSTD, packed)
         epoch = self._keys.epoch
         header = _HEADER.pack(
@@ -156,8 +163,13 @@ class Sealer:
         )
         salt = os.urandom(_SALT_BYTES)
         key, commitment = _record_key(self._epoch_key(epoch), salt, KIND_SEGMENT, epoch)
-        sealed = AESGCM(key).encrypt(_SEGMENT_NONCE, body, header + self._keys.vault + segment)
-        return b"".join((header, salt, commitment, sealed))
+        # Encrypted where it stays: joining header and ciphertext was another copy of every byte sent.
+        clear = header + salt + commitment
+        sealed = bytearray(len(clear) + len(body) + _TAG_BYTES)
+        sealed[: len(clear)] = clear
+        place = memoryview(sealed)[len(clear) :]
+        AESGCM(key).encrypt_into(_SEGMENT_NONCE, body, header + self._keys.vault + segment, place)
+        return sealed
 
     def open_segment(self, segment: SegmentId, sealed: Buffer) -> bytes:
         """The plaintext of a sealed segment; SealError if it was altered, moved or sealed under another key."""
@@ -219,8 +231,9 @@ def _expand(body: bytes, codec: int, length: int, segment: SegmentId) -> bytes:
     return plaintext
 
 
-def _entry_aad(vault: VaultId, header: BatchHeader, clear: bytes) -> bytes:
-    return MAGIC + struct.pack(">BBBI", FORMAT, KIND_ENTRIES, AEAD_AES256GCM_HKDF_SHA256, header.epoch) + vault + clear
+def _entry_place(vault: VaultId, header: BatchHeader) -> bytes:
+    """Associated data of an entry, before its clear fields."""
+    return MAGIC + struct.pack(">BBBI", FORMAT, KIND_ENTRIES, AEAD_AES256GCM_HKDF_SHA256, header.epoch) + vault
 
 
 class EntrySealer:
@@ -230,7 +243,7 @@ class EntrySealer:
 
     def __init__(self, vault: VaultId, header: BatchHeader, key: bytes) -> None:
         self.header = header
-        self._vault = vault
+        self._place = _entry_place(vault, header)
         self._aead = AESGCM(key)
         self._next = 0
 
@@ -240,8 +253,7 @@ class EntrySealer:
         if index >= self.LIMIT:
             raise SealError(f"a batch holds at most {self.LIMIT} entries")
         self._next = index + 1
-        aad = _entry_aad(self._vault, self.header, clear.aad())
-        sealed = self._aead.encrypt(index.to_bytes(12, "big"), metadata, aad)
+        sealed = self._aead.encrypt(index.to_bytes(12, "big"), metadata, self._place + clear.aad())
         return EntryRecord(
             clear.path_id, clear.parent_id, clear.kind, clear.size, clear.version_id, index, sealed
         )
@@ -251,17 +263,14 @@ class EntryOpener:
     """Opens entries of one batch."""
 
     def __init__(self, vault: VaultId, header: BatchHeader, key: bytes) -> None:
-        self._vault = vault
-        self._header = header
+        self._place = _entry_place(vault, header)
         self._aead = AESGCM(key)
 
     def open(self, record: EntryRecord) -> bytes:
         """The metadata bytes of an entry; SealError where entry or place were altered."""
         try:
             return self._aead.decrypt(
-                record.index.to_bytes(12, "big"),
-                record.sealed,
-                _entry_aad(self._vault, self._header, record.aad()),
+                record.index.to_bytes(12, "big"), record.sealed, self._place + record.aad()
             )
         except (InvalidTag, OverflowError, ValueError):
             raise SealError(f"entry {record.path_id.hex()} was altered or belongs elsewhere") from None

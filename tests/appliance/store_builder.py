@@ -122,7 +122,7 @@ class Client:
     def segment(self, plaintext: bytes) -> tuple[m.PutSegment, bytes]:
         segment = SegmentId(self.new_id())
         self.segments[segment] = plaintext
-        return m.PutSegment(self.next(), segment), self.sealer.seal_segment(segment, plaintext)
+        return m.PutSegment(self.next(), segment), bytes(self.sealer.seal_segment(segment, plaintext))
 
     def whole(self, content: bytes, *, piece: int = 1 << 20) -> tuple[VersionId, list[tuple[m.Message, bytes]]]:
         """Messages that send a file whole."""

@@ -100,7 +100,7 @@ def _packs() -> dict[str, list[bytes]]:
     signed = Repository()
     signed.commit([Item(b"/a", b"x")])
     by = records.StagedBy(SessionId(SIXTEEN), 1, 2)
-    sealed = SEALER.seal_segment(SEGMENT, b"plaintext " * 30)
+    sealed = bytes(SEALER.seal_segment(SEGMENT, b"plaintext " * 30))
     payloads: list[tuple[Kind, records.Payload]] = [
         (Kind.HEADER, records.HeaderRecord(records.LABEL, repository, VAULT, SIGNING.public, 1)),
         (Kind.PAGES, records.PagesRecord([records.PageRow(1, 9, b"e" * 24)])),
@@ -127,7 +127,7 @@ def _packs() -> dict[str, list[bytes]]:
         ],
         "sealed-head": [sealed],
         "pack-walk": [b"", pieces[0], pack, torn, bytes(flipped), pack[5:], pieces[-1] + b"junk" + pieces[0], pack * 3],
-        "segment": [sealed, sealed[:100], SEALER.seal_segment(SEGMENT, random.Random(1).randbytes(200))],
+        "segment": [sealed, sealed[:100], bytes(SEALER.seal_segment(SEGMENT, random.Random(1).randbytes(200)))],
     }
 
 

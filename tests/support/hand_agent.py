@@ -180,7 +180,7 @@ class HandAgent:
     def segment(self, plaintext: bytes = b"some content") -> tuple[SegmentId, bytes]:
         """A sealed segment."""
         segment = SegmentId(random_id())
-        return segment, self.sealer.seal_segment(segment, plaintext)
+        return segment, bytes(self.sealer.seal_segment(segment, plaintext))
 
     def entries(self, *clear: EntryRecord) -> EntryBatch:
         """The entries sealed, taken for alive and counted."""

@@ -207,14 +207,14 @@ SEGMENTS: dict[str, Mutation] = {
     "one segment for all": _of_segments(
         lambda stage: LyingSource(
             stage.repository,
-            segment=lambda segment, _: stage.repository.sealer.seal_segment(SegmentId(b"1" * 16), b"one for all"),
+            segment=lambda segment, _: bytes(stage.repository.sealer.seal_segment(SegmentId(b"1" * 16), b"one")),
         ),
         _DAMAGED,
     ),
     "segments hidden": _of_segments(_sealed(lambda *_: MissingSegment("it was never here")), "missing"),
     "another machine's seal": _of_segments(
         lambda stage: LyingSource(
-            stage.repository, segment=lambda segment, _: stage.others.sealer.seal_segment(segment, b"x" * 40_000)
+            stage.repository, segment=lambda segment, _: bytes(stage.others.sealer.seal_segment(segment, b"x" * 40_000))
         ),
         _DAMAGED,
     ),
@@ -222,16 +222,16 @@ SEGMENTS: dict[str, Mutation] = {
         _sealed(lambda _, s: s[:5] + b"\x02" + s[6:]), _DAMAGED
     ),
     "sealed by the host: other bytes": _of_segments(
-        _by_key(lambda k, segment, p: k.seal_segment(segment, bytes(b ^ 1 for b in p))), _ALTERED, opens=True
+        _by_key(lambda k, segment, p: bytes(k.seal_segment(segment, bytes(b ^ 1 for b in p)))), _ALTERED, opens=True
     ),
     "sealed by the host: one bit": _of_segments(
-        _by_key(lambda k, segment, p: k.seal_segment(segment, _a_bit_in_each_64(p))), _ALTERED, opens=True
+        _by_key(lambda k, segment, p: bytes(k.seal_segment(segment, _a_bit_in_each_64(p)))), _ALTERED, opens=True
     ),
     "sealed by the host: too short": _of_segments(
-        _by_key(lambda k, segment, p: k.seal_segment(segment, p[:1])), "beyond its segment", opens=True
+        _by_key(lambda k, segment, p: bytes(k.seal_segment(segment, p[:1]))), "beyond its segment", opens=True
     ),
     "sealed by the host: all zero": _of_segments(
-        _by_key(lambda k, segment, p: k.seal_segment(segment, bytes(len(p)))), _ALTERED, opens=True
+        _by_key(lambda k, segment, p: bytes(k.seal_segment(segment, bytes(len(p))))), _ALTERED, opens=True
     ),
     "sealed by the host: a bomb under a true length": _of_segments(
         _by_key(lambda k, segment, p: seal_anything(k, segment, _BOMB, 1, len(p))), _DAMAGED

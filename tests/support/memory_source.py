@@ -83,7 +83,7 @@ class Repository:
 
     def __init__(self, *, page: int = 7, span: int = 5, segment_bytes: int = SEGMENT_LIMIT) -> None:
         self.random = random.Random(20)
-        self.sealer = Sealer(vault_keys(bytes(range(32)), VaultId(b"V" * 16)), level=1)
+        self.sealer = Sealer(vault_keys(bytes(range(32)), VaultId(b"V" * 16)))
         self.signing = SigningKey(bytes(range(1, 33)))
         self.id = RepositoryId(b"R" * 16)
         self.page, self.span, self.segment_bytes = page, span, segment_bytes
@@ -113,7 +113,7 @@ class Repository:
 
     def _seal_open(self) -> None:
         if self._open:
-            self.sealed[self._open_id] = self.sealer.seal_segment(self._open_id, bytes(self._open))
+            self.sealed[self._open_id] = bytes(self.sealer.seal_segment(self._open_id, bytes(self._open)))
             self._open_id = SegmentId(self._id())
             self._open = bytearray()
 

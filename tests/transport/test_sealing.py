@@ -73,7 +73,7 @@ def test_a_later_epoch_opens_earlier_segments_and_not_the_reverse() -> None:
 
 def test_decompression_is_capped_by_the_authenticated_length(sealer: Sealer, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = zstandard.ZstdCompressor().compress(bytes(50_000_000))
-    monkeypatch.setattr(sealing, "_compress", lambda data, level: bomb)
+    monkeypatch.setattr(sealing, "_compress", lambda data: bomb)
     sealed = sealer.seal_segment(ONE, b"x" * 1000)
     with pytest.raises(SealError, match="another length"):
         sealer.open_segment(ONE, sealed)
