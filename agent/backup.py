@@ -30,7 +30,7 @@ from agent.pending import PendingSegments
 from agent.report import BackupProgress, BackupReport, Figures, StartedBy, used_configuration
 from agent.reporting import report_if_changed
 from agent.resync import open_ledger, remove_ledger
-from agent.scanner import Found, IncludedRoot, Listing, Scanner, ScanWarning
+from agent.scanner import Found, IncludedRoot, Listing, Scanner, ScanWarning, joined
 from agent.selection import components
 from agent.sending import LARGE_AHEAD, How, Sender, Sent, Wanted
 from agent.signatures import Signatures
@@ -43,13 +43,14 @@ from transport import messages as m
 from transport.commits import COMMIT_FORMAT, COMMIT_LABEL, FIRST_PREVIOUS, CommitRecord, SignedCommit
 from transport.errors import RefusedError
 from transport.names import NO_VERSION, SessionId, VersionId, random_id
-from transport.tree import FileType
+from transport.tree import EntryKind, FileType
 
 log = logging.getLogger("pilulier-agent")
 
 CHECKPOINT_S: Final = 600.0
 """A run that takes longer commits what it has every ten minutes, so that days of first upload are never at stake."""
 CHECKPOINT_BYTES: Final = 16 << 30
+_FILE: Final = int(EntryKind.FILE)
 
 
 def run_backup(
@@ -118,9 +119,13 @@ class _Run:
         self._epoch = sealer.keys.epoch
         self._scanner, self._counter = (
             Scanner(
-                machine.settings.selection, sealer.keys, home=os.fsencode(machine.home.path), allow_missing=allow_empty
+                machine.settings.selection,
+                sealer.keys,
+                home=os.fsencode(machine.home.path),
+                allow_missing=allow_empty,
+                count_only=count_only,
             )
-            for _ in range(2)
+            for count_only in (False, True)
         )
         self._watched = progress is not None
         self._finished = False
@@ -225,6 +230,7 @@ class _Run:
         if listing.error is not None:
             self._figures.warn(listing.path, listing.error)
         known = self._ledger.children(listing.path_id) if self._had_files else {}
+        same_files = same_bytes = 0
         for decision in planner.plan_folder(listing, known):
             match decision:
                 case planner.Unchanged(found=found, known=before, refresh=refresh):
@@ -232,7 +238,9 @@ class _Run:
                         self._entries.refresh(found, before)
                     if self._wishes and before.version_id in self._wishes:
                         self._lay_out_anew(listing.path, found, before)
-                    self._unchanged(before)
+                    if before.kind == _FILE:
+                        same_files += 1
+                        same_bytes += before.size
                 case planner.MetadataOnly(found=found, known=earlier):
                     self._metadata_only(listing.path, found, earlier)
                 case planner.Read(found=found, base=base, probably_same=probably_same):
@@ -244,6 +252,9 @@ class _Run:
                 case planner.Kept(known=before):
                     for kept in (before, *self._below(before)):
                         self._unchanged(kept)
+        if same_files:  # told once a folder: one by one they were a tenth of a backup without changes (measured)
+            self._figures.files(How.SAME, same_files, same_bytes)
+            self._figures.advance(same_bytes)
 
     def _take_care(self, head: SignedCommit | None) -> None:
         """Give back what the appliance lost and this disk still has; remember what it wishes to have laid out anew."""
@@ -262,7 +273,7 @@ class _Run:
 
     def _lay_out_anew(self, folder: bytes, found: Found, known: Known) -> None:
         """A wish of the appliance: the same content, of which some parts stand in fresh segments."""
-        path = os.path.join(folder, found.name)
+        path = joined(folder, found.name)
         made = mending.lay_out_anew(
             path, known, self._wishes[known.version_id], self._packer, self._signatures, self._content_key
         )
@@ -299,7 +310,7 @@ class _Run:
             self._entries.death(known)
 
     def _metadata_only(self, folder: bytes, found: Found, known: Known | None) -> None:
-        path = os.path.join(folder, found.name)
+        path = joined(folder, found.name)
         if known is not None and known.type == found.type == FileType.FILE:
             self._entries.add(
                 path,
@@ -318,7 +329,7 @@ class _Run:
     # contents
 
     def _read(self, folder: bytes, found: Found, base: Known | None, probably_same: bool) -> None:
-        path = os.path.join(folder, found.name)
+        path = joined(folder, found.name)
         while found.link_group in self._linking:
             self._take_outcomes(0.5)
         if found.link_group and (twin := self._linked.get(found.link_group)) is not None:

@@ -185,10 +185,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="pilulier-agent: %(message)s")
     try:
         from agent import commands
-        from transport.allocator import keep_large_buffers
+        from transport.allocator import collect_seldom, keep_large_buffers
 
         if options.command in ("backup", "restore", "verify", "read-repository"):
             keep_large_buffers()
+            collect_seldom()
         return commands.run(options, home, as_json=getattr(options, "json", False))
     except PilulierError as error:
         print(f"pilulier-agent: {error}", file=sys.stderr)

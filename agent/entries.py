@@ -74,28 +74,11 @@ class EntryWriter:
         self._records_bytes += len(record.sealed) + 80
         self._staged.append(
             Known(
-                path_id=found.path_id,
-                parent_id=found.parent_id,
-                name=found.name,
-                kind=kind,
-                type=int(found.type),
-                size=size,
-                mode=found.mode,
-                mtime_ns=found.mtime_ns,
-                ctime_ns=found.ctime_ns,
-                uid=found.uid,
-                gid=found.gid,
-                ino=found.ino,
-                target=found.target,
-                link_group=found.link_group,
-                version_id=version,
-                mac=mac,
-                token=token,
-                metadata_digest=digest,
-                has_signature=signed,
-                settled=settled,
+                found.path_id, found.parent_id, found.name, kind, int(found.type), size, found.mode, found.mtime_ns,
+                found.ctime_ns, found.uid, found.gid, found.ino, found.target, found.link_group, version, mac, token,
+                digest, signed, settled,
             )
-        )
+        )  # fmt: skip
         if len(self._records) >= BATCH_ENTRIES or self._records_bytes >= BATCH_BYTES:
             self._send_records()
 

@@ -11,10 +11,15 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
 
 from transport.extents import OPS_PER_RECORD, Copy, Fragment, Operation, VersionRecord, Zero, encode_operations
-from transport.names import NO_VERSION, SEGMENT_LIMIT, SegmentId, VersionId, random_id
+from transport.names import NO_VERSION, SEGMENT_LIMIT, Buffer, SegmentId, VersionId, random_id
 from transport.sealing import Sealer
+
+_PACKED_LABEL: Final = b"pilulier/pack/1\0"
 
 
 @dataclass(slots=True)
@@ -23,13 +28,13 @@ class _OpenSegment:
 
     parts: list[bytes] = field(default_factory=list)
     size: int = 0
-    digest: hashlib._Hash = field(default_factory=lambda: hashlib.sha256(b"pilulier/pack/1\0"))
+    digested: list[bytes] = field(default_factory=lambda: [_PACKED_LABEL])
+    """What recognises it: the length and digest of each part, to be hashed together."""
     segment_id: SegmentId | None = None
     waiting: list[VersionDraft] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Piece:
+class Piece(msgspec.Struct):
     """Bytes that lie in a segment which may still be open."""
 
     segment: _OpenSegment
@@ -37,8 +42,7 @@ class Piece:
     length: int
 
 
-@dataclass(slots=True)
-class VersionDraft:
+class VersionDraft(msgspec.Struct):
     """A version whose operations may still rest on an open segment."""
 
     version_id: VersionId
@@ -55,7 +59,7 @@ class SealedSegment:
     segment_id: SegmentId
     digest: bytes
     length: int
-    sealed: bytes
+    sealed: Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +106,18 @@ class Packer:
             piece = Piece(target, target.size, len(data))
             target.parts.append(data)
             target.size += len(data)
-            target.digest.update(len(data).to_bytes(4, "big") + digest)
+            target.digested.append(len(data).to_bytes(4, "big") + digest)
             return piece
 
     def finish(self, draft: VersionDraft) -> None:
         """The version is complete: emitted at once, or with the open segment it rests on."""
         with self._lock:
-            if any(isinstance(op, Piece) and op.segment is self._open for op in draft.operations):
-                self._open.waiting.append(draft)
-            else:
-                self._emit(VersionBatch(tuple(_records(draft))))
+            at = self._open
+            for op in draft.operations:
+                if type(op) is Piece and op.segment is at:
+                    at.waiting.append(draft)
+                    return
+            self._emit(VersionBatch(tuple(_records(draft))))
 
     def flush(self) -> None:
         """Close the open segment."""
@@ -126,7 +132,7 @@ class Packer:
         if not closing.size:
             return
         self._open = _OpenSegment()
-        digest = closing.digest.digest()
+        digest = hashlib.sha256(b"".join(closing.digested)).digest()
         known = self._find_sent(digest, closing.size)
         if known is not None:
             closing.segment_id = known

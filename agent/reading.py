@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from agent.packing import Packer, Piece, VersionDraft
 from agent.signatures import FileSums
 from transport import delta as deltas
@@ -104,6 +106,36 @@ class SourceFile:
         now = os.fstat(self._descriptor)
         then = self.status
         return (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns)
+
+
+class SmallRead(msgspec.Struct, frozen=True, gc=False):
+    """A file of at most one chunk, read whole."""
+
+    content: bytes
+    ctime_ns: int
+    changed: bool
+    """It was written to meanwhile."""
+
+
+def read_small(path: bytes) -> SmallRead | None:
+    """A file in as few system calls as prove what was read; None where it is longer than a chunk by now."""
+    descriptor = os.open(path, _OPEN_FLAGS)
+    try:
+        before = os.fstat(descriptor)
+        size = before.st_size
+        if size > CHUNK_BYTES:
+            return None
+        content = os.read(descriptor, size) if size else b""
+        while len(content) < size:  # a signal or a network file system may give less
+            more = os.read(descriptor, size - len(content))
+            if not more:
+                break
+            content += more
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    changed = after.st_mtime_ns != before.st_mtime_ns or after.st_size != size or len(content) != size
+    return SmallRead(content, before.st_ctime_ns, changed)
 
 
 def is_zero(chunk: bytes) -> bool:

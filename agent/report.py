@@ -155,6 +155,11 @@ class Figures:
         """A line for the machine's log; counts and labels only."""
         self._uploader.hint(m.LogLine(level, module, text))
 
+    def files(self, how: How, count: int, size: int) -> None:
+        """`count` files of the snapshot, `size` bytes together."""
+        self._files[how] += count
+        self._bytes_source += size
+
     def advance(self, size: int) -> None:
         """So many more bytes were read."""
         self._count(size, size)

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import hmac
 import os
 import stat
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -24,6 +24,7 @@ import msgspec
 
 from agent.selection import WINDOWS, Scope, Selection, Take, components, shown
 from transport.names import ID_BYTES, ROOT, PathId
+from transport.prepared_mac import prepared_mac
 from transport.sealing import VaultKeys
 from transport.tree import FileType
 
@@ -33,6 +34,8 @@ _NUMBER_LIMIT: Final = (1 << 63) - 1
 _LINK_LABEL: Final = b"pilulier/link/1\0"
 _LINK_GROUP_BYTES: Final = 8
 _PLACE: Final = struct.Struct(">QQ")
+_ENCODING: Final = sys.getfilesystemencoding()
+_ERRORS: Final = sys.getfilesystemencodeerrors()
 _OPEN_FLAGS: Final = (
     os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 )
@@ -127,33 +130,38 @@ class _Pending:
 
 
 def path_ids(keys: VaultKeys) -> Callable[[PathId, bytes], PathId]:
-    """`keys.path_id` with the two halves of HMAC (RFC 2104) prepared once: a third of the time per name."""
-    block = keys.path.ljust(64, b"\0")
-    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
-    outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+    """`keys.path_id`, prepared once for many names."""
+    mac = prepared_mac(keys.path)
 
     def path_id(parent: PathId, name: bytes) -> PathId:
-        within = inner.copy()
-        within.update(parent + name)
-        around = outer.copy()
-        around.update(within.digest())
-        return PathId(around.digest()[:ID_BYTES])
+        return PathId(mac(parent + name)[:ID_BYTES])
 
     return path_id
+
+
+def _no_id(parent: PathId, name: bytes) -> PathId:
+    return ROOT
 
 
 class Scanner:
     """One walk over a selection. `home` is the agent's own folder, never entered.
 
-    With `allow_missing` an included path that does not exist counts as deleted instead of unknown.
+    With `allow_missing` an included path that does not exist counts as deleted instead of unknown. With `count_only`
+    every path id is ROOT's, for who wants to know how much there is and no more.
     """
 
     def __init__(
-        self, selection: Selection, keys: VaultKeys, *, home: bytes | None = None, allow_missing: bool = False
+        self,
+        selection: Selection,
+        keys: VaultKeys,
+        *,
+        home: bytes | None = None,
+        allow_missing: bool = False,
+        count_only: bool = False,
     ) -> None:
         self._selection = selection
         self._path_key = keys.path
-        self._path_id = path_ids(keys)
+        self._path_id = _no_id if count_only else path_ids(keys)
         self._allow_missing = allow_missing
         self._home = _identity(home) if home is not None else None
 
@@ -205,7 +213,7 @@ class Scanner:
         warnings: list[ScanWarning] = []
         specials = 0
         for name in at.scope.named:
-            path = _joined(at.path, name)
+            path = joined(at.path, name)
             take = at.scope.take(name)
             try:
                 status = os.lstat(path + b"/" if WINDOWS and at.folder is None else path)
@@ -255,7 +263,7 @@ class Scanner:
         try:
             with _opened(at) as entries:
                 for entry in entries:
-                    name = os.fsencode(entry.name)
+                    name = entry.name.encode(_ENCODING, _ERRORS)  # os.fsencode without its checks
                     if not plain and scope.take(name) is Take.SKIP:
                         continue
                     try:
@@ -263,13 +271,13 @@ class Scanner:
                         if home is not None and status.st_ino == home[1] and self._is_home(status):
                             continue
                         linked = status.st_mode & _FORMAT_BITS == stat.S_IFLNK
-                        target = os.readlink(_joined(at.path, name)) if linked else b""
+                        target = os.readlink(joined(at.path, name)) if linked else b""
                     except FileNotFoundError:
-                        warnings.append(ScanWarning(_joined(at.path, name), "vanished while its folder was listed"))
+                        warnings.append(ScanWarning(joined(at.path, name), "vanished while its folder was listed"))
                         continue
                     except OSError as problem:
                         unsure.add(self._path_id(at.path_id, name))
-                        warnings.append(ScanWarning(_joined(at.path, name), _sentence(problem)))
+                        warnings.append(ScanWarning(joined(at.path, name), _sentence(problem)))
                         continue
                     found = make(at.path_id, name, status, target)
                     if found is None:
@@ -285,7 +293,7 @@ class Scanner:
                 name = child.name
                 inner = scope if plain else scope.enter(name, scope.take(name))
                 folders.append(
-                    _Pending(_joined(at.path, name), child.path_id, child, inner, not plain and scope.is_root(name))
+                    _Pending(joined(at.path, name), child.path_id, child, inner, not plain and scope.is_root(name))
                 )
         if not plain and error is None:
             missing = self._missing_below(at, children, unsure, folders)
@@ -314,14 +322,14 @@ class Scanner:
             elif at.scope.take(name) is Take.THROUGH and child.type is not FileType.FOLDER:
                 children.remove(child)
                 unsure.add(child.path_id)
-                missing += self._missing(at, name, f"is below {shown(_joined(at.path, name))}, which is not a folder")
+                missing += self._missing(at, name, f"is below {shown(joined(at.path, name))}, which is not a folder")
         return missing
 
     def _missing(self, at: _Pending, name: bytes, why: str, *, missing_root: bool = True) -> list[Listing]:
         """A listing with an error for each included path at or below child `name`, which is not there."""
         found: list[Listing] = []
         path_id = self._path_id(at.path_id, name)
-        stack = [(_joined(at.path, name), path_id, at.scope, name)]
+        stack = [(joined(at.path, name), path_id, at.scope, name)]
         while stack:
             path, path_id, scope, last = stack.pop()
             if scope.is_root(last):
@@ -333,7 +341,7 @@ class Scanner:
                 )
             inner = scope.enter(last, scope.take(last))
             for below in inner.named:
-                stack.append((_joined(path, below), self._path_id(path_id, below), inner, below))
+                stack.append((joined(path, below), self._path_id(path_id, below), inner, below))
         return found
 
     def _is_home(self, status: os.stat_result) -> bool:
@@ -379,7 +387,8 @@ def _name(found: Found) -> bytes:
     return found.name
 
 
-def _joined(folder: bytes, name: bytes) -> bytes:
+def joined(folder: bytes, name: bytes) -> bytes:
+    """The path of `name` in a listed folder."""
     if folder == b"/":
         return name if WINDOWS else b"/" + name
     return folder + b"/" + name

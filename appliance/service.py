@@ -23,7 +23,7 @@ from appliance.exchange import Exchange
 from appliance.parts import Part, Parts, own_command
 from appliance.repositories import Repositories
 from appliance.settings import Home
-from transport.allocator import keep_large_buffers
+from transport.allocator import collect_seldom, keep_large_buffers
 from transport.channel import ApplianceChannel, ChannelError
 
 log = logging.getLogger("pilulier.service")
@@ -54,6 +54,7 @@ def serve(
     `on_ready` is called once, with the addresses, when agents are served. Without `with_parts` the exchange runs alone.
     """
     keep_large_buffers()
+    collect_seldom()
     with home.serving():
         prepared = endpoints.prepare_to_serve(home, Overrides(listen=listen, web=web))
         for notice in (*prepared.notices, *web_part.notices(prepared.addresses.web, prepared.settings)):

@@ -164,8 +164,10 @@ class _Door:
             return None
         # The metadata is the same on every frame but the routing id, which never travelled.
         size = wire_bytes(*(len(frame) for frame in frames[1:]))
-        owner = frames[-1].get("User-Id")
-        self.guard.arrived(frames[-1].get(zmq.SRCFD), frames[0].bytes, owner if isinstance(owner, str) else "", size)
+        owner, fd = frames[-1].get("User-Id"), frames[-1].get(zmq.SRCFD)
+        if fd not in self.guard:
+            self.hear_of_lines()  # it was accepted, and has spoken, since the last look
+        self.guard.arrived(fd, frames[0].bytes, owner if isinstance(owner, str) else "", size)
         return frames
 
     def close(self) -> None:
@@ -279,7 +281,8 @@ class ApplianceChannel:
                 pass
         self.flush(gone)
         for door, enrolment in ((self._agents, False), (self._enrolment, True)):
-            door.hear_of_lines()
+            if door.monitor in events:
+                door.hear_of_lines()
             frames: list[Any] | None = None
             for _ in range(64 if door.socket in events else 0):
                 frames = door.receive()
@@ -432,6 +435,8 @@ class AgentChannel:
         """Wait until the socket is ready for `event`; UnreachableError as soon as the connection has ended."""
         if sock.poll(0, event):
             return True
+        if timeout_s <= 0 and not self._monitor.poll(0):  # a look between two messages: no poller for that
+            return False
         poller = zmq.Poller()
         poller.register(sock, event)
         poller.register(self._monitor, zmq.POLLIN)

@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from transport.names import DIGEST_BYTES, SEGMENT_LIMIT, Digest
+from transport.prepared_mac import prepared_mac
 
 CHUNK_BYTES: Final = SEGMENT_LIMIT
 LEAF_BYTES: Final = 128 * 1024
@@ -41,6 +42,8 @@ def chunk_digest(chunk: bytes | bytearray | memoryview) -> Digest:
 
     Chunks of different lengths may be made to share one; whoever compares digests compares lengths as well.
     """
+    if len(chunk) <= LEAF_BYTES:
+        return Digest(hashlib.sha256(chunk).digest())
     return digest_of_leaves(leaf_digests(chunk))
 
 
@@ -55,6 +58,18 @@ def file_mac(key: bytes, size: int, digests: Sequence[bytes]) -> bytes:
     if len(digests) != expected:
         raise ValueError(f"{len(digests)} chunk digests for a file of {size} bytes, not {expected}")
     return hmac.digest(key, _LABEL + _SIZE.pack(size) + b"".join(digests), "sha256")
+
+
+def small_file_macs(key: bytes) -> Callable[[int, bytes], bytes]:
+    """`file_mac` of files of at most one chunk, from their size and that chunk's digest (b"" of no chunk)."""
+    mac = prepared_mac(key)
+
+    def small_file_mac(size: int, digest: bytes) -> bytes:
+        if size > CHUNK_BYTES or len(digest) != (DIGEST_BYTES if size else 0):
+            raise ValueError(f"a digest of {len(digest)} bytes for a file of {size} bytes in one chunk")
+        return mac(_LABEL + _SIZE.pack(size) + digest)
+
+    return small_file_mac
 
 
 def same_mac(left: bytes, right: bytes) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Final
 
 import msgspec
@@ -29,16 +28,14 @@ OPS_PER_RECORD: Final = 30_000
 """Operations in one VersionRecord at most; longer versions travel as several records (`more`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(msgspec.Struct, frozen=True, gc=False):
     """`length` bytes of the base version from `offset`."""
 
     offset: int
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
+class Fragment(msgspec.Struct, frozen=True, gc=False):
     """`length` bytes of a segment's plaintext from `offset`."""
 
     segment: SegmentId
@@ -46,8 +43,7 @@ class Fragment:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Zero:
+class Zero(msgspec.Struct, frozen=True, gc=False):
     """`length` zero bytes, stored nowhere."""
 
     length: int

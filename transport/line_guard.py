@@ -84,6 +84,9 @@ class LineGuard:
     def __len__(self) -> int:
         return len(self._lines)
 
+    def __contains__(self, fd: int) -> bool:
+        return fd in self._lines
+
     def accepted(self, fd: int) -> None:
         """A connection was accepted."""
         self.closed(fd)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from transport.errors import DecodeError
 from transport.extents import Copy, Extent, Fragment, Operation, merge_extents, slice_extents
@@ -38,8 +39,7 @@ LoadPages = Callable[[list[int]], Mapping[int, bytes]]
 """Packed extents of the asked pages (never ZERO_PAGE)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(msgspec.Struct, frozen=True, gc=False):
     """Where a version's bytes stand: `body` is packed extents when `span_bytes` is 0, else 8-byte page numbers."""
 
     size_bytes: int
@@ -63,8 +63,7 @@ class Layout:
         return [number for (number,) in _NUMBER.iter_unpack(self.body)]
 
 
-@dataclass(frozen=True, slots=True)
-class NewPage:
+class NewPage(msgspec.Struct, frozen=True, gc=False):
     """A page that did not exist before."""
 
     number: int
@@ -72,8 +71,7 @@ class NewPage:
     extents: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(msgspec.Struct, frozen=True, gc=False):
     """A version resolved: its layout, the pages to keep before it, and what it cost in cells."""
 
     layout: Layout
@@ -146,6 +144,13 @@ class BaseReader:
             length -= take
 
 
+def _too_many_cells() -> DecodeError:
+    return DecodeError(
+        f"these versions resolve to more than {CELLS_PER_MESSAGE} extents and pages in one message: "
+        "send fewer at a time, or the file whole"
+    )
+
+
 class _Filler:
     """Cuts a stream of extents at page ends and numbers the new pages."""
 
@@ -165,10 +170,7 @@ class _Filler:
         """Count cells; DecodeError when the message makes more than it may."""
         self.cells += cells
         if self.cells > self._budget:
-            raise DecodeError(
-                f"these versions resolve to more than {CELLS_PER_MESSAGE} extents and pages in one message: "
-                "send fewer at a time, or the file whole"
-            )
+            raise _too_many_cells()
 
     def put(self, segment: SegmentId, offset: int, length: int) -> None:
         """The next `length` bytes of the file."""
@@ -241,9 +243,9 @@ def resolve(
     `plain_bytes` gives the plaintext length of every segment that may be named; a fragment of another one, a
     fragment or copy out of bounds, or operations that do not make exactly `size_bytes` raise DecodeError.
     """
-    filler = _Filler(size_bytes, first_number, budget)
     if len(operations) == 1 and size_bytes <= INLINE_BYTES and isinstance(only := operations[0], Fragment):
-        return _single(only, size_bytes, plain_bytes, filler)
+        return _single(only, size_bytes, plain_bytes, budget)
+    filler = _Filler(size_bytes, first_number, budget)
     reader = None if base is None else BaseReader(base, load)
     for operation in _joined(operations):
         if isinstance(operation, Fragment):
@@ -270,14 +272,15 @@ def _check_fragment(fragment: Fragment, plain_bytes: Mapping[SegmentId, int]) ->
         )
 
 
-def _single(fragment: Fragment, size_bytes: int, plain_bytes: Mapping[SegmentId, int], filler: _Filler) -> Resolved:
+def _single(fragment: Fragment, size_bytes: int, plain_bytes: Mapping[SegmentId, int], budget: int) -> Resolved:
     """A small file in one piece, as most files are: no pages to think about."""
     _check_fragment(fragment, plain_bytes)
     if fragment.length != size_bytes:
         raise DecodeError(f"operations make {fragment.length} bytes of a version of {size_bytes}")
-    filler.spend(1)
+    if budget < 1:
+        raise _too_many_cells()
     body = EXTENT.pack(fragment.segment, fragment.offset, size_bytes)
-    return Resolved(Layout(size_bytes, 0, body), [], filler.cells)
+    return Resolved(Layout(size_bytes, 0, body), [], 1)
 
 
 def _joined(operations: Iterable[Operation]) -> Iterator[Operation]:

@@ -251,3 +251,42 @@ def test_a_photo_sends_only_the_leaves_that_changed(tmp_path: Path) -> None:
     assert wire.bytes_of(content.draft, base) == new and content.mac == mac_of(new)
     assert content.literal_bytes == LEAF_BYTES + 99 + 4
     assert content.sums == FileSums(len(new), sums_of(new).leaves, b"")
+
+
+@pytest.mark.parametrize("size", [0, 1, 5000, CHUNK_BYTES])
+def test_a_small_file_is_read_whole(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(random.Random(size).randbytes(size))
+    read = reading.read_small(os.fsencode(path))
+    assert read is not None
+    assert (read.content, read.changed, read.ctime_ns) == (path.read_bytes(), False, path.stat().st_ctime_ns)
+
+
+def test_a_file_that_grew_beyond_a_chunk_is_a_reader_s(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(CHUNK_BYTES + 1))
+    assert reading.read_small(os.fsencode(tmp_path / "file")) is None
+
+
+def test_short_reads_of_a_small_file_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(bytes(range(200)))
+    real = os.read
+    monkeypatch.setattr(reading.os, "read", lambda descriptor, size: real(descriptor, min(size, 7)))
+    read = reading.read_small(os.fsencode(tmp_path / "file"))
+    assert read is not None and (read.content, read.changed) == (bytes(range(200)), False)
+
+
+@pytest.mark.parametrize("size", [50, 300])
+def test_a_small_file_written_to_while_it_is_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(200)))
+    real = os.read
+
+    def meddling(descriptor: int, wanted: int) -> bytes:
+        path.write_bytes(bytes(size))
+        return real(descriptor, wanted)
+
+    monkeypatch.setattr(reading.os, "read", meddling)
+    read = reading.read_small(os.fsencode(path))
+    assert read is not None and read.changed and len(read.content) == min(size, 200)

@@ -68,6 +68,21 @@ def test_a_tree_as_it_stands(tmp_path: Path) -> None:
     assert tree[b"/"].folder is None and tree[b"/"].path_id == ROOT
 
 
+def test_a_count_meets_the_same_files_without_ids(tmp_path: Path) -> None:
+    for name in ("a/one", "a/b/two", "three"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    selection = Selection.of([os.fsencode(tmp_path)], [b"*.tmp"])
+
+    def files(**options: bool) -> list[tuple[bytes, int]]:
+        walked = Scanner(selection, KEYS, **options).scan()
+        return [(child.name, child.size) for listing in walked for child in listing.children]
+
+    assert files(count_only=True) == files()
+    counted = Scanner(selection, KEYS, count_only=True).scan()
+    assert {child.path_id for listing in counted for child in listing.children} == {ROOT}
+
+
 def test_rules_while_walking(tmp_path: Path) -> None:
     for name in ("keep/a.txt", "keep/b.tmp", "out/x", "out/in/y", "out/in/z.tmp", "p/cache/k", "p/cache/l"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
