@@ -7,6 +7,7 @@ looks at a white window while matplotlib works.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from flask import Blueprint, Response, current_app, render_template, request, stream_with_context
@@ -15,14 +16,15 @@ from flask_babel import gettext as _
 
 from appliance.control import configurations, reports
 from appliance.control.configurations import MachineConfiguration
-from appliance.control.reports import Backup
+from appliance.control.reports import Backup, Point
 from appliance.errors import NotFoundError
 from transport.errors import UsageError
 from webui import context, formats, periods, series
 from webui.drawings import Drawings
 from webui.gate import EVERYONE, allow
 from webui.machines import of_address
-from webui.series import Figure
+from webui.periods import Chosen
+from webui.series import Figure, Total
 from webui.tables import Cell, csv_stream
 
 blueprint = Blueprint("statistics", __name__)
@@ -57,13 +59,7 @@ def index() -> ResponseReturnValue:
 def charts() -> ResponseReturnValue:
     """Charts of a period."""
     chosen = periods.chosen()
-    points = reports.series(context.db(), context.scope(), chosen.window, formats.ZONE)
-    allocated = None
-    if chosen.machine is None:
-        allocated = reports.allocated(context.db(), context.scope(), chosen.window)
-    figures = series.figures(points, allocated)
-    values = {"chosen": chosen, "points": points, "figures": figures, "drawn": drawn, "here_tab": "charts"}
-    values |= {"total": series.total(points), "title": _("Statistiques")}
+    values = {"chosen": chosen, "loaded": loaded, "drawn": drawn, "here_tab": "charts", "title": _("Statistiques")}
     current_app.update_template_context(values)
     template = current_app.jinja_env.get_template("statistics/charts.html")
     return Response(stream_with_context(_pieces(template.generate(values))), mimetype="text/html")
@@ -78,6 +74,23 @@ def logs_of(one: Backup) -> dict[str, object]:
         "since": formats.minute(begun),
         "until": formats.minute(one.received_at + _MARGIN_S),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A period's days, what they come to, and their charts."""
+
+    points: list[Point]
+    total: Total
+    figures: list[Figure]
+
+
+def loaded(chosen: Chosen) -> Loaded:
+    """What a page of charts shows, read once the top of the page has left: two thousand machines take a while."""
+    db, scope, window = context.db(), context.scope(), chosen.window
+    points = reports.series(db, scope, window, formats.ZONE)
+    allocated = None if chosen.machine else reports.allocated(db, scope, window)
+    return Loaded(points, series.total(points), series.figures(points, allocated))
 
 
 def drawn(figure: Figure) -> str:

@@ -243,6 +243,8 @@ _BUCKET_S: Final = 900
 """Days are made of quarters of an hour: every time zone's offset is a multiple of one."""
 _DAY_S: Final = 86400
 """A day in UTC, by which months are counted."""
+_LONG_S: Final = 20 * _DAY_S
+"""From so long a window on, a chart reads machine by machine."""
 
 
 def _volumes(scope_sql: str, per: str, bucket_s: int = _BUCKET_S, tables: str = _FROM) -> str:
@@ -288,6 +290,7 @@ def series(db: Database, scope: Scope, window: Window, zone: tzinfo = UTC) -> li
     """One point a day, oldest first, from the first day with something to show to the last one with a backup."""
     sql, parameters = _places(scope, window)
     bounds = [window.since, window.until, *parameters]
+    tables = _BY_MACHINE if window.until - window.since >= _LONG_S else _FROM
     volume = sum(_held_before(db, sql, parameters, window.since).values())
     sums: dict[date, _DaySum] = {}
 
@@ -297,7 +300,7 @@ def series(db: Database, scope: Scope, window: Window, zone: tzinfo = UTC) -> li
     for row in db.rows(
         f"SELECT CAST(figures.received_at / {_BUCKET_S} AS INTEGER) AS bucket, count(*) AS backups, "
         "CAST(total(figures.bytes_sent) AS INTEGER) AS sent, CAST(total(figures.bytes_source) AS INTEGER) AS source, "
-        f"total(figures.seconds) AS seconds, total(figures.transfer_seconds) AS transfer FROM {_FROM} "
+        f"total(figures.seconds) AS seconds, total(figures.transfer_seconds) AS transfer FROM {tables} "
         f"WHERE figures.received_at >= ? AND figures.received_at < ? AND {sql} GROUP BY 1",
         bounds,
     ):
@@ -307,7 +310,7 @@ def series(db: Database, scope: Scope, window: Window, zone: tzinfo = UTC) -> li
         one.seconds += row["seconds"]
         one.transfer += row["transfer"]
         one.backups += row["backups"]
-    for row in db.rows(_volumes(sql, "0"), bounds):
+    for row in db.rows(_volumes(sql, "0", tables=tables), bounds):
         of_bucket(row["bucket"]).change += row["change"]
     if not sums:
         return []

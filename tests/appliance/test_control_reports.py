@@ -182,3 +182,19 @@ def test_allocated_counts_the_contracts_that_a_window_looks_at(house: House) -> 
     assert reports.allocated(house.db, OneContract(house.ours.id), WINDOW) == 100
     assert reports.allocated(house.db, near, Window(0, NOW, contract_id=house.neighbour.id)) == 20
     assert reports.allocated(house.db, near, Window(0, NOW, space_id=house.elsewhere.space_id)) == 0
+
+
+def test_a_series_is_the_same_whichever_way_it_is_read(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    dice = random.Random(7)
+    for machine in (house.machine, house.neighbour_machine, house.elsewhere_machine):
+        at = NOW - 60 * DAY
+        for number in range(1, 60):
+            at += dice.uniform(0.2, 3) * DAY
+            record(house, machine.id, number, at, dice.randint(0, 10**9), complete=dice.random() < 0.9)
+    for scope in (EVERYTHING, OneSpace(house.ours.space_id), OneContract(house.ours.id)):
+        window = Window(NOW - 20 * DAY, NOW + 10 * DAY)
+        found = []
+        for bound in (0.0, float("inf")):
+            monkeypatch.setattr(reports, "_LONG_S", bound)
+            found.append(reports.series(house.db, scope, window, ZoneInfo("Europe/Paris")))
+        assert found[0] == found[1] and found[0]

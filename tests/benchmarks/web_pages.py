@@ -48,9 +48,14 @@ PAGES: Final = {
     "alerts": "/alerts",
     "running": "/running",
     "statistics": "/statistics",
+    "charts of 90 days": "/statistics/charts?days=90",
+    "audit": "/audit",
+    "settings": "/settings",
     "logs": "/logs",
     "logs, text": "/logs?text=dump",
 }
+OPERATORS_PAGES: Final = {"system": "/system", "repositories": "/system/repositories"}
+"""For the super-user alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,7 @@ def measure(address: str, secrets: dict[str, str], rounds: int) -> list[Taken]:
     for who in (SUPER, ADMIN):
         visitor = Visitor(address)
         visitor.log_in(who, secrets[who])
-        for page, path in PAGES.items():
+        for page, path in (PAGES | OPERATORS_PAGES if who == SUPER else PAGES).items():
             times, size = [], 0
             # The first answer compiles the page's template: it is asked for and not counted.
             for number in range(rounds + 1):
