@@ -19,6 +19,7 @@ from transport.names import Digest, PathId, VersionId
 
 _ENTRY_LABEL = b"pilulier/entry/1\0"
 _FOLDER_LABEL = b"pilulier/folder/1\0"
+_PARTS = 4096
 _CLEAR = struct.Struct(">BQ")
 
 
@@ -137,13 +138,23 @@ class Child(msgspec.Struct, frozen=True, gc=False):
 
 def folder_digest(children: Iterable[Child]) -> Digest:
     """SHA-256 over the children in path id order; a folder child adds its own digest, so the root covers all."""
-    parts = [_FOLDER_LABEL]
-    for child in sorted(children, key=lambda c: c.path_id):
+    return ordered_folder_digest(sorted(children, key=lambda c: c.path_id))
+
+
+def ordered_folder_digest(children: Iterable[Child]) -> Digest:
+    """`folder_digest` of children that come in path id order, each looked at once: a folder may have a million."""
+    digest = hashlib.sha256(_FOLDER_LABEL)
+    parts: list[bytes] = []
+    for child in children:
         parts.append(child.path_id)
         parts.append(child.token)
         if child.folder_digest is not None:
             parts.append(child.folder_digest)
-    return Digest(hashlib.sha256(b"".join(parts)).digest())
+        if len(parts) > _PARTS:
+            digest.update(b"".join(parts))
+            parts.clear()
+    digest.update(b"".join(parts))
+    return Digest(digest.digest())
 
 
 EMPTY_FOLDER = folder_digest(())

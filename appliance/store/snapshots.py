@@ -13,10 +13,11 @@ from typing import Final
 
 from appliance.store import staging
 from appliance.store.catalog import FOREVER, State
+from appliance.store.changed_folders import ChangedFolders
 from appliance.store.errors import CommitRefusedError, LedgerDriftError, StaleHeadError
 from transport.commits import FIRST_PREVIOUS, CommitRecord, SignedCommit, StoredCommit
 from transport.names import NO_VERSION, ROOT, Digest, PathId
-from transport.tree import EMPTY_FOLDER, Child, EntryKind, folder_digest
+from transport.tree import EMPTY_FOLDER, Child, EntryKind, ordered_folder_digest
 
 _COMMIT_COLUMNS: Final = "record, signature, received_ms, bytes_received, retired"
 
@@ -140,86 +141,21 @@ def _check_versions(connection: sqlite3.Connection, number: int) -> None:
 
 def write_digests(connection: sqlite3.Connection, number: int) -> Digest:
     """Write the digests of all folders that changed, deepest first; the root's digest."""
-    parents = _changed_folders(connection, number)
-    for folder in _deepest_first(parents):
-        digest = folder_digest(_children(connection, folder))
-        _set_digest(connection, number, folder, digest)
+    folders = ChangedFolders(connection, lambda folder: _set_digest(connection, number, folder, None))
+    for folder in folders.deepest_first():
+        _set_digest(connection, number, folder, ordered_folder_digest(_children(connection, folder)))
     row = connection.execute(
         "SELECT digest FROM folder WHERE path = ? AND died = ?", (ROOT, FOREVER)
     ).fetchone()
     return Digest(row[0]) if row else EMPTY_FOLDER
 
 
-def _changed_folders(connection: sqlite3.Connection, number: int) -> dict[PathId, PathId | None]:
-    """Live folders whose digest may have changed, each with its parent (None for the root).
-
-    CommitRefusedError where a live entry stands in something that is no live folder.
-    """
-    parents: dict[PathId, PathId | None] = {}
-    rows = connection.execute(
-        "SELECT t.folder, e.parent, e.kind FROM touched t "
-        "LEFT JOIN entry e ON e.path = t.folder AND e.died = ?",
-        (FOREVER,),
-    ).fetchall()
-    for folder, parent, kind in rows:
-        if folder == ROOT:
-            parents[folder] = None
-        elif kind == EntryKind.FOLDER:
-            parents[folder] = parent
-        else:
-            _check_childless(connection, folder)
-            _set_digest(connection, number, folder, None)
-    pending = list(parents.values())
-    while pending:
-        folder = pending.pop()
-        if folder is None or folder in parents:
-            continue
-        if folder == ROOT:
-            parents[folder] = None
-            continue
-        row = connection.execute(
-            "SELECT parent, kind FROM entry WHERE path = ? AND died = ?", (folder, FOREVER)
-        ).fetchone()
-        if row is None or row[1] != EntryKind.FOLDER:
-            raise CommitRefusedError(f"an entry stands in {folder.hex()}, which is no living folder")
-        parents[folder] = row[0]
-        pending.append(row[0])
-    return parents
-
-
-def _check_childless(connection: sqlite3.Connection, folder: PathId) -> None:
-    row = connection.execute(
-        "SELECT path FROM entry WHERE parent = ? AND died = ? LIMIT 1", (folder, FOREVER)
-    ).fetchone()
-    if row is not None:
-        raise CommitRefusedError(f"entry {row[0].hex()} stands in {folder.hex()}, which is no living folder")
-
-
-def _deepest_first(parents: dict[PathId, PathId | None]) -> list[PathId]:
-    """The folders, children before parents; CommitRefusedError where folders contain each other in a ring."""
-    depths: dict[PathId, int] = {}
-    for start in parents:
-        chain: list[PathId] = []
-        entered: set[PathId] = set()
-        folder: PathId | None = start
-        while folder is not None and folder not in depths:
-            if folder in entered:
-                raise CommitRefusedError(f"folder {folder.hex()} stands within itself")
-            entered.add(folder)
-            chain.append(folder)
-            folder = parents[folder]
-        depth = -1 if folder is None else depths[folder]
-        for link in reversed(chain):
-            depth += 1
-            depths[link] = depth
-    return sorted(depths, key=depths.__getitem__, reverse=True)
-
-
 def _children(connection: sqlite3.Connection, folder: PathId) -> Iterator[Child]:
+    """In the order of their path ids; a folder may have a million."""
     rows = connection.execute(
         "SELECT e.path, e.token, e.kind, f.digest FROM entry e "
         f"LEFT JOIN folder f ON e.kind = {int(EntryKind.FOLDER)} AND f.path = e.path AND f.died = {FOREVER} "
-        f"WHERE e.parent = ? AND e.died = {FOREVER}",
+        f"WHERE e.parent = ? AND e.died = {FOREVER} ORDER BY e.path",
         (folder,),
     )
     for path, token, kind, digest in rows:
