@@ -282,11 +282,11 @@ def _restore(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int
             received = client.channel.bytes_received
         finally:
             client.close()
-    return show_restored(report, received, as_json)
+    return show_restored(report, received, as_json, reconnections=source.reconnections)
 
 
-def show_restored(report: RestoreReport, received_bytes: int, as_json: bool) -> int:
-    """Print what a restore did; its exit code."""
+def show_restored(report: RestoreReport, received_bytes: int, as_json: bool, *, reconnections: int = 0) -> int:
+    """Print what a restore did, and how often its line was taken up again; its exit code."""
     errors = [{"path": shown_path(e.path), "reason": e.reason} for e in report.errors]
     show(
         as_json,
@@ -297,6 +297,7 @@ def show_restored(report: RestoreReport, received_bytes: int, as_json: bool) -> 
             "bytes": report.bytes,
             "bytes_received": received_bytes,
             "seconds": round(report.seconds, 3),
+            "reconnections": reconnections,
             "errors": errors,
             "notes": [{"path": shown_path(n.example), "reason": n.reason, "count": n.count} for n in report.notes],
         },

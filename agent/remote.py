@@ -1,7 +1,9 @@
 """The appliance as a source of snapshots: listings, extents and segments over one connection.
 
 Implements `transport.snapshot_reader.SnapshotSource`. Everything it returns is unproved; readers check it. Segments
-are asked ahead of need, within the window that the appliance announced when the restore session opened.
+are asked ahead of need, and confirmed before this side waits for more. Where the line breaks in an open restore
+session, that goes on over a new one (PROTOCOL.md says why it needs no other code): what was asked and is not here yet
+is asked again.
 """
 
 from __future__ import annotations
@@ -10,16 +12,18 @@ import collections
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
-from agent.client import ANSWER_S, Client, one_line, refusal
+from agent.client import ANSWER_S, ApplianceRefused, Client, one_line, refusal
 from transport import messages as m
 from transport.commits import StoredCommit
-from transport.errors import ProtocolError, UnreachableError
+from transport.errors import ProtocolError, RefusedError, UnreachableError
 from transport.extents import ExtentPage
 from transport.names import Buffer, PathId, SegmentId, VersionId
 from transport.snapshot_reader import MissingSegment
 from transport.tree import EntryPage
+
+_Reply = TypeVar("_Reply", bound=m.Message)
 
 _NO_PATH = bytes(16)
 _ASK_AT_ONCE: Final = 8
@@ -28,6 +32,14 @@ _SAMPLE_LIMIT: Final = 4096
 """Segments of one sample that this side looks at: what is bounded by the appliance alone is not bounded."""
 _AHEAD: Final = 24
 """Segments asked for and not yet here: at most the appliance's window of 24 MiB."""
+_AT_ONCE_S: Final = 0.02
+"""Longest wait for a segment before what came is confirmed: the appliance may give little until it is."""
+_PATIENCE_S: Final = 150.0
+"""How long a broken line is tried again without anything coming over it: the appliance keeps a restore for 180 s."""
+_PAUSE_S: Final = 0.2
+_LONGEST_PAUSE_S: Final = 5.0
+_HANDSHAKE_PATIENCE_S: Final = 15.0
+"""A line that breaks in its handshake looks like a wrong key, and the key was right a moment ago."""
 
 
 class RemoteSource:
@@ -37,18 +49,77 @@ class RemoteSource:
         self._client = client
         self._received_bytes = 0
         self._spoke = time.monotonic()
+        self._restore: bytes | None = None
+        """What resumes the open restore session; kept nowhere but here."""
+        self._broken_since: float | None = None
+        self.reconnections = 0
 
     def open_restore(self, account: str, code: str) -> m.RestoreOpened:
-        """Open a restore session with an account's one-time code."""
+        """Open a restore session with an account's one-time code. From now on a broken line is taken up again."""
         opened = self._client.ask(m.RestoreOpen(account, code), m.RestoreOpened)
         self._received_bytes = 0
+        self._restore = opened.session
         return opened
+
+    def _take_up_again(self, error: UnreachableError) -> None:
+        """A new line with the same restore on it; `error` where no restore is open or the line does not come back."""
+        if self._restore is None:
+            raise error
+        began = time.monotonic()
+        if self._broken_since is None:
+            self._broken_since = began
+        pause_s = _PAUSE_S
+        while True:
+            if time.monotonic() - self._broken_since > _PATIENCE_S:
+                raise UnreachableError(
+                    f"the line to the appliance broke and did not come back: {error}. What stands complete under "
+                    "its name stays; restore once more to the same place and it goes on from there"
+                ) from error
+            try:
+                self._client.connect()
+                self._client.ask(m.RestoreResume(self._restore), m.RestoreOpened)
+            except UnreachableError as again:
+                error = again
+            except RefusedError as again:
+                if isinstance(again, ApplianceRefused) or time.monotonic() - began > _HANDSHAKE_PATIENCE_S:
+                    raise
+            else:
+                self._received_bytes = 0
+                self._spoke = time.monotonic()
+                self.reconnections += 1
+                return
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _ask(self, question: m.Message, expected: type[_Reply], *, said: bool = False) -> _Reply:
+        """The answer to a question (`said` already), asked again over another line where one breaks."""
+        while True:
+            try:
+                if not said:
+                    self._client.say(question)
+                answer = self._client.answer(question, expected)
+            except UnreachableError as error:
+                self._take_up_again(error)
+                said = False
+            else:
+                self._broken_since = None
+                return answer
+
+    def _say_ahead(self, question: m.Message) -> bool:
+        """Ask what is answered later; False where the line is broken, which whoever wants the answer mends."""
+        try:
+            self._client.say(question)
+        except UnreachableError:
+            if self._restore is None:
+                raise
+            return False
+        return True
 
     def commits(self) -> Iterator[StoredCommit]:
         """Every commit, ascending."""
         after = 0
         while True:
-            page = self._client.ask(m.SnapshotsQuery(after), m.Snapshots)
+            page = self._ask(m.SnapshotsQuery(after), m.Snapshots)
             yield from page.commits
             if not page.more:
                 return
@@ -73,42 +144,41 @@ class RemoteSource:
         under_way = False
         try:
             while True:
-                if not under_way:
-                    self._client.say(asked)
-                page, under_way = self._client.answer(asked, m.Entries).page, False
+                page, under_way = self._ask(asked, m.Entries, said=under_way).page, False
                 if page.more:
                     if not page.entries or page.entries[-1].record.path_id <= after:
                         raise ProtocolError("the appliance lists entries that do not go forward")
                     after = page.entries[-1].record.path_id
                     asked = question(after)
                     if ahead:
-                        self._client.say(asked)
-                        under_way = True
+                        under_way = self._say_ahead(asked)
                 yield page
                 if not page.more:
                     return
         finally:
             if under_way:
-                self._client.hear()  # whoever stopped early must not take this answer for another one's
+                self._hear_out()
 
     def extents(self, versions: Sequence[VersionId]) -> Iterator[ExtentPage]:
         """Extent pages, in the order asked; asked ahead as `tree` does."""
         waiting = collections.deque(versions)
         start = 0
         asked: m.ExtentsQuery | None = None
+        under_way = False
 
         def ask() -> m.ExtentsQuery | None:
+            nonlocal under_way
             if not waiting:
                 return None
             question = m.ExtentsQuery(list(itertools.islice(waiting, m.IDS_PER_MESSAGE)), start)
-            self._client.say(question)
+            under_way = self._say_ahead(question)
             return question
 
         try:
             asked = ask()
             while asked is not None:
-                question, asked = asked, None
-                pages = self._client.answer(question, m.Extents).pages
+                said, under_way = under_way, False
+                pages = self._ask(asked, m.Extents, said=said).pages
                 if not pages:
                     raise ProtocolError("the appliance sent no extents")
                 for page in pages:
@@ -125,8 +195,17 @@ class RemoteSource:
                 asked = ask()
                 yield from pages
         finally:
-            if asked is not None:
-                self._client.hear()
+            if under_way:
+                self._hear_out()
+
+    def _hear_out(self) -> None:
+        """Whoever stopped early must not take this answer for another one's."""
+        try:
+            self._client.hear()
+        except UnreachableError:
+            if self._restore is None:
+                raise
+            # The next question goes over another line, on which this answer never comes.
 
     def segments(self, ids: Iterable[SegmentId]) -> Iterator[tuple[SegmentId, Buffer | MissingSegment]]:
         """Sealed segments in the order asked."""
@@ -138,13 +217,31 @@ class RemoteSource:
                 more = list(itertools.islice(source, min(_ASK_AT_ONCE, _AHEAD - len(pending))))
                 if more or (unconfirmed and pending):
                     pending.extend(more)
-                    self._client.say(m.FetchSegments(more, self._received_bytes))
-                    self._spoke = time.monotonic()
+                    self._fetch(more, pending)
                     unconfirmed = 0
             if not pending:
                 return
-            yield self._next(pending.popleft())
-            unconfirmed += 1
+            answer, heard_at_once = self._next(pending, unconfirmed)
+            pending.popleft()
+            unconfirmed = unconfirmed + 1 if heard_at_once else 1
+            yield answer
+
+    def _fetch(self, more: list[SegmentId], pending: Sequence[SegmentId]) -> None:
+        """Ask for `more` and confirm what came; where the line is broken, for all that is pending over another one."""
+        try:
+            self._client.say(m.FetchSegments(more, self._received_bytes))
+        except UnreachableError as error:
+            self._fetch_again(error, pending)
+        self._spoke = time.monotonic()
+
+    def _fetch_again(self, error: UnreachableError, pending: Sequence[SegmentId]) -> None:
+        while True:
+            self._take_up_again(error)
+            try:
+                self._client.say(m.FetchSegments(list(pending), 0))
+                return
+            except UnreachableError as again:
+                error = again
 
     def _keep_alive(self) -> None:
         """Over a slow line a few segments take longer than the appliance waits for a silent agent."""
@@ -152,16 +249,37 @@ class RemoteSource:
             self._spoke = time.monotonic()
             self._client.say(m.Ping())
 
-    def _next(self, expected: SegmentId) -> tuple[SegmentId, Buffer | MissingSegment]:
-        self._keep_alive()
-        got = self._client.hear(ANSWER_S)
-        if got is None:
-            raise UnreachableError("the appliance stopped sending")
-        answer, payload = got
-        if isinstance(answer, m.Refused):
-            raise refusal(answer)
+    def _next(
+        self, pending: Sequence[SegmentId], unconfirmed: int
+    ) -> tuple[tuple[SegmentId, Buffer | MissingSegment], bool]:
+        """The first pending segment, and whether it was here before anything had to be confirmed."""
+        at_once = True
+        while True:
+            try:
+                self._keep_alive()
+                got = self._client.hear(_AT_ONCE_S)
+                if got is None:
+                    if unconfirmed and at_once:
+                        self._client.say(m.FetchSegments([], self._received_bytes))
+                        at_once = False
+                    got = self._client.hear(ANSWER_S)
+                if got is None:
+                    raise UnreachableError("the appliance stopped sending")
+                answer, payload = got
+                if isinstance(answer, m.Refused):
+                    raise refusal(answer)
+            except UnreachableError as error:
+                self._fetch_again(error, pending)
+                at_once = False
+                continue
+            return self._checked(pending[0], answer, payload), at_once
+
+    def _checked(
+        self, expected: SegmentId, answer: m.Message, payload: Buffer
+    ) -> tuple[SegmentId, Buffer | MissingSegment]:
         if not isinstance(answer, m.SegmentData | m.SegmentMissing) or answer.segment != expected:
             raise ProtocolError(f"the appliance sent {type(answer).__name__} instead of segment {expected.hex()}")
+        self._broken_since = None
         if isinstance(answer, m.SegmentMissing):
             return expected, MissingSegment(one_line(answer.reason))
         self._received_bytes += len(payload)

@@ -20,11 +20,21 @@ from transport.session import Session
 
 CREDIT_BYTES: Final = 32 << 20
 """Bytes one agent may have unacknowledged: enough to write and fsync while more arrives."""
-CREDIT_POOL_BYTES: Final = 240 << 20
-"""Shared by all agents in a backup; with many at once each gets less, never under CREDIT_FLOOR_BYTES."""
+CREDIT_POOL_BYTES: Final = 160 << 20
+"""Promised to all agents in a backup together; with many at once each gets less, never under CREDIT_FLOOR_BYTES."""
 CREDIT_FLOOR_BYTES: Final = 3 << 20
+SLACK_BYTES: Final = 2 << 20
+"""What a connection may have waiting beside its credit: questions, which are small."""
 WINDOW_BYTES: Final = 24 << 20
-"""Bytes of a restore that may be on their way."""
+"""Bytes of a machine's restores that may be on their way."""
+WINDOW_POOL_BYTES: Final = 96 << 20
+"""Of all restores together."""
+WINDOW_FLOOR_BYTES: Final = 2 << 20
+"""Of each restore, whatever the others have under way: none ever waits for another one."""
+RESTORE_S: Final = 15 * 60
+"""One code on the command line opens one restore; the session is renewed as long as data flows."""
+RESUME_S: Final = 180.0
+"""How long a restore whose line broke may be taken up again: a router that restarts takes two minutes."""
 HEARTBEAT_S: Final = 30
 IDLE_S: Final = 3 * HEARTBEAT_S
 CONNECTIONS_PER_MACHINE: Final = 8
@@ -56,7 +66,10 @@ class Connection:
     """The upload session that this connection begins or is in."""
     wire_bytes: int = 0
     """Bytes that arrived since the last commit (worker)."""
-    restore_until: float = 0.0
+    restore_secret: bytes | None = None
+    """Of the restore session that it holds (see `restoring`)."""
+    taken_before: int = 0
+    """Bytes that its peer's kernel had acknowledged when the restore was asked for."""
     delivered_bytes: int = 0
     confirmed_bytes: int = 0
     wanted: collections.deque[SegmentId] = field(default_factory=collections.deque)
@@ -65,9 +78,9 @@ class Connection:
     """Its last word was one of an agent that waits between backups."""
 
 
-def credit_for(active_backups: int) -> int:
-    """Credit of one more backup beside `active_backups` others."""
-    return max(CREDIT_FLOOR_BYTES, min(CREDIT_BYTES, CREDIT_POOL_BYTES // (active_backups + 1)))
+def credit_for(promised_bytes: int) -> int:
+    """Credit of one more backup, where so much is promised to others."""
+    return max(CREDIT_FLOOR_BYTES, min(CREDIT_BYTES, (CREDIT_POOL_BYTES - promised_bytes) // 3))
 
 
 class Allowance:

@@ -1,7 +1,7 @@
 """Delivery: listings for anyone who holds a machine's key, segments only inside a restore session.
 
 Runs on worker threads, one at a time per machine. A restore session opens with an account's one-time code and
-belongs to one connection; what flows back is bounded by a window that the agent's confirmations move on.
+is held by one connection (`restoring`); what flows back is bounded by a window that the agent's confirmations move on.
 """
 
 from __future__ import annotations
@@ -11,26 +11,27 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from appliance.connections import WINDOW_BYTES, Connection
+from appliance.connections import RESTORE_S, WINDOW_BYTES, Connection
 from appliance.control import machine_logs, machines, restores
 from appliance.control.accounts import Account
 from appliance.control.database import Database
 from appliance.control.machines import AuthorisedMachine
 from appliance.control.restores import Purpose
 from appliance.errors import ThrottledError
+from appliance.restoring import CodeNeededError, RestoreSession, RestoreSessions
 from appliance.store.repository import Repository
 from transport import messages as m
 from transport.commits import StoredCommit
 from transport.errors import PilulierError, ProtocolError, RefusedError
 from transport.names import MESSAGE_LIMIT, Buffer, PathId, SegmentId, VersionId, checked_id
 
-RESTORE_S: Final = 15 * 60
-"""One code on the command line opens one restore; the session is renewed as long as data flows."""
 _PAGE_BYTES: Final = MESSAGE_LIMIT * 7 // 10
 _EXTENTS_PER_MESSAGE: Final = 20_000
 _COMMITS_PER_MESSAGE: Final = 500
 _WANTED_LIMIT: Final = 4 * m.FETCH_LIMIT
 _SAMPLE_LIMIT: Final = 32
+_RESUMPTIONS_TOLD: Final = 10
+"""Of one restore, in the machine's log."""
 _SAMPLES_PER_DAY: Final = 96
 """Segments a machine may see without a code in a day: enough to prove a backup alive, too few to carry one off."""
 
@@ -38,12 +39,6 @@ _samples: dict[bytes, tuple[int, int]] = {}
 _ATTEMPTS_PER_WINDOW: Final = 30
 _ATTEMPTS_WINDOW_S: Final = 15 * 60.0
 _attempts: dict[bytes, collections.deque[float]] = {}
-
-
-class CodeNeededError(RefusedError):
-    """Data was asked for outside a restore session."""
-
-    code = "code-needed"
 
 
 def snapshots(message: m.SnapshotsQuery, repository: Repository) -> m.Snapshots:
@@ -72,7 +67,11 @@ def tree(message: m.TreeQuery, repository: Repository) -> m.Entries:
 
 
 def open_restore(
-    message: m.RestoreOpen, connection: Connection, machine: AuthorisedMachine, database: Database
+    message: m.RestoreOpen,
+    connection: Connection,
+    machine: AuthorisedMachine,
+    database: Database,
+    sessions: RestoreSessions,
 ) -> m.RestoreOpened:
     """Check account, right and code (which works once), and open the window."""
     _slow_down(machine.machine_id)
@@ -85,10 +84,31 @@ def open_restore(
         text=f"Restore opened by {account.email}",
         now=time.time(),
     )
-    connection.restore_until = time.monotonic() + RESTORE_S
-    connection.delivered_bytes = connection.confirmed_bytes = 0
-    connection.wanted.clear()
-    return m.RestoreOpened(RESTORE_S, WINDOW_BYTES)
+    return _opened(sessions.open(connection, account.id))
+
+
+def resume_restore(
+    message: m.RestoreResume,
+    connection: Connection,
+    machine: AuthorisedMachine,
+    database: Database,
+    sessions: RestoreSessions,
+) -> tuple[m.RestoreOpened, Connection | None]:
+    """Go on with a restore whose line broke, and the connection that held it until now, if it is still there."""
+    session, former = sessions.resume(message.session, connection)
+    if not restores.may_still_restore(database, session.account_id, machine.machine_id):
+        sessions.end(session)
+        raise CodeNeededError("the account that opened this restore may not restore this machine any more")
+    if session.resumed <= _RESUMPTIONS_TOLD:
+        text = "A restore goes on over a new connection"
+        machine_logs.add(
+            database, machine.machine_id, level="info", module="restore", text=text, now=time.time()
+        )
+    return _opened(session), former
+
+
+def _opened(session: RestoreSession) -> m.RestoreOpened:
+    return m.RestoreOpened(RESTORE_S, WINDOW_BYTES, session.secret)
 
 
 def _verified(
@@ -133,21 +153,18 @@ def _slow_down(machine_id: bytes) -> None:
     tries.append(now)
 
 
-def _check_open(connection: Connection) -> None:
-    if time.monotonic() > connection.restore_until:
-        raise CodeNeededError("the restore session has ended: give a new TOTP code")
-
-
-def extents(message: m.ExtentsQuery, connection: Connection, repository: Repository) -> m.Extents:
+def extents(
+    message: m.ExtentsQuery, connection: Connection, repository: Repository, sessions: RestoreSessions
+) -> m.Extents:
     """Extent pages of the asked versions, as many as fit one message."""
-    _check_open(connection)
+    sessions.held_by(connection)
     versions = [VersionId(version) for version in message.versions]
     return m.Extents(repository.extent_pages(versions, message.start, _EXTENTS_PER_MESSAGE))
 
 
-def want(message: m.FetchSegments, connection: Connection) -> None:
+def want(message: m.FetchSegments, connection: Connection, sessions: RestoreSessions) -> None:
     """Queue segments and take the agent's word for what arrived; ProtocolError beyond the bounds."""
-    _check_open(connection)
+    sessions.held_by(connection)
     if not connection.confirmed_bytes <= message.received_bytes <= connection.delivered_bytes:
         raise ProtocolError(
             f"{message.received_bytes} bytes confirmed of {connection.delivered_bytes} delivered"
@@ -156,21 +173,20 @@ def want(message: m.FetchSegments, connection: Connection) -> None:
         raise ProtocolError(f"more than {_WANTED_LIMIT} segments asked for at once")
     for segment in message.segments:
         checked_id(segment, "a segment id")
-    connection.confirmed_bytes = message.received_bytes
+    sessions.confirmed(connection, message.received_bytes)
     connection.wanted.extend(message.segments)
 
 
 def deliver(
-    connection: Connection, repository: Repository
+    connection: Connection, repository: Repository, sessions: RestoreSessions
 ) -> Iterator[tuple[m.SegmentData | m.SegmentMissing, Buffer]]:
-    """Segments in the order asked, as far as the window reaches."""
-    while connection.wanted and connection.delivered_bytes - connection.confirmed_bytes < WINDOW_BYTES:
+    """Segments in the order asked, as far as the windows reach."""
+    while connection.wanted and sessions.room(connection):
         segment = connection.wanted.popleft()
         # The agent opens each seal, names what does not open, and restores the rest: summing it up here as well was a
         # fifth of a restore's CPU on this side (measured) and found nothing more. Samples are summed.
         answer = _segment(segment, repository, summed=False)
-        connection.delivered_bytes += len(answer[1])
-        connection.restore_until = time.monotonic() + RESTORE_S
+        sessions.delivered(connection, len(answer[1]))
         yield answer
 
 

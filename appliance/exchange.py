@@ -24,6 +24,7 @@ from appliance.connections import (
     IDLE_S,
     LOG_LINES,
     LOG_LINES_S,
+    SLACK_BYTES,
     Allowance,
     Connection,
     Warnings,
@@ -35,6 +36,7 @@ from appliance.directory import Directory
 from appliance.enrolling import Enroller
 from appliance.lanes import PUTS, Lane, Task
 from appliance.repositories import Repositories
+from appliance.restoring import RestoreSessions
 from appliance.store.errors import FatalDiskError
 from transport import PROTOCOL_VERSION
 from transport import messages as m
@@ -47,9 +49,9 @@ from transport.session import State
 log = logging.getLogger("pilulier.exchange")
 
 WORKERS: Final = 4
+POLL_S: Final = 0.1
+"""How long a line may do what it likes, with nothing else going on, before its guard looks at it."""
 _QUIET: Final = (m.Progress, m.LogLine, m.Pong, m.BackupEnd)
-TASK_BYTES: Final = 512
-"""Charged for each waiting message beside its own bytes, so that a flood of tiny ones ends too."""
 ENTRY_BYTES: Final = 60
 """An entry cannot be shorter (three ids and a tag): what claims to is made to grow in memory when decoded."""
 
@@ -85,6 +87,9 @@ class Exchange:
         self._admission = Admission(self._connections, lambda peer: channel.send(peer, m.Ping()), self._gone)
         self._warnings = Warnings(log)
         self._log_lines = Allowance(LOG_LINES, LOG_LINES_S)
+        self._restores = RestoreSessions()
+        self._condemned: collections.deque[Peer] = collections.deque()
+        """Connections that the next sweep ends, with what is queued for them."""
         self._reports = Allowance(attendance.REPORTS, attendance.REPORTS_S)
         self._lanes: dict[str, Lane] = collections.defaultdict(Lane)
         self._lock = threading.Lock()
@@ -103,7 +108,7 @@ class Exchange:
             while not self._stopping.is_set() and self._fatal is None:
                 self._beat()
                 self._directory.refresh()
-                for arrival in self._channel.poll(0.25, self._gone):
+                for arrival in self._channel.poll(POLL_S, self._gone):
                     self._arrived(arrival)
                 self._take_decisions()
                 self._repositories.give_way()
@@ -139,6 +144,7 @@ class Exchange:
         if connection is not None:
             self._backup_over(connection)
             connection.overdrawn = True  # what it still has queued is not carried out: nobody would hear the answer
+            self._restores.gone(connection)
 
     def _show(self, connection: Connection, progress: m.Progress) -> None:
         connection.progress = progress
@@ -167,6 +173,11 @@ class Exchange:
         busy = {c.peer.machine for c in self._connections.values() if not c.attends}
         busy.update(machine for machine, lane in self._lanes.items() if lane.busy)
         self._repositories.close_idle(frozenset(busy))
+        self._restores.sweep()
+        while self._condemned:
+            peer = self._condemned.popleft()
+            self._gone(peer)
+            self._channel.shut(peer, "it lied about what it received, or its restore goes on over another line")
 
     def _arrived(self, arrival: Arrival) -> None:
         if arrival.enrolment:
@@ -249,16 +260,36 @@ class Exchange:
         elif isinstance(message, m.BackupEnd):
             self._backup_over(connection)
             connection.backup = None
-        size = arrival.size + TASK_BYTES
-        if connection.inflight_bytes + size > connection.credit_bytes + (4 << 20):
+        elif isinstance(message, m.RestoreOpen | m.RestoreResume):
+            connection.taken_before = self._channel.taken_bytes(connection.peer) or 0
+        elif isinstance(message, m.FetchSegments) and not self._was_taken(connection, message.received_bytes):
+            return
+        task = Task.of(connection, message, arrival.header, arrival.payload)
+        if connection.inflight_bytes + task.size > connection.credit_bytes + SLACK_BYTES:
             self._overdraw(connection)
             return
         with self._lock:
-            connection.inflight_bytes += size
+            connection.inflight_bytes += task.size
         # The table moves on when the message is accepted; a worker that refuses it moves it back.
-        if not isinstance(message, m.RestoreOpen):
+        if not isinstance(message, m.RestoreOpen | m.RestoreResume):
             connection.session.succeeded(message)
-        self._queue(Task(connection, message, arrival.payload, size, arrival.size))
+        self._queue(task)
+
+    def _was_taken(self, connection: Connection, received_bytes: int) -> bool:
+        """Whether the peer's kernel has acknowledged what the peer says it has; a liar is told so, and soon shut.
+
+        What says so carries its kernel's acknowledgement of all that came before, so an honest agent is always behind.
+        """
+        taken = self._channel.taken_bytes(connection.peer)
+        if taken is None or received_bytes <= taken - connection.taken_before:
+            return True
+        reason = f"confirms {received_bytes} bytes of which {taken - connection.taken_before} were taken"
+        self._warnings.warn(f"machine {connection.peer.machine}", reason)
+        self._refuse(connection, "protocol", reason)
+        connection.overdrawn = True
+        self._restores.gone(connection)
+        self._condemned.append(connection.peer)
+        return False
 
     def _take_decisions(self) -> None:
         """Go on with beginnings that waited."""
@@ -322,7 +353,7 @@ class Exchange:
 
     def _carry_out(self, machine: str, tasks: list[Task]) -> None:
         connection = tasks[0].connection
-        message = tasks[0].message
+        message = tasks[0].decoded()
         authorised = self._directory.machine(machine)
         if authorised is None or connection.overdrawn:
             return
@@ -331,7 +362,7 @@ class Exchange:
         try:
             if isinstance(message, PUTS):
                 connection.wire_bytes += sum(task.wire for task in tasks)
-                staged: Any = [(task.message, task.payload) for task in tasks]
+                staged: Any = [(task.decoded(), task.payload) for task in tasks]
                 done = intake.put(staged, self._repositories.get(machine))
                 # Before the word is out: an agent that hears it at once may send as much again before this thread runs.
                 self._give_back(tasks)
@@ -345,7 +376,7 @@ class Exchange:
             self._answer_failure(tasks, error.code, str(error))
 
     def _answer_failure(self, tasks: list[Task], code: str, reason: str) -> None:
-        connection, message = tasks[0].connection, tasks[0].message
+        connection, message = tasks[0].connection, tasks[0].decoded()
         if isinstance(message, (*PUTS, m.PutCommit)):
             connection.put_failed = True
         if isinstance(message, m.BackupBegin):
@@ -377,8 +408,9 @@ class Exchange:
                 intake.hello(message, machine, self._database())
             case m.BackupBegin():
                 installation = connection.installation or machine.installation
-                active = sum(1 for c in list(self._connections.values()) if c.backup is not None)
-                self._post(connection, intake.begin(message, connection, machine, installation, repository, active))
+                others = [c for c in list(self._connections.values()) if c.backup is not None and c is not connection]
+                promised = sum(other.credit_bytes for other in others)
+                self._post(connection, intake.begin(message, connection, machine, installation, repository, promised))
             case m.EscrowQuery():
                 self._post(connection, attendance.escrow_offer(self._escrow))
             case m.HeldQuery():
@@ -399,18 +431,28 @@ class Exchange:
                 for answer, payload in delivery.sample(message, machine, repository):
                     self._post(connection, answer, payload)
             case m.RestoreOpen():
-                self._post(connection, delivery.open_restore(message, connection, machine, self._database()))
+                opened = delivery.open_restore(message, connection, machine, self._database(), self._restores)
                 connection.session.succeeded(message)
+                self._post(connection, opened)
+            case m.RestoreResume():
+                opened, former = delivery.resume_restore(
+                    message, connection, machine, self._database(), self._restores
+                )
+                connection.session.succeeded(message)
+                self._post(connection, opened)
+                if former is not None:
+                    former.overdrawn = True  # nobody is at its other end
+                    self._condemned.append(former.peer)
             case m.ResyncOpen():
                 resynced = delivery.resync(message, machine, repository, self._database())
                 self._directory.reload(self._channel.wake)  # the next connection must meet the new installation
                 connection.installation = InstallationId(message.installation)
                 self._post(connection, resynced)
             case m.ExtentsQuery():
-                self._post(connection, delivery.extents(message, connection, repository))
+                self._post(connection, delivery.extents(message, connection, repository, self._restores))
             case m.FetchSegments():
-                delivery.want(message, connection)
-                for answer, payload in delivery.deliver(connection, repository):
+                delivery.want(message, connection, self._restores)
+                for answer, payload in delivery.deliver(connection, repository, self._restores):
                     self._post(connection, answer, payload)
-            case _:
-                pass  # BackupEnd: the table has moved on already
+            case m.BackupEnd():
+                connection.credit_bytes = 0  # others may have it; the table has moved on already

@@ -35,9 +35,9 @@ def begin(
     machine: AuthorisedMachine,
     installation: InstallationId,
     repository: Repository,
-    active_backups: int,
+    promised_bytes: int,
 ) -> m.BackupBegun:
-    """Open or resume an upload session."""
+    """Open or resume an upload session; `promised_bytes` is the credit of all others."""
     if machine.paused:
         raise PausedError(
             f"contract {machine.client_id} is paused, so no backup is accepted; restores go on. "
@@ -50,7 +50,7 @@ def begin(
         )
     received_upto = repository.begin(SessionId(message.session), Digest(message.head))
     connection.put_failed = False
-    connection.credit_bytes = credit_for(active_backups)
+    connection.credit_bytes = credit_for(promised_bytes)
     return m.BackupBegun(received_upto, connection.credit_bytes, repository.held_count())
 
 

@@ -1,7 +1,8 @@
-"""Lanes: what one machine's worker has before it, and how numbered messages become groups.
+"""Lanes: what each machine has waiting for a worker, and which of it makes one group.
 
-A group is made durable by one pair of fsyncs, so a small one is given a few milliseconds to grow. Knows messages by
-kind only; who holds the lock, and what becomes of a group, is the exchange's.
+Numbered messages that wait together are made durable together: each group costs two fsyncs, a large one no more than
+that. A group is bounded by what it takes in memory once decoded. Who holds the lock, and what becomes of a group, is
+the exchange's.
 """
 
 from __future__ import annotations
@@ -18,23 +19,52 @@ from transport import messages as m
 from transport.names import Buffer
 
 PUTS: Final = (m.PutSegment, m.PutVersions, m.PutEntries, m.PutDeaths, m.PutMend)
-"""Numbered messages."""
 GROUP_BYTES: Final = 24 << 20
 """Numbered messages made durable together at most: enough to make an fsync cheap, few enough to bound memory."""
 GATHER_BYTES: Final = 8 << 20
 GATHER_S: Final = 0.004
 GATHER_STEPS: Final = 6
+TASK_BYTES: Final = 512
+"""Charged for each waiting message beside its own bytes, so that a flood of tiny ones ends too."""
+LONG_BYTES: Final = 32 << 10
+GROWTH: Final = 8
+"""Times its bytes that a message of tiny entries takes when it is decoded (measured: 7)."""
 
 
 @dataclass(slots=True)
 class Task:
-    """One message that waits. `size` is what it holds of the byte credit, `wire` what it took on the line."""
+    """A message that waits. A long one waits as it came: decoded it would take many times as much memory."""
 
     connection: Connection
-    message: m.AgentMessage
+    kind: type[m.AgentMessage]
+    message: m.AgentMessage | None
+    header: bytes
     payload: Buffer
     size: int
+    """What it takes of its connection's credit."""
     wire: int
+
+    @classmethod
+    def of(cls, connection: Connection, message: m.AgentMessage, header: bytes, payload: Buffer) -> Task:
+        """A message that has just arrived."""
+        wire = len(header) + len(payload)
+        long = len(header) > LONG_BYTES
+        kept, raw = (None, header) if long else (message, b"")
+        return cls(connection, type(message), kept, raw, payload, wire + TASK_BYTES, wire)
+
+    @property
+    def numbered(self) -> bool:
+        """Whether it may share a group."""
+        return issubclass(self.kind, PUTS)
+
+    @property
+    def weight(self) -> int:
+        """Bytes of memory while it is carried out."""
+        return self.size + GROWTH * len(self.header)
+
+    def decoded(self) -> m.AgentMessage:
+        """The message."""
+        return m.decode_agent(self.header) if self.message is None else self.message
 
 
 @dataclass(slots=True)
@@ -45,15 +75,12 @@ class Lane:
     busy: bool = False
 
     def gather(self, lock: threading.Lock) -> None:
-        """Give a small group a few milliseconds to grow: each group costs two fsyncs, a large one no more than that."""
+        """Give a small group a few milliseconds to grow."""
         for _ in range(GATHER_STEPS):
             with lock:
                 waiting = list(itertools.islice(self.tasks, 64))
-            if (
-                not waiting
-                or not all(isinstance(task.message, PUTS) for task in waiting)
-                or sum(task.size for task in waiting) >= GATHER_BYTES
-            ):
+            numbered = bool(waiting) and all(task.numbered for task in waiting)
+            if not numbered or sum(task.size for task in waiting) >= GATHER_BYTES:
                 return
             time.sleep(GATHER_S)
 
@@ -62,14 +89,14 @@ class Lane:
         if not self.tasks:
             return []
         group = [self.tasks.popleft()]
-        size = group[0].size
+        weight = group[0].weight
         while (
-            isinstance(group[0].message, PUTS)
+            group[0].numbered
             and self.tasks
-            and isinstance(self.tasks[0].message, PUTS)
+            and self.tasks[0].numbered
             and self.tasks[0].connection is group[0].connection
-            and size < GROUP_BYTES
+            and weight < GROUP_BYTES
         ):
-            size += self.tasks[0].size
+            weight += self.tasks[0].weight
             group.append(self.tasks.popleft())
         return group

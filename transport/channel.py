@@ -268,6 +268,14 @@ class ApplianceChannel:
         door.guard.sent(peer.route, wire_bytes(len(header), len(payload)))
         return True
 
+    def taken_bytes(self, peer: Peer) -> int | None:
+        """Bytes of the wire that the peer's kernel has acknowledged on this connection; None where nobody can say."""
+        return self._agents.guard.taken(peer.route)
+
+    def shut(self, peer: Peer, why: str) -> None:
+        """End the peer's connection, and what is queued for it."""
+        self._agents.guard.shut(peer.route, why)
+
     def poll(self, timeout_s: float, gone: Callable[[Peer], None]) -> Iterator[Arrival]:
         """Send what was posted, then yield what arrived; `gone` is told of peers that could not be answered."""
         if not self._zap.is_alive():

@@ -26,18 +26,26 @@ log = logging.getLogger("pilulier.lines")
 
 INCOMING_LIMIT: Final = 40 << 20
 """Of one line, arrived and not delivered: an agent has no more than its credit (32 MiB) and one message under way."""
-INCOMING_POOL: Final = 128 << 20
+INCOMING_POOL: Final = 96 << 20
 """Of all lines together; beyond it the largest are shut."""
-OUTGOING_LIMIT: Final = 64 << 20
-"""Of one machine, sent and not taken: a restore's window, or a sample, has at most half of this under way."""
-OUTGOING_POOL: Final = 256 << 20
+OUTGOING_LIMIT: Final = 48 << 20
+"""Of one machine, sent and not taken: a restore's window has at most half of this under way, a sample two thirds."""
+OUTGOING_POOL: Final = 128 << 20
+"""Of all lines together; beyond it the largest are shut."""
 SILENT_S: Final = 20.0
 """A line that has not said a whole message by then is shut: whoever connects has something to say."""
+UNSPOKEN_BYTES: Final = 256 << 10
+"""Of a line that has not said a whole message: nobody can be told to answer for it yet, and a greeting is short."""
+UNSPOKEN_LINES: Final = 256
+"""Lines that have not said a whole message; beyond it the oldest are shut, so that a new one always has its chance."""
+LINES_PER_OWNER: Final = 16
+"""Of one machine; twice what it may use, so that one that is over is told why."""
 LINES_LIMIT: Final = 4096
 """Lines of one listening socket; further ones are shut at once (36 KiB each, measured)."""
 _SMALL: Final = 4 << 20
-_WHOLE_WINDOW: Final = 36 << 20
-_TICK_S: Final = 0.2
+_TICK_S: Final = 0.1
+_LINES_PER_TICK: Final = 512
+"""With more lines the looks at all of them are rarer: each costs some microseconds a line."""
 _LINUX: Final = sys.platform == "linux"
 _COUNTS = struct.Struct("=QQ")
 _COUNTS_AT: Final = 120
@@ -94,6 +102,9 @@ class LineGuard:
             self._shut(fd, "too many connections")
             return
         self._lines[fd] = _Line(time.monotonic())
+        unspoken = [other for other, line in self._lines.items() if not line.route]
+        for other in unspoken[:-UNSPOKEN_LINES]:  # in the order in which they came
+            self._shut(other, "too many connections that say nothing")
 
     def closed(self, fd: int) -> None:
         """A connection has ended."""
@@ -109,6 +120,8 @@ class LineGuard:
         if not line.route:
             line.route, line.owner = route, owner
             self._fds[route] = fd
+            if owner and sum(other.owner == owner for other in self._lines.values()) > LINES_PER_OWNER:
+                self._shut(fd, f"more than {LINES_PER_OWNER} connections of one machine")
         line.delivered += wire_bytes
 
     def sent(self, route: bytes, wire_bytes: int) -> None:
@@ -117,17 +130,33 @@ class LineGuard:
         if line is not None:
             line.sent += wire_bytes
 
+    def taken(self, route: bytes) -> int | None:
+        """Bytes that the kernel of the peer at `route` has acknowledged until now; None where nobody can say."""
+        fd = self._fds.get(route, -1)
+        if not _LINUX or fd not in self._lines:
+            return None
+        self._measure(fd)
+        line = self._lines.get(fd)
+        return None if line is None else line.taken
+
+    def shut(self, route: bytes, why: str) -> None:
+        """End the line of the peer at `route`."""
+        fd = self._fds.get(route)
+        if fd is not None:
+            self._shut(fd, why)
+
     def sweep(self, *, drained: bool) -> None:
         """Look at every line, a few times a second at most; `drained` where nothing more waits to be delivered."""
         now = time.monotonic()
-        late = now - self._ticked > 5 * _TICK_S
-        if not _LINUX or now - self._ticked < _TICK_S or not (drained or late):
+        tick_s = _TICK_S * max(1.0, len(self._lines) / _LINES_PER_TICK)
+        late = now - self._ticked > 5 * tick_s
+        if not _LINUX or now - self._ticked < tick_s or not (drained or late):
             return
         self._ticked = now
         for fd in list(self._lines):
             self._measure(fd)
         for fd, line in list(self._lines.items()):
-            if line.incoming > self._incoming_limit:
+            if line.incoming > (self._incoming_limit if line.route else min(UNSPOKEN_BYTES, self._incoming_limit)):
                 self._shut(fd, f"{line.incoming} bytes of one message")
             elif drained and not line.route and now - line.since > SILENT_S:
                 self._shut(fd, f"not a word in {SILENT_S:.0f} s")
@@ -135,12 +164,15 @@ class LineGuard:
         self._bound_outgoing()
 
     def _bound_incoming(self) -> None:
-        total = sum(line.incoming for line in self._lines.values() if line.incoming > 0)
-        if total <= INCOMING_POOL:
-            return
+        owners: dict[str, int] = {}
+        for line in self._lines.values():
+            owners[line.owner] = owners.get(line.owner, 0) + max(0, line.incoming)
+        total = sum(owners.values())
         for fd, line in sorted(self._lines.items(), key=lambda item: -item[1].incoming):
-            if total <= INCOMING_POOL or line.incoming < _SMALL:
-                return
+            greedy = line.owner and owners[line.owner] > self._incoming_limit
+            if line.incoming <= 0 or not (greedy or (total > INCOMING_POOL and line.incoming >= _SMALL)):
+                continue
+            owners[line.owner] -= line.incoming
             total -= line.incoming
             self._shut(fd, f"{line.incoming} of too many unfinished bytes")
 
@@ -151,7 +183,7 @@ class LineGuard:
         total = sum(owners.values())
         for fd, line in sorted(self._lines.items(), key=lambda item: -item[1].outgoing):
             greedy = owners[line.owner] > OUTGOING_LIMIT
-            if line.outgoing <= 0 or not (greedy or (total > OUTGOING_POOL and line.outgoing > _WHOLE_WINDOW)):
+            if line.outgoing <= 0 or not (greedy or (total > OUTGOING_POOL and line.outgoing >= _SMALL)):
                 continue
             owners[line.owner] -= line.outgoing
             total -= line.outgoing

@@ -454,11 +454,21 @@ class RestoreOpen(Message, frozen=True):
     code: Annotated[str, Meta(max_length=32)]
 
 
+class RestoreResume(Message, frozen=True):
+    """Agent: go on with the restore `session` whose connection broke. Only for the machine and installation it had."""
+
+    session: Id
+
+
 class RestoreOpened(Message, frozen=True):
-    """Appliance: segments may be fetched on this connection for `seconds`; `window_bytes` may be in flight."""
+    """Appliance: segments may be fetched on this connection for `seconds`; `window_bytes` at most are in flight.
+
+    `session` is secret: RestoreResume takes it.
+    """
 
     seconds: Count
     window_bytes: Count
+    session: Id
 
 
 class ResyncOpen(Message, frozen=True):
@@ -537,6 +547,7 @@ AgentMessage = (
     | TreeQuery
     | SampleQuery
     | RestoreOpen
+    | RestoreResume
     | ResyncOpen
     | ExtentsQuery
     | FetchSegments

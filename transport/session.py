@@ -48,6 +48,7 @@ TABLE: Final[dict[tuple[State, type[m.Message]], Rule]] = {
     (State.READY, m.BackupBegin): Rule(State.BACKUP, (m.BackupBegun, m.Refused)),
     (State.READY, m.SampleQuery): Rule(State.READY, (m.Sample, m.SegmentData, m.SegmentMissing, m.Refused)),
     (State.READY, m.RestoreOpen): Rule(State.RESTORE, (m.RestoreOpened, m.Refused)),
+    (State.READY, m.RestoreResume): Rule(State.RESTORE, (m.RestoreOpened, m.Refused)),
     (State.READY, m.ResyncOpen): Rule(State.READY, (m.Resynced, m.Refused)),
     (State.READY, m.Attend): Rule(State.READY, (m.Attended, m.Refused)),
     (State.READY, m.EscrowQuery): Rule(State.READY, (m.EscrowOffer, m.Refused)),

@@ -113,6 +113,15 @@ def _decide(db: Database, account: Account | None, code: str, machine: bytes, no
     return Outcome.ACCEPTED
 
 
+def may_still_restore(db: Database, account_id: str, machine: bytes) -> bool:
+    """Whether the account that opened a restore is still active and in charge of the machine."""
+    if db.row("SELECT id FROM account WHERE id = ?", [account_id]) is None or not machines.exists(db, machine):
+        return False
+    account, contract = accounts.find(db, account_id), contracts.of_machine(db, machine)
+    active = account.state is AccountState.ACTIVE
+    return active and covers(accounts.scope_of(account), space_id=contract.space_id, contract_id=contract.id)
+
+
 def openings(db: Database, since: float) -> list[Opening]:
     """Restore openings from `since` on, oldest first."""
     rows = db.rows(

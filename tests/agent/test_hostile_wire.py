@@ -43,6 +43,9 @@ Said = tuple[m.Message | bytes, bytes]
 """A header, as a message or raw, and a payload."""
 
 
+SECRET = b"restore session "
+
+
 class HostChannel:
     """Answers like the appliance, out of a repository in memory, unless `lie` says otherwise."""
 
@@ -106,7 +109,9 @@ class HostChannel:
             ids = list(repository.sealed)[:3]
             return [(m.Sample(3), b""), *((m.SegmentData(one), repository.sealed[one]) for one in ids)]
         if isinstance(question, m.RestoreOpen):
-            return [(m.RestoreOpened(900, 24 << 20), b"")]
+            return [(m.RestoreOpened(900, 24 << 20, SECRET), b"")]
+        if isinstance(question, m.RestoreResume):
+            return [(m.RestoreOpened(900, 24 << 20, SECRET), b"")] if question.session == SECRET else [(_REFUSED, b"")]
         if isinstance(question, m.Pong | m.Ping | m.Progress):
             return []
         raise AssertionError(question)
@@ -136,6 +141,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of a second passes with every look at it."""
     ticks = itertools.count()
     monkeypatch.setattr(client_module.time, "monotonic", lambda: next(ticks) / 10)
+    monkeypatch.setattr(client_module.time, "sleep", lambda seconds: None)
 
 
 def machine(true: Stage, home: Path, lie: Callable[[m.Message, list[Said]], list[Said]]) -> Machine:

@@ -18,6 +18,7 @@ from appliance.connections import CONNECTIONS_PER_MACHINE, WINDOW_BYTES
 from appliance.connections import Connection as Live
 from appliance.control import accounts, contracts, passwords
 from appliance.control.accounts import Role
+from appliance.restoring import RestoreSessions
 from appliance.store.repository import Repository
 from tests.support.hand_agent import FIGURES, Connection, HandAgent, Served, file_entry
 from transport import PROTOCOL_VERSION
@@ -752,17 +753,85 @@ def test_unconfirmed_bytes_end_the_flow() -> None:
 
     store = cast(Repository, Store())
     live = Live(Peer(b"route", "machine"))
-    live.restore_until = time.monotonic() + 60
+    sessions = RestoreSessions()
+    sessions.open(live, "account")
     ids = [SegmentId(random_id()) for _ in range(m.FETCH_LIMIT)]
-    delivery.want(m.FetchSegments(ids, 0), live)
-    assert sum(len(payload) for _, payload in delivery.deliver(live, store)) == WINDOW_BYTES
+    delivery.want(m.FetchSegments(ids, 0), live, sessions)
+    assert sum(len(payload) for _, payload in delivery.deliver(live, store, sessions)) == WINDOW_BYTES
     for _ in range(3):
-        delivery.want(m.FetchSegments(ids, 0), live)
+        delivery.want(m.FetchSegments(ids, 0), live, sessions)
     with pytest.raises(ProtocolError, match="at once"):
-        delivery.want(m.FetchSegments(ids, 0), live)
+        delivery.want(m.FetchSegments(ids, 0), live, sessions)
     with pytest.raises(ProtocolError, match="confirmed"):
-        delivery.want(m.FetchSegments([], WINDOW_BYTES + 1), live)
-    assert list(delivery.deliver(live, store)) == []
+        delivery.want(m.FetchSegments([], WINDOW_BYTES + 1), live, sessions)
+    assert list(delivery.deliver(live, store, sessions)) == []
+
+
+def resume(opened: m.RestoreOpened) -> m.RestoreResume:
+    return m.RestoreResume(opened.session)
+
+
+def test_a_restore_goes_on_over_another_connection_of_the_same_agent(hostile: HandAgent) -> None:
+    """And no longer over the former one, whether or not that is still there."""
+    segment, _ = hostile.connect().backup()
+    first = hostile.connect()
+    opened = first.open_restore()
+    second = hostile.connect()
+    assert second.ask(resume(opened), m.RestoreOpened).session == opened.session
+    second.say(m.FetchSegments([segment], 0))
+    assert second.answer(m.SegmentData).segment == segment
+    with pytest.raises((AssertionError, UnreachableError)):
+        first.ask(m.FetchSegments([segment], 0), m.SegmentData)
+    second.channel.close()
+    third = hostile.connect()
+    third.ask(resume(opened), m.RestoreOpened)
+    third.say(m.FetchSegments([segment], 0))
+    assert third.answer(m.SegmentData).segment == segment
+
+
+def test_a_stolen_key_resumes_nothing_without_the_secret(hostile: HandAgent) -> None:
+    segment, _ = hostile.connect().backup()
+    opened = hostile.connect().open_restore()
+    thief = hostile.connect()
+    for guess in (bytes(16), random_id(), opened.session[:15] + bytes([opened.session[15] ^ 1])):
+        assert thief.refused(m.RestoreResume(guess)) == "code-needed"
+    assert thief.refused(m.FetchSegments([segment], 0)) == "protocol"
+
+
+def test_another_machine_or_installation_resumes_nothing(hostile: HandAgent, good: HandAgent) -> None:
+    hostile.connect().backup()
+    opened = hostile.connect().open_restore()
+    assert good.connect().refused(resume(opened)) == "code-needed"
+    clone = hostile.connect(hello=False)
+    clone.ask(m.Hello(PROTOCOL_VERSION, "hand", "test", 1, random_id()), m.Welcome)
+    assert clone.refused(resume(opened)) == "code-needed"
+
+
+def test_a_restore_ends_with_the_right_to_it(served: Served, hostile: HandAgent) -> None:
+    hostile.connect().backup()
+    email, code = served.account()
+    opened = hostile.connect().ask(m.RestoreOpen(email, code), m.RestoreOpened)
+    accounts.set_state(served.db, accounts.find(served.db, email), accounts.AccountState.DISABLED)
+    assert hostile.connect().refused(resume(opened)) == "code-needed"
+    accounts.set_state(served.db, accounts.find(served.db, email), accounts.AccountState.ACTIVE)
+    assert hostile.connect().refused(resume(opened)) == "code-needed"
+
+
+def test_what_no_kernel_took_cannot_be_confirmed(
+    served: Served, hostile: HandAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The true counts are the kernel's (tests/transport/test_line_guard.py); here it says that nothing was taken."""
+    segment, sealed = hostile.connect().backup()[0], len(hostile.segment()[1])
+    connection = hostile.connect()
+    connection.open_restore()
+    connection.say(m.FetchSegments([segment], 0))
+    connection.answer(m.SegmentData)
+    connection.say(m.FetchSegments([segment], sealed))
+    connection.answer(m.SegmentData)
+    monkeypatch.setattr(served.channel, "taken_bytes", lambda peer: 0)
+    assert connection.refused(m.FetchSegments([segment], 2 * sealed)) == "protocol"
+    connection.say(m.FetchSegments([segment], 0))
+    assert connection.hear(0.2) is None, "nothing more of it is read"
 
 
 def test_samples_end_for_the_day(hostile: HandAgent) -> None:

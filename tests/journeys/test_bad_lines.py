@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from appliance.control import machine_logs
+from appliance.control.database import Database
 from tests.support.bad_lines import IMPATIENT, BadLine, Counts, Fault, Trials, sweep_of
+from tests.support.faults import wait_until
 from tests.support.processes import Agent, House, Outcome, landed
 from tests.support.trees import assert_same
 
@@ -137,16 +140,69 @@ def never_wrong(outcome: Outcome, target: Path, source: Path) -> None:
 def test_a_restore_over_a_broken_line(
     house: House, restoring: tuple[Agent, BadLine, Path], tmp_path: Path, fault: Fault
 ) -> None:
+    """In the data the same restore goes on, with no other code; before it was opened there is nothing to go on with."""
     agent, line, source = restoring
     target = tmp_path / "target"
     agent.under = IMPATIENT
     line.arm(fault)
     outcome = agent.command("restore", "--target", str(target), *house.login(), expect=None)
     assert line.happened.is_set()
-    never_wrong(outcome, target, source)
     agent.under = ()
-    report = agent.restore(target, house.account())
-    assert report["errors"] == []
+    if outcome.code == 0 or fault.at > 10_000:
+        assert outcome.document["reconnections"] == 1 and outcome.document["errors"] == []
+    else:
+        never_wrong(outcome, target, source)
+        assert agent.restore(target, house.account())["errors"] == []
+    assert_same(source, landed(target, source))
+
+
+def resumptions(house: House, agent: Agent) -> int:
+    """Of all restores, as the machine's log tells."""
+    with Database.open(house.appliance.home / "control.db") as db:
+        lines = machine_logs.of_machine(db, bytes.fromhex(agent.machine), 500)
+    return sum(line.text == "A restore goes on over a new connection" for line in lines)
+
+
+def test_a_restore_goes_on_however_often_its_line_breaks(
+    house: House, restoring: tuple[Agent, BadLine, Path], tmp_path: Path
+) -> None:
+    """Cut six times, in the listing as well as in the data: what is asked again is what was under way."""
+    agent, line, source = restoring
+    target = tmp_path / "target"
+    line.bytes_s = 8 << 20
+    line.arm(None)
+    before, told = line.received_bytes, resumptions(house, agent)
+    running = agent.start("restore", "--target", str(target), *house.login())
+    for at in (5000, 2 << 20, 4 << 20, 6 << 20, 8 << 20, 10 << 20):
+        wait_until(lambda at=at: line.received_bytes - before > at, f"{at} bytes received")  # type: ignore[misc]
+        line.cut()
+    outcome = running.wait()
+    line.bytes_s = 0
+    assert outcome.code == 0, outcome.told()
+    assert outcome.document["reconnections"] == 6 and outcome.document["errors"] == []
+    assert_same(source, landed(target, source))
+    assert resumptions(house, agent) == told + 6
+
+
+def test_a_restore_does_not_outlive_the_appliance(
+    house: House, restoring: tuple[Agent, BadLine, Path], tmp_path: Path
+) -> None:
+    """Its session was in the memory of the process that died: another code, and what stands is not fetched again."""
+    agent, line, source = restoring
+    target = tmp_path / "target"
+    line.bytes_s = 8 << 20
+    line.arm(None)
+    before = line.received_bytes
+    running = agent.start("restore", "--target", str(target), *house.login())
+    wait_until(lambda: line.received_bytes - before > 4 << 20, "4 MiB received")
+    house.appliance.kill()
+    house.appliance.serve()
+    line.cut()
+    outcome = running.wait()
+    line.bytes_s = 0
+    assert outcome.code == 4 and "TOTP" in outcome.stderr, outcome.told()
+    assert len(outcome.stderr.strip().splitlines()) == 1
+    assert agent.restore(target, house.account())["errors"] == []
     assert_same(source, landed(target, source))
 
 

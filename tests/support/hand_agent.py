@@ -75,7 +75,7 @@ class Served:
         certificate = self.home.load_identity().certify(curve.public, 1)
         database = open_database()
         directory = Directory(database)
-        channel = ApplianceChannel(curve, directory.authorise)
+        channel = self.channel = ApplianceChannel(curve, directory.authorise)
         try:
             self.address, self.enrolment = channel.bind("tcp://127.0.0.1:0", "tcp://127.0.0.1:0")
             enroller = Enroller(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
+import msgspec
 import zmq
 from zmq.utils import z85
 
@@ -27,11 +28,15 @@ from tests.support.trees import assert_same
 from transport import PROTOCOL_VERSION
 from transport import messages as m
 from transport.enrolment import decode_code
-from transport.errors import PilulierError
+from transport.errors import PilulierError, UnreachableError
+from transport.line_guard import LINES_PER_OWNER
 from transport.names import NO_VERSION, ROOT, PathId, SegmentId, random_id
 from transport.tree import EntryBatch, EntryKind, EntryRecord
 
 LIMIT_BYTES: Final = 512 << 20
+COMMIT_S: Final = 900.0
+"""Longest wait for the refusal of a commit of a million entries."""
+_BATCH: Final = 4000
 _MIB: Final = 1 << 20
 
 
@@ -147,8 +152,13 @@ def many_connections(attacker: Attacker) -> None:
     """Connections of one machine beyond its bound, silent ones, and strangers that drip their greeting byte by byte."""
     hand = attacker.hand
     served = [hand.connect() for _ in range(CONNECTIONS_PER_MACHINE)]
-    for _ in range(20):
-        assert hand.connect(hello=False).refused(m.Hello(PROTOCOL_VERSION, "", "", 0, bytes(16))) == "busy"
+    hello = m.Hello(PROTOCOL_VERSION, "", "", 0, bytes(16))
+    for _ in range(LINES_PER_OWNER - CONNECTIONS_PER_MACHINE):
+        assert hand.connect(hello=False).refused(hello) == "busy"
+    for _ in range(12):
+        with contextlib.suppress(UnreachableError):
+            hand.connect(hello=False).refused(hello)
+            raise AssertionError("a line beyond all bounds was answered")
     for _ in range(150 * attacker.scale):
         attacker.dealer()
     strangers = [attacker.plain() for _ in range(100 * attacker.scale)]
@@ -160,57 +170,154 @@ def many_connections(attacker: Attacker) -> None:
     served[0].ask(m.Ping(), m.Pong)
 
 
-def unread_restore(attacker: Attacker) -> None:
-    """A restore that confirms what it never read, window after window."""
-    hand, house = attacker.hand, attacker.house
-    connection = hand.connect()
+_SEGMENTS: Final = 24
+
+
+def _segments(attacker: Attacker) -> tuple[list[SegmentId], int]:
+    """A window full of segments that do not compress, and the sealed size of each."""
+    connection = attacker.hand.connect()
     connection.begin()
     rng = random.Random("unread")
-    segments = [connection.put_segment(rng.randbytes(_MIB - 100)) for _ in range(24)]
+    segments = [connection.put_segment(rng.randbytes(_MIB - 100)) for _ in range(_SEGMENTS)]
     connection.answer(m.Acknowledged)
-    sealed_bytes = len(hand.segment(rng.randbytes(_MIB - 100))[1])
+    connection.say(m.BackupEnd())
+    connection.channel.close()
+    sealed_bytes = len(attacker.hand.segment(rng.randbytes(_MIB - 100))[1])
+    assert _SEGMENTS * sealed_bytes <= WINDOW_BYTES + sealed_bytes
+    return segments, sealed_bytes
+
+
+def _restoring(attacker: Attacker) -> zmq.Socket[bytes]:
+    """A bare socket in a restore session."""
     sock = attacker.dealer()
     attacker.hello(sock)
-    account = house.account()
+    account = attacker.house.account()
     sock.send_multipart([m.encode(m.RestoreOpen(account.email, account.code())), b""])
     opened = m.decode_appliance(sock.recv_multipart()[0])
     assert isinstance(opened, m.RestoreOpened), opened
+    return sock
+
+
+def _last_word(sock: zmq.Socket[bytes]) -> m.Message | None:
+    """What the appliance said last on this socket; None where the line was shut before it said anything."""
+    word: m.Message | None = None
+    with contextlib.suppress(zmq.Again):
+        while True:
+            sock.setsockopt(zmq.RCVTIMEO, 8000)
+            word = m.decode_appliance(sock.recv_multipart()[0])
+            if isinstance(word, m.Refused):
+                break
+    return word
+
+
+def unread_restore(attacker: Attacker) -> None:
+    """A restore that confirms what it never read, window after window: the second time it is found out."""
+    segments, sealed_bytes = _segments(attacker)
+    sock = _restoring(attacker)
     confirmed = 0
-    assert 24 * sealed_bytes <= WINDOW_BYTES + sealed_bytes
     for _ in range(20 * attacker.scale):
         try:
             sock.send_multipart([m.encode(m.FetchSegments(segments, confirmed)), b""])
         except zmq.Again:
-            return
-        confirmed += 24 * sealed_bytes
+            break
+        confirmed += _SEGMENTS * sealed_bytes
         time.sleep(0.2)
+    word = _last_word(sock)  # "reconnect" on the line that ZeroMQ makes by itself after the first was shut
+    assert not isinstance(word, m.Refused) or word.code in ("protocol", "reconnect"), word
+
+
+def many_restores(attacker: Attacker) -> None:
+    """All the restores that one machine may open, each with a code of its own and none read."""
+    segments, _ = _segments(attacker)
+    sockets = [_restoring(attacker) for _ in range(CONNECTIONS_PER_MACHINE)]
+    for _ in range(4):
+        for sock in sockets:
+            with contextlib.suppress(zmq.Again):
+                sock.send_multipart([m.encode(m.FetchSegments(segments, 0)), b""], zmq.NOBLOCK)
+        time.sleep(0.5)
+
+
+def one_stolen_key(attacker: Attacker) -> None:
+    """Everything at once that a key alone opens, over as many lines as can be had: endless messages before and
+    after the greeting, a flood beyond credit, listings and samples that nobody reads."""
+    hand = attacker.hand
+    connection = hand.connect()
+    connection.begin()
+    rng = random.Random("stolen")
+    for _ in range(40):
+        connection.put_file(rng.randbytes(_MIB - 100))
+    for _ in range(3):
+        connection.say(m.PutEntries(connection.next(), hand.entries(*_folders(4000))))
+        connection.answer(m.Acknowledged)
+    connection.commit()
+    listing = [attacker.dealer() for _ in range(CONNECTIONS_PER_MACHINE - 2)]
+    for sock in listing:
+        attacker.hello(sock)
+    flooding = threading.Thread(target=_flood, args=(hand, connection), daemon=True)
+    flooding.start()
+    part = bytes(_MIB)
+    for turn in range(8 * attacker.scale):
+        endless = [attacker.dealer() for _ in range(20)] + listing[:2]
+        for sock in endless:
+            with contextlib.suppress(zmq.Again):
+                for _ in range(60):
+                    sock.send(part, zmq.SNDMORE | zmq.NOBLOCK, copy=False)
+        for sock in listing[2:]:
+            with contextlib.suppress(zmq.Again):
+                sock.send_multipart([m.encode(m.SampleQuery(100.0)), b""], zmq.NOBLOCK)
+                for _ in range(20):
+                    sock.send_multipart([m.encode(m.TreeQuery(1, bytes(16))), b""], zmq.NOBLOCK)
+        time.sleep(0.5 if turn % 2 else 0.1)
+    flooding.join(60)
+
+
+def _flood(hand: HandAgent, connection: Connection) -> None:
+    """Long messages of tiny entries, which take most memory for their bytes, without waiting for any answer."""
+    entries = _entries(hand, 8000)
+    with contextlib.suppress(PilulierError):
+        for _ in range(80):
+            connection.channel.send(m.PutEntries(connection.next(), entries), timeout_s=2.0)
 
 
 def _entries(hand: HandAgent, count: int) -> EntryBatch:
     """Tiny entries, all in the root."""
-    batch = hand.sealer.seal_entries()
-    records = [
-        EntryRecord(PathId(random_id()), ROOT, int(EntryKind.OTHER), 0, NO_VERSION, 0, bytes(33))
-        for _ in range(count)
-    ]
-    for record in records:
-        hand.added.entry(record.token())
-    return EntryBatch(batch.header, records)
+    return _sealed(
+        hand,
+        (EntryRecord(PathId(random_id()), ROOT, int(EntryKind.OTHER), 0, NO_VERSION, 0, b"") for _ in range(count)),
+    )
 
 
 def tiny_entries(attacker: Attacker) -> None:
-    """Very many entries of a few bytes, committed under a wrong root so that all of them are read; then again."""
-    hand = attacker.hand
-    connection = hand.connect()
+    """Very many entries of a few bytes in one folder, committed under a wrong root so that all of them are read."""
+    _many(attacker, lambda count: _entries(attacker.hand, count))
+
+
+def tiny_folders(attacker: Attacker) -> None:
+    """As many folders, each of which the commit has to compute."""
+    _many(attacker, lambda count: _sealed(attacker.hand, _folders(count)))
+
+
+def _many(attacker: Attacker, batch: Callable[[int], EntryBatch]) -> None:
+    """Scale 17 is a million and some."""
+    connection = attacker.hand.connect()
     connection.begin()
-    left = 60_000 * attacker.scale
-    while left > 0:
-        connection.say(m.PutEntries(connection.next(), _entries(hand, 4000)))
-        left -= 4000
+    count = 60_000 * attacker.scale
+    for _ in range(0, count, _BATCH):
+        connection.say(m.PutEntries(connection.next(), batch(_BATCH)))
         connection.answer(m.Acknowledged)
-    signed = hand.signed(entry_count=60_000 * attacker.scale)
-    refused = connection.ask(m.PutCommit(connection.next(), signed, _figures()), m.Refused)
-    assert refused.code in ("commit-refused", "drift"), refused
+    signed = attacker.hand.signed(entry_count=count)
+    connection.say(m.PutCommit(connection.next(), signed, _figures()))
+    answer = connection.hear(COMMIT_S)
+    assert isinstance(answer, m.Refused) and answer.code in ("commit-refused", "drift"), answer
+
+
+def _sealed(hand: HandAgent, records: Iterator[EntryRecord]) -> EntryBatch:
+    """Entries whose names nobody opens, counted as added."""
+    batch = hand.sealer.seal_entries()
+    made = [msgspec.structs.replace(record, sealed=bytes(33)) for record in records]
+    for record in made:
+        hand.added.entry(record.token())
+    return EntryBatch(batch.header, made)
 
 
 def _figures() -> m.BackupFigures:
@@ -264,7 +371,10 @@ ATTACKS: Final[tuple[Callable[[Attacker], None], ...]] = (
     beyond_credit,
     many_connections,
     unread_restore,
+    many_restores,
+    one_stolen_key,
     tiny_entries,
+    tiny_folders,
     unread_listings,
     refusals,
     log_lines,

@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 from tests.support.hostile_load import ATTACKS, Witness, survive
-from tests.support.processes import House
+from tests.support.processes import House, ProcessError
+from transport.errors import PilulierError
 
 
 def main() -> int:
@@ -22,12 +24,13 @@ def main() -> int:
     parser.add_argument("--scale", type=int, default=16, help="times what `make test` does (17: 10^6 tiny entries)")
     parser.add_argument("--only", help="one attack by name")
     given = parser.parse_args()
-    losses = 0
+    losses = attacks = 0
     with tempfile.TemporaryDirectory(prefix="pilulier-load-") as name, House(Path(name) / "house") as house:
         witness = Witness(house, Path(name), accounts=len(ATTACKS))
         for attack in ATTACKS:
             if given.only not in (None, attack.__name__):
                 continue
+            attacks += 1
             try:
                 seen = survive(house, witness, attack, given.scale)
                 print(
@@ -35,10 +38,11 @@ def main() -> int:
                     f"{seen.seconds:.0f} s",
                     flush=True,
                 )
-            except AssertionError as error:
+            except (AssertionError, PilulierError, ProcessError) as error:
                 losses += 1
-                print(f"{attack.__name__}: LOSS {error}", flush=True)
-    print(f"load: {len(ATTACKS)} attacks at scale {given.scale}, losses {losses}")
+                print(f"{attack.__name__}: LOSS {type(error).__name__}: {error}", flush=True)
+                traceback.print_exc()
+    print(f"load: {attacks} attacks at scale {given.scale}, losses {losses}")
     return 1 if losses else 0
 
 

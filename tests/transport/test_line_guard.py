@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 
@@ -108,6 +109,92 @@ def test_taken_answers_do_not_count(listening: Listening, monkeypatch: pytest.Mo
         listening.guard.sent(b"r", 50_000)
     listening.sweep()
     assert listening.guard.shut_count == 0
+
+
+def test_what_the_other_kernel_acknowledged_is_known_at_once(listening: Listening) -> None:
+    far, near = listening.line()
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listening.guard.arrived(near.fileno(), b"r", "machine", 0)
+    assert listening.guard.taken(b"other") is None
+    near.setblocking(False)
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sent += near.send(bytes(50_000))
+    taken = listening.guard.taken(b"r")
+    assert taken is not None and taken < sent
+    far.sendall(b"x")  # which carries the acknowledgement of whatever came
+    read(far, taken)
+    assert (listening.guard.taken(b"r") or 0) >= taken
+
+
+def test_a_line_that_has_not_said_a_word_may_send_little(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_guard, "UNSPOKEN_BYTES", 10_000)
+    far, near = listening.line()
+    spoken, spoken_near = listening.line()
+    listening.guard.arrived(spoken_near.fileno(), b"r", "machine", 0)
+    for end, at in ((far, near), (spoken, spoken_near)):
+        end.sendall(bytes(20_000))
+        read(at, 20_000)
+    listening.sweep()
+    assert listening.guard.shut_count == 1 and is_shut(far)
+
+
+def test_of_too_many_lines_that_say_nothing_the_oldest_are_shut(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_guard, "UNSPOKEN_LINES", 2)
+    lines = [listening.line() for _ in range(2)]
+    listening.guard.arrived(lines[0][1].fileno(), b"r", "machine", 10)
+    lines += [listening.line() for _ in range(2)]
+    assert listening.guard.shut_count == 1 and is_shut(lines[1][0])
+    for far, near in (lines[0], *lines[2:]):
+        near.sendall(b"x")
+        assert far.recv(1) == b"x"
+
+
+def test_one_machine_has_so_many_lines(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_guard, "LINES_PER_OWNER", 2)
+    lines = [listening.line() for _ in range(4)]
+    for number, (_, near) in enumerate(lines):
+        listening.guard.arrived(near.fileno(), b"%d" % number, "machine" if number < 3 else "other", 10)
+    assert listening.guard.shut_count == 1 and is_shut(lines[2][0])
+
+
+def test_one_machine_has_one_line_s_bytes_unfinished(listening: Listening) -> None:
+    """However many lines it sends them over; another machine's stay."""
+    lines = [listening.line() for _ in range(3)]
+    for number, (far, near) in enumerate(lines):
+        listening.guard.arrived(near.fileno(), b"%d" % number, "machine" if number < 2 else "other", 0)
+        far.sendall(bytes(70_000))
+        read(near, 70_000)
+    listening.sweep()
+    assert listening.guard.shut_count == 1
+    assert not is_shut_now(lines[2])
+
+
+def is_shut_now(ends: tuple[socket.socket, socket.socket]) -> bool:
+    far, near = ends
+    try:
+        near.sendall(b"x")
+        return far.recv(1) != b"x"
+    except OSError:
+        return True
+
+
+def test_beyond_the_pool_the_largest_unread_answers_go_first(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_guard, "OUTGOING_POOL", 20 << 20)
+    lines = [listening.line() for _ in range(3)]
+    for number, (_, near) in enumerate(lines):
+        route = b"%d" % number
+        listening.guard.arrived(near.fileno(), route, f"machine {number}", 0)
+        listening.guard.sent(route, (number + 6) << 20)
+    listening.sweep()
+    assert listening.guard.shut_count == 1 and is_shut(lines[2][0])
 
 
 def test_a_silent_line_is_shut(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
