@@ -28,6 +28,7 @@ from transport.commits import COMMIT_LIMIT, FIRST_PREVIOUS, SignedCommit, Stored
 from transport.errors import ProtocolError, UnreachableError
 from transport.extents import Copy, Fragment, Operation, VersionRecord, Zero, encode_operations
 from transport.keys import SigningKey
+from transport.line_guard import LINES_PER_OWNER
 from transport.names import FILE_LIMIT, MESSAGE_LIMIT, NO_VERSION, ROOT, Digest, PathId, SegmentId, VersionId, random_id
 from transport.sealing import SEGMENT_OVERHEAD
 from transport.tree import BatchHeader, EntryBatch, EntryKind, EntryRecord
@@ -960,10 +961,13 @@ def test_answers_that_nobody_reads(hostile: HandAgent, good: HandAgent) -> None:
 
 
 def test_many_connections_of_one_machine(hostile: HandAgent, good: HandAgent) -> None:
-    """So many are served; more are told so until one of them ends."""
+    """So many are served; as many more are told so until one of them ends, and beyond that lines are shut."""
     connections = [hostile.connect() for _ in range(CONNECTIONS_PER_MACHINE)]
-    for _ in range(30):
+    for _ in range(LINES_PER_OWNER - CONNECTIONS_PER_MACHINE):
         assert hostile.connect(hello=False).refused(HELLO) == "busy"
+    for _ in range(14):
+        with pytest.raises(UnreachableError):
+            hostile.connect(hello=False).refused(HELLO)
     for connection in connections:
         connection.ask(m.Ping(), m.Pong)
     connections[0].channel.close()
