@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from appliance import jobs
 from appliance.control.database import Database
 from appliance.settings import Home
-from tests.support.faults import wait_until
+from tests.support.faults import TcpProxy, wait_until
 from tests.support.processes import House, _descendants
 
 STOP_WITHIN_S = 10.0
@@ -47,6 +48,27 @@ def test_the_part_that_works_is_started_again_and_ends_with_the_service(house: H
     house.appliance.kill()
     wait_until(lambda: _gone(third), "the end of the orphan")
     house.appliance.serve()
+
+
+def test_a_stop_under_load_is_clean_and_the_backup_goes_on(house: House, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(16):
+        (source / f"scan-{number}").write_bytes(random.Random(number).randbytes(1 << 20))
+    agent = house.agent(source)
+    with TcpProxy(house.appliance.address, 3 << 20) as proxy:
+        agent.by_way_of(proxy.address)
+        backup = agent.start("backup")
+        wait_until(lambda: proxy.sent_bytes > 4 << 20, "a backup in the middle")
+        began = time.monotonic()
+        outcome = house.appliance.stop()
+        assert outcome is not None and outcome.code == 0 and time.monotonic() - began < STOP_WITHIN_S
+        house.appliance.serve()
+        ended = backup.wait()
+        assert ended.code == 0, ended.told()
+        # What was acknowledged before the stop was not sent again: the rest, and a segment or two, at most.
+        assert proxy.sent_bytes < 22 << 20
+    assert house.appliance.command("repo", "check", agent.machine, "--read-data").document["ok"]
 
 
 def test_what_is_asked_for_is_done_by_the_service(house: House, tmp_path: Path) -> None:
