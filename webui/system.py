@@ -51,6 +51,7 @@ JOBS: Final = {
     "outbox": _l("Envoi des e-mails"),
     "prune": _l("Effacement des anciennes sauvegardes"),
     "quota": _l("Espaces au-delà de leur volume"),
+    "safety": _l("Copie de sécurité de l’appliance"),
     "scrub": _l("Relecture des données stockées"),
     "sessions": _l("Fermeture des sessions échues"),
     "synthesis": _l("Synthèse quotidienne par e-mail"),
