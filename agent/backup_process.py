@@ -26,8 +26,9 @@ from agent.state import read_failure
 
 log = logging.getLogger("pilulier.service")
 
-END_S: Final = 30.0
-"""A child that was told to end and has not by then is killed: what it sent is kept all the same."""
+END_S: Final = 20.0
+"""A child that was told to end and has not by then is killed: what it sent is kept all the same. Service managers give
+the whole service half a minute."""
 _STDERR_LIMIT: Final = 4000
 _ENDINGS: Final = {0: Ending.DONE, 3: Ending.DONE, 5: Ending.UNREACHABLE}
 

@@ -151,6 +151,10 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     from agent.commands_service import told_if_failed
     from agent.progress import watched
 
+    if options.started_by != "manual":
+        from agent.system.priority import lower
+
+        lower()
     with told_if_failed(home, options.started_by), exclusive(home, "backup"):
         from agent.backup import run_backup
 
