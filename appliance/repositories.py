@@ -15,6 +15,9 @@ from typing import Final
 from appliance.store.repository import Repository
 
 IDLE_S: Final = 300.0
+OPEN_LIMIT: Final = 256
+"""Open at once, but for those at work: each takes about three file handles, and thousands of agents that come back after
+a restart say hello within a minute."""
 WAIT_S: Final = 60.0
 """How long a worker waits for its turn: a turn of maintenance lasts half a second."""
 LOOK_S: Final = 0.2
@@ -41,14 +44,20 @@ class Repositories:
         # Outside of the lock: opening may wait for another process, and concerns this machine only.
         repository = found[0] if found else Repository.open(self._folder / machine, wait_s=self._wait_s)
         with self._lock:
+            self._open.pop(machine, None)  # so that the longest unused stands first
             self._open[machine] = (repository, time.monotonic())
         return repository
 
     def done(self, machine: str) -> None:
-        """After a piece of work: give way if another process waits for this repository."""
+        """After a piece of work: give way if another process waits for this repository, and bound what is open."""
         with self._lock:
             self._used.discard(machine)
             self._close_wanted([machine])
+            surplus = len(self._open) - OPEN_LIMIT
+            if surplus > 0:
+                unused = [machine for machine in self._open if machine not in self._used]
+                for machine in unused[:surplus]:
+                    self._close(machine)
 
     def give_way(self) -> None:
         """Close what another process waits for and no worker uses; cheap enough for each round of a polling thread."""

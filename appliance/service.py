@@ -7,7 +7,9 @@ after the exchange. A part that does not come up keeps nobody from backing up.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -30,6 +32,7 @@ log = logging.getLogger("pilulier.service")
 
 
 JOBS: Final = "jobs"
+_FILES: Final = 65_536
 READY_S: Final = 30.0
 """How long the parts may take until they do their work; agents are served after that whatever they do."""
 
@@ -103,6 +106,16 @@ def serve(
         finally:
             channel.close()
             database.close()
+
+
+def _allow_many_files() -> None:
+    """Each agent that attends holds a connection, and 1,024 files, the usual limit by hand, are soon used up."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    if now == resource.RLIM_INFINITY or now >= wanted:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

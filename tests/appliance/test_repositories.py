@@ -53,6 +53,26 @@ def test_the_idle_are_closed_the_busy_and_used_are_not(house: Path) -> None:
     repositories.close()
 
 
+def test_no_more_than_so_many_stay_open(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OPEN_LIMIT", 2)
+    for machine in ("cc", "dd"):
+        make_repository(house / machine).close()
+    repositories = Repositories(house)
+    for machine in ("aa", "bb", "aa", "cc"):
+        repositories.get(machine)
+        repositories.done(machine)
+    Repository.open(house / "bb").close()
+    repositories.get("aa")
+    repositories.get("cc")
+    repositories.get("dd")
+    repositories.done("dd")
+    Repository.open(house / "dd").close()
+    for machine in ("aa", "cc"):  # at work
+        with pytest.raises(BusyRepositoryError):
+            Repository.open(house / machine)
+    repositories.close()
+
+
 class Waiting:
     """Somebody who wants to write, in a thread of their own."""
 
