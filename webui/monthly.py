@@ -85,8 +85,13 @@ class SpaceSum:
 
 def present(now: float) -> Month:
     """The month under way. Pure."""
-    today = datetime.fromtimestamp(now, UTC).date()
+    today = datetime.fromtimestamp(now, UTC)
     return Month(today.year, today.month)
+
+
+def utc_day(at: float | None) -> date | None:
+    """The day of a moment as months are counted: a backup of the last night must not read as the next month's. Pure."""
+    return None if at is None else datetime.fromtimestamp(at, UTC).date()
 
 
 def listed(now: float) -> list[Month]:
@@ -131,6 +136,7 @@ def index() -> ResponseReturnValue:
         is_overview=len(sums) > 1,
         spaces=choosable_spaces(),
         chosen_space=request.args.get("space", ""),
+        utc_day=utc_day,
     )
 
 
@@ -163,8 +169,8 @@ def export() -> Response:
             formats.sheet_gigabytes(row.allocated_bytes),
             row.machines,
             row.backups,
-            formats.sheet_moment(row.first_backup),
-            formats.sheet_moment(row.last_backup),
+            str(utc_day(row.first_backup) or ""),
+            str(utc_day(row.last_backup) or ""),
             row.start_date.isoformat(),
             row.end_date.isoformat() if row.end_date else "",
         ]

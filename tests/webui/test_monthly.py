@@ -9,7 +9,7 @@ from appliance.control.contracts import Changes
 from tests.support.control_house import NOW, figures
 from tests.webui.test_contracts import sheet, text
 from tests.webui.web_house import WebHouse
-from webui.monthly import Month, listed, present
+from webui.monthly import Month, listed, present, utc_day
 
 GB = 10**9
 
@@ -86,3 +86,9 @@ def test_all_spaces_are_an_overview_each_with_its_own_page(web: WebHouse) -> Non
     assert f'href="{near}"' in page and page.rindex(">far<") < page.rindex(">near<")
     page = text(browser, near.replace("&amp;", "&"))
     assert "ours@example.org" in page and "away@example.org" not in page
+
+
+def test_the_last_night_of_a_month_is_its_own() -> None:
+    # In Paris it is the first of November by then.
+    assert str(utc_day(datetime(2026, 10, 31, 23, 30, tzinfo=UTC).timestamp())) == "2026-10-31"
+    assert utc_day(None) is None
