@@ -16,7 +16,7 @@ from appliance.store.repository import Repository
 
 IDLE_S: Final = 300.0
 OPEN_LIMIT: Final = 256
-"""Open at once, but for those at work: each takes about three file handles, and thousands of agents that come back after
+"""Open at once, but for those at work: each takes some three file handles, and thousands of agents that come back after
 a restart say hello within a minute."""
 WAIT_S: Final = 60.0
 """How long a worker waits for its turn: a turn of maintenance lasts half a second."""
