@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from appliance import endpoints
-from appliance.control import alarms, machines
+from appliance.control import alarms, job_table, machines
 from appliance.control.database import OLDEST_SQLITE, SAFE_WAL, SQLITE_VERSION, Database
+from appliance.control.job_table import Outcome
 from appliance.control.migrations import MIGRATIONS
 from appliance.control.scope import EVERYTHING
 from appliance.settings import Home
@@ -32,6 +33,7 @@ _FREE_SHARE: Final = 0.02
 _FIRST_SANE_TIME: Final = 1_735_689_600.0
 """2025-01-01: before this program was written."""
 _CLOCK_SLACK_S: Final = 300.0
+_OVERDUE_S: Final = 2 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ def examine(root: Path, now: float) -> list[Check]:
             overviews = machines.overviews(db, EVERYTHING)
             checks.append(_clock(db, now))
             checks += _alarms(db)
+            checks += _jobs(db, now, served=home.is_served())
     except PilulierError as error:
         checks.append(Check("control database", False, str(error)))
         overviews = []
@@ -148,6 +151,21 @@ def _alarms(db: Database) -> Iterator[Check]:
         whose = f" of machine {alarm.machine_id.hex()}" if alarm.machine_id else ""
         since = datetime.fromtimestamp(alarm.first_seen_at, UTC)
         yield Check("alarm", False, f"{alarm.kind}{whose}, since {since:%Y-%m-%d %H:%M} UTC: {alarm.text}")
+
+
+def _jobs(db: Database, now: float, *, served: bool) -> Iterator[Check]:
+    """Jobs that failed last, and, where a service runs, those that nobody does; an older schema has none."""
+    if db.schema_version() < job_table.SCHEMA:
+        return
+    jobs = job_table.every(db)
+    failed = [job for job in jobs if job.last is not None and job.last.outcome is Outcome.FAILED]
+    overdue = [job for job in jobs if served and job.running_since is None and now - job.next_at > _OVERDUE_S]
+    if failed and failed[0].last is not None:
+        yield Check("jobs", False, f"{failed[0].name} failed: {failed[0].last.text}; see 'pilulier jobs list'")
+    elif overdue:
+        yield Check("jobs", False, f"{overdue[0].name} is overdue: is the part 'jobs' of the service running?")
+    else:
+        yield Check("jobs", True, f"{len(jobs)} known, none failed last" if jobs else "they begin with the service")
 
 
 def _repositories(home: Home, overviews: list[Overview]) -> Iterator[Check]:

@@ -17,6 +17,8 @@ from appliance.control.database import Database
 from appliance.control.text import one_line
 from appliance.errors import ConflictError, NotFoundError
 
+SCHEMA: Final = 5
+"""The first version of the database that has these tables."""
 LEASE_S: Final = 120.0
 RENEW_S: Final = 30.0
 KEPT_RUNS: Final = 200

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 
 from appliance.commands import audited
-from appliance.control import statistics
+from appliance.control import statistics, storms
 from appliance.control.database import Database
 from appliance.settings import Home
 from appliance.store.upkeep.changes import SnapshotChange
+from appliance.store.upkeep.storms import Storm
 from tests.support.command_line import Shell, initialised
 from tests.support.control_house import figures
 from tests.support.dated_history import write_history
@@ -33,6 +35,7 @@ def test_a_frozen_machine_is_pruned_once_somebody_answers(shell: Shell) -> None:
     with Database.open(Home(shell.root).control_db) as db:
         statistics.record(db, machine.id, 1, complete=True, figures=figures(), now=NOW)
         statistics.record_changes(db, machine.id, [SnapshotChange(1, 1000, 900)])
+        storms.record(db, machine.id, Storm(1, 1000, 900, 0, 0))
     assert shell("jobs", "run", "alerts").code == 0
     listed = {row["kind"]: row for row in shell("--json", "alerts", "list").document}
     suspicious = listed["suspicious"]
@@ -49,6 +52,23 @@ def test_a_frozen_machine_is_pruned_once_somebody_answers(shell: Shell) -> None:
     assert done["state"] == "acknowledged" and done["acknowledged_by"] == audited.who()
     assert shell("--json", "jobs", "run", "prune").document["text"].startswith("1 machines pruned")
     assert shell("--json", "audit", "verify").document["ok"]
+
+
+def test_doctor_names_a_job_that_failed(shell: Shell, tmp_path: Path) -> None:
+    def told() -> dict[str, object]:
+        checks = {check["check"]: check for check in json.loads(shell("--json", "doctor").out)}
+        found: dict[str, object] = checks["jobs"]
+        return found
+
+    assert told() == {"check": "jobs", "ok": True, "detail": "they begin with the service"}
+    (tmp_path / "disk").mkdir()
+    shell("safety", "set", "--folder", str(tmp_path / "disk"))
+    (tmp_path / "disk").rmdir()
+    assert shell("jobs", "run", "safety").code == 1
+    failed = told()
+    assert failed["ok"] is False and str(failed["detail"]).startswith("safety failed: ")
+    shell("safety", "set", "--folder", "")
+    assert shell("jobs", "run", "safety").code == 0 and told()["ok"] is True
 
 
 def test_jobs_are_listed_and_run(shell: Shell) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from appliance.jobs import JobWorker
 from appliance.schedules import Daily, Every
 from appliance.settings import Home
 from tests.support.faults import wait_until
+from tests.support.processes import CHECKOUT
 
 NOW = 1_800_000_000.0
 
@@ -132,6 +134,15 @@ def test_the_queue_is_private_and_holds_json(bench: Bench) -> None:
         ((data,),) = queue.execute("SELECT data FROM task").fetchall()
     assert data.startswith(b"{") and b'"quick"' in data
     queue.close()
+
+
+def test_every_job_is_in_the_document() -> None:
+    text = (CHECKOUT / "docs" / "operations.md").read_text()
+    listed = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    assert listed == set(job_kinds.KINDS)
+    for kind in job_kinds.KINDS.values():
+        if isinstance(kind.schedule, Daily):
+            assert f"| `{kind.name}` | {kind.schedule.hour:02}:{kind.schedule.minute:02} |" in text
 
 
 def test_every_kind_is_complete() -> None:
