@@ -6,6 +6,7 @@ they see; what is not offered is refused.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Final
 
 from flask_babel import gettext as _
@@ -13,9 +14,10 @@ from flask_babel import lazy_gettext as _l
 from wtforms import SelectField, StringField, ValidationError
 from wtforms.validators import Length
 
-from appliance.control import accounts, contracts, spaces
+from appliance.control import accounts, contract_cards, spaces
 from appliance.control.account_changes import Wanted
 from appliance.control.accounts import Role
+from appliance.control.contract_cards import ContractName
 from appliance.control.text import checked_email
 from transport.errors import UsageError
 from webui import context, formats
@@ -32,7 +34,10 @@ ROLE_MEANING: Final = {
 
 
 class PersonForm(CodeForm):
-    """Who somebody is to be. The fields for a place are filled by `offer`."""
+    """Who somebody is to be. The fields for a place are filled by `offer`, before anything else."""
+
+    contracts: dict[str, str]
+    """Ids by what is offered."""
 
     email = StringField(
         _l("Adresse e-mail"),
@@ -41,7 +46,11 @@ class PersonForm(CodeForm):
     )
     role = SelectField(_l("Rôle"), validators=[required()])
     space = SelectField(_l("Espace"), validate_choice=False)
-    contract = SelectField(_l("Contrat"), validate_choice=False)
+    contract = StringField(
+        _l("Contrat"),
+        validators=[Length(max=300)],
+        render_kw={"list": "contract-names", "autocomplete": "off", "spellcheck": "false"},
+    )
     language = SelectField(_l("Langue des pages et des e-mails"), choices=list(formats.LANGUAGES.items()))
 
     def offer(self) -> None:
@@ -56,15 +65,10 @@ class PersonForm(CodeForm):
         self.space.choices = [(space.id, space.name) for space in known]
         if len(known) > 1:
             self.space.choices.insert(0, (_NONE, _("Choisissez un espace")))
-        names = {space.id: space.name for space in known}
-        self.contract.choices = [(_NONE, _("Choisissez un contrat"))] + sorted(
-            (
-                (one.id, f"{one.client_id} – {names[one.space_id]}" if len(known) > 1 else one.client_id)
-                for one in contracts.every(db, scope)
-                if one.space_id in names
-            ),
-            key=lambda choice: choice[1].casefold(),
-        )
+        self.contracts = contract_labels(contract_cards.names(db, scope), with_space=len(known) > 1)
+        for label, contract_id in self.contracts.items():
+            if self.contract.data == contract_id:
+                self.contract.data = label
 
     @property
     def wanted_role(self) -> Role:
@@ -78,7 +82,7 @@ class PersonForm(CodeForm):
             email=self.email.data,
             role=role,
             space_id=self.space.data if role in (Role.ADMIN, Role.SUPPORT) else None,
-            contract_id=self.contract.data if role is Role.CUSTOMER else None,
+            contract_id=self.contracts[self.contract.data] if role is Role.CUSTOMER else None,
             language=self.language.data,
         )
 
@@ -91,14 +95,20 @@ class PersonForm(CodeForm):
 
     def validate_space(self, field: Any) -> None:
         """One of those offered, where the role hangs on a space."""
-        if self.role.data in (Role.ADMIN, Role.SUPPORT) and not _offered(field):
+        if self.role.data in (Role.ADMIN, Role.SUPPORT) and not (
+            field.data and any(field.data == value for value, _label in field.choices)
+        ):
             raise ValidationError(_("Choisissez l’espace auquel ce compte appartient."))
 
     def validate_contract(self, field: Any) -> None:
         """One of those offered, where the role hangs on a contract."""
-        if self.role.data == Role.CUSTOMER and not _offered(field):
-            raise ValidationError(_("Choisissez le contrat que ce client verra."))
+        field.data = (field.data or "").strip()
+        if self.role.data == Role.CUSTOMER and field.data not in self.contracts:
+            raise ValidationError(_("Choisissez le contrat que ce client verra, parmi ceux proposés."))
 
 
-def _offered(field: Any) -> bool:
-    return bool(field.data) and any(field.data == value for value, _label in field.choices)
+def contract_labels(names: list[ContractName], *, with_space: bool) -> dict[str, str]:
+    """Ids of contracts by what is shown of them; two that would be shown alike are told apart by their ids."""
+    shown = [(f"{one.client_id} – {one.space_name}" if with_space else one.client_id, one.id) for one in names]
+    count = Counter(label for label, _id in shown)
+    return {label if count[label] == 1 else f"{label} ({contract_id})": contract_id for label, contract_id in shown}

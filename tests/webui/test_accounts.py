@@ -8,9 +8,11 @@ import pytest
 
 from appliance.control import accounts, audit, invitations, lost_devices, outbox, sessions
 from appliance.control.accounts import AccountState, Role
+from appliance.control.contract_cards import ContractName
 from appliance.control.scope import EVERYTHING
 from tests.support.control_house import PASSWORD
 from tests.webui.web_house import Browser, WebHouse
+from webui.account_forms import contract_labels
 
 LINK = re.compile(r"http://localhost(/invitation/[A-Za-z0-9_-]{43})")
 
@@ -59,15 +61,16 @@ def test_the_list_is_searched(web: WebHouse) -> None:
 
 def test_a_contracts_page_leads_to_an_invitation_of_its_customer(web: WebHouse) -> None:
     page = text_of(web.browser("admin"), f"/accounts/invite?contract={web.house.ours.id}")
-    assert f'<option selected value="{web.house.ours.id}">' in page and '<option selected value="customer">' in page
+    assert 'type="text" value="ours"' in page and '<option selected value="customer">' in page
+    assert '<option value="next">' in page and '<option value="away">' not in page
     page = text_of(web.browser("admin"), f"/accounts/invite?contract={web.house.elsewhere.id}")
-    assert f'value="{web.house.elsewhere.id}"' not in page
+    assert "away" not in page
 
 
 def test_an_invitation_shows_its_link_once_and_leads_to_the_page(web: WebHouse) -> None:
     browser = web.browser("admin")
     browser.get("/accounts/invite")
-    fields = {"email": " New@Example.org", "role": "customer", "contract": web.house.ours.id, "language": "de"}
+    fields = {"email": " New@Example.org", "role": "customer", "contract": "ours", "language": "de"}
     answer = browser.post("/accounts/invite", {**fields, "code": browser.code()})
     found = LINK.findall(answer.get_data(as_text=True))
     assert answer.status_code == 200 and len(set(found)) == 1
@@ -101,9 +104,9 @@ def test_wrong_input_of_an_invitation_is_said_beside_its_field(
 ) -> None:
     browser = web.browser("admin")
     browser.get("/accounts/invite")
-    elsewhere = {"contract": web.house.elsewhere.id, "space": web.house.elsewhere.space_id}
+    elsewhere = {"contract": "away", "space": web.house.elsewhere.space_id}
     change = {name: elsewhere[name] if value == "ELSEWHERE" else value for name, value in change.items()}
-    fields = {"email": "new@example.org", "role": "customer", "contract": web.house.ours.id, "language": "fr"}
+    fields = {"email": "new@example.org", "role": "customer", "contract": "ours", "language": "fr"}
     answer = browser.post("/accounts/invite", {**fields, "code": browser.code(), **change})
     page = answer.get_data(as_text=True)
     assert answer.status_code == 200 and sentence in page and "invalid-feedback" in page
@@ -114,7 +117,7 @@ def test_wrong_input_of_an_invitation_is_said_beside_its_field(
 def test_a_slip_in_the_address_costs_no_second_code(web: WebHouse) -> None:
     browser = web.browser("admin")
     browser.get("/accounts/invite")
-    fields = {"role": "customer", "contract": web.house.ours.id, "language": "fr"}
+    fields = {"role": "customer", "contract": "ours", "language": "fr"}
     browser.post("/accounts/invite", {**fields, "email": "support@example.org", "code": browser.code()})
     answer = browser.post("/accounts/invite", {**fields, "email": "new@example.org"})
     assert LINK.findall(answer.get_data(as_text=True))
@@ -131,6 +134,12 @@ def test_the_super_user_invites_anybody_anywhere(web: WebHouse) -> None:
         assert LINK.findall(answer.get_data(as_text=True)), answer.get_data(as_text=True)
     found = {one.invitation.role: one for one in invitations.unanswered(web.house.db, EVERYTHING, web.clock())}
     assert found[Role.ADMIN].space_name == "far" and found[Role.SUPER].space_name is None
+
+
+def test_contracts_that_are_called_alike_are_told_apart() -> None:
+    names = [ContractName("c1", "Port", "near"), ContractName("c2", "Port", "far"), ContractName("c3", "Gare", "far")]
+    assert contract_labels(names, with_space=True) == {"Port – near": "c1", "Port – far": "c2", "Gare – far": "c3"}
+    assert contract_labels(names, with_space=False) == {"Port (c1)": "c1", "Port (c2)": "c2", "Gare": "c3"}
 
 
 def test_invitations_are_sent_again_and_withdrawn(web: WebHouse) -> None:
@@ -175,7 +184,7 @@ def edited(web: WebHouse, who: str, target: str, **change: str) -> tuple[int, st
         "email": account.email,
         "role": str(account.role),
         "space": account.space_id or "",
-        "contract": account.contract_id or "",
+        "contract": "ours" if account.contract_id else "",
         "language": account.language,
         "code": browser.code(),
     }
@@ -189,7 +198,7 @@ def test_an_accounts_address_role_and_language_change_with_a_code(web: WebHouse)
     status, page = edited(web, "admin", "support", code="000000", email="other@example.org")
     assert (status, "Ce code n’est pas le bon" in page, 'value="other@example.org"' in page) == (200, True, True)
     status, _ = edited(
-        web, "admin", "support", email="Other@example.org", role="customer", contract=house.neighbour.id, language="de"
+        web, "admin", "support", email="Other@example.org", role="customer", contract=" next ", language="de"
     )
     assert status == 303
     after = accounts.find(house.db, house.accounts["support"].id)
@@ -218,7 +227,7 @@ def test_an_accounts_address_role_and_language_change_with_a_code(web: WebHouse)
     ],
 )
 def test_what_may_not_be_is_said_beside_its_field(web: WebHouse, change: dict[str, str], sentence: str) -> None:
-    elsewhere = {"contract": web.house.elsewhere.id, "space": web.house.elsewhere.space_id}
+    elsewhere = {"contract": "away", "space": web.house.elsewhere.space_id}
     change = {name: elsewhere[name] if value == "ELSEWHERE" else value for name, value in change.items()}
     status, page = edited(web, "admin", "support", **change)
     assert status == 200 and sentence in page

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
 from urllib.parse import urlsplit
+
+import pytest
 
 from appliance.control import audit, outbox, password_resets
 from appliance.control.scope import EVERYTHING
 from tests.webui.web_house import Browser, WebHouse
+from webui import links
 
 NEW = "quite another password"
 
@@ -104,3 +108,16 @@ def test_links_that_lead_nowhere_say_so_and_how_to_go_on(web: WebHouse) -> None:
 def test_pages_of_a_link_wear_the_theme_of_the_accounts_space(web: WebHouse) -> None:
     browser = opened(web, asked(web))
     assert f"/theme/{web.house.ours.space_id}/" in browser.get("/password").get_data(as_text=True)
+
+
+def test_a_token_never_reaches_the_log_not_even_by_an_error(
+    web: WebHouse, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaks(*_: object) -> NoReturn:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(links, "keep", breaks)
+    for path in ("password", "invitation", "device"):
+        assert web.stranger().get(f"/{path}/a-secret-token").status_code == 500
+        assert f"/{path}/<token>" in caplog.records[-1].getMessage()
+    assert "a-secret-token" not in "".join(record.getMessage() for record in caplog.records)
