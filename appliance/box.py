@@ -12,7 +12,7 @@ import platform
 import shutil
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -57,7 +57,8 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of this home. `started_at` in seconds since 1970; `memory_bytes` is what it holds in memory now."""
+    """A part of this home's service: its first process. `started_at` in seconds since 1970; `memory_bytes` is what all
+    processes of the part hold in memory now, pages that they share counted for each."""
 
     name: str
     pid: int
@@ -126,7 +127,7 @@ def part_of(words: list[str], home: Home) -> str | None:
 
 
 def processes(home: Home, root: Path = _PROC) -> list[Process]:
-    """The parts of this home's service that run, the oldest process of each. Empty where there is no /proc."""
+    """The parts of this home's service that run. Empty where there is no /proc."""
     try:
         booted = next(
             float(line.split()[1]) for line in (root / "stat").read_text().splitlines() if line.startswith("btime")
@@ -134,7 +135,7 @@ def processes(home: Home, root: Path = _PROC) -> list[Process]:
         folders = [entry for entry in root.iterdir() if entry.name.isdigit()]
     except (OSError, StopIteration, ValueError):
         return []
-    found: dict[str, Process] = {}
+    found: dict[str, list[Process]] = {}
     ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     for folder in folders:
         name = part_of(_command(folder), home)
@@ -146,9 +147,13 @@ def processes(home: Home, root: Path = _PROC) -> list[Process]:
             process = Process(name, int(folder.name), booted + int(fields[19]) / ticks, int(fields[21]) * page)
         except (OSError, IndexError, ValueError):
             continue
-        if name not in found or process.started_at < found[name].started_at:
-            found[name] = process
-    return [found[name] for name in (TRANSPORT, JOBS, WEB) if name in found]
+        found.setdefault(name, []).append(process)
+    return [_together(found[name]) for name in (TRANSPORT, JOBS, WEB) if name in found]
+
+
+def _together(processes: list[Process]) -> Process:
+    first = min(processes, key=lambda one: (one.started_at, one.pid))
+    return replace(first, memory_bytes=sum(one.memory_bytes for one in processes))
 
 
 def is_reachable(endpoint: Endpoint) -> bool:

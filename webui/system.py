@@ -81,9 +81,6 @@ CHECKS: Final = {
     "alarm": _l("Alarme"),
     "repositories": _l("Dépôts"),
     "ports": _l("Ports réseau"),
-    "mail": _l("Envoi des e-mails"),
-    "web": _l("Interface web"),
-    "escrow": _l("Séquestre des clés"),
 }
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 from werkzeug.test import TestResponse
 
-from appliance import job_kinds
+from appliance import doctor, job_kinds
 from appliance.control import alarms, audit, disk_readings, job_table, outbox
 from appliance.control.audit import Act
 from appliance.control.disk_readings import DiskReading
@@ -62,6 +63,8 @@ def test_every_job_outcome_and_mail_has_its_words() -> None:
     assert set(system.JOBS) == set(job_kinds.KINDS)
     assert set(system.OUTCOMES) == set(Outcome)
     assert set(mail_words.KINDS) == set(SHAPES)
+    made = set(re.findall(r'Check\(\s*"([^"]+)"', inspect.getsource(doctor)))
+    assert made and made == set(system.CHECKS)
 
 
 def test_a_disk_that_fills_up_says_when(web: WebHouse) -> None:
