@@ -176,9 +176,10 @@ class AppendFile:
 
     def start_write_out(self) -> None:
         """Let the disk begin with what was appended since the last time; it counts only after `sync`."""
-        if self.size_bytes > self._started_at:
-            self._disk.start_write_out(self._descriptor, self._started_at, self.size_bytes)
-            self._started_at = self.size_bytes
+        end = self.size_bytes // _PAGE_BYTES * _PAGE_BYTES  # the last page is still being filled
+        if end > self._started_at:
+            self._disk.start_write_out(self._descriptor, self._started_at, end)
+            self._started_at = end
 
     def sync(self) -> None:
         """Make everything appended durable; FatalDiskError if the disk says no."""
