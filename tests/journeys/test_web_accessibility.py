@@ -47,7 +47,7 @@ def pages(home: Home, role: str, space_id: str | None) -> list[str]:
         machine = machines.overviews(db, OneSpace(space_id))[0].machine.hex
     staff = [*common, f"/contracts/{contract.id}", f"/machines/{machine}", f"/machines/{machine}/restore"]
     admin = [
-        *("/accounts", "/settings", "/settings/rules", "/audit", "/contracts/new", "/monthly"),
+        *("/accounts", "/settings", "/settings/rules", "/audit", "/contracts/new", "/contracts/monthly"),
         *(f"/contracts/{contract.id}/edit", f"/contracts/{contract.id}/delete", f"/machines/{machine}/settings"),
     ]
     return [*staff, *admin] if role == "admin" else [*staff, *admin, "/spaces", "/system"]
