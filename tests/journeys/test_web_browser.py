@@ -85,12 +85,12 @@ def backed_up(seat: Seat, tmp_path: Path, code: str) -> Agent:
     """An agent that enrols with the page's code and backs up over a slow line, watched on the page."""
     source = tmp_path / "pharmacie"
     source.mkdir()
-    for number in range(12):
+    for number in range(20):
         (source / f"scan-{number}.jpg").write_bytes(random.Random(number).randbytes(1 << 20))
     agent = Agent(tmp_path / "agent")
     agent.enrol(code, "COMPTOIR-1")
     agent.command("select", "include", str(source))
-    with TcpProxy(seat.house.appliance.address, 2 << 20) as proxy:
+    with TcpProxy(seat.house.appliance.address, 1 << 20) as proxy:
         agent.by_way_of(proxy.address)
         seat.goto("/running")
         running = agent.start("backup")
@@ -111,7 +111,7 @@ def test_from_a_contract_to_a_finished_backup_and_a_restored_file(seat: Seat, tm
     expect(seat.page.get_by_text("COMPTOIR-1").first).to_be_visible()
     expect(seat.page.locator(".state-ok").first).to_contain_text("À jour")
     seat.goto(f"/statistics?machine={agent.machine}")
-    expect(seat.page.get_by_role("row", name=re.compile("COMPTOIR-1|12 full"))).not_to_have_count(0)
+    expect(seat.page.get_by_role("row", name=re.compile("COMPTOIR-1|20 full"))).not_to_have_count(0)
     seat.goto(f"/logs?machine={agent.machine}")
     expect(seat.page.get_by_text(re.compile("Backup ok")).first).to_be_visible()
     seat.goto("/audit")
