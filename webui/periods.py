@@ -46,6 +46,11 @@ class Chosen:
     machines: list[Machine]
 
     @property
+    def usual(self) -> tuple[int, ...]:
+        """Numbers of days to choose from."""
+        return DAYS
+
+    @property
     def query(self) -> dict[str, object]:
         """The words that lead another page to the same choice."""
         period: dict[str, object] = (
