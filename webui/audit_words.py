@@ -74,7 +74,7 @@ KINDS: Final = {
     "repo.scrub": _l("Relecture des données stockées"),
     "restore": _l("Restauration"),
     "appliance.restored": _l("Appliance remise en place depuis sa copie de sécurité"),
-    "safety.key": _l("Clé des copies de sécurité changée"),
+    "safety.key": _l("Clé des copies de sécurité affichée"),
     "safety.set": _l("Copies de sécurité de l’appliance réglées"),
     "restore.close": _l("Sauvegardes refermées"),
     "restore.download": _l("Fichiers téléchargés"),

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from appliance.commands import audited
 from appliance.commands.invocation import Commands, Invocation, iso_time, people_time
 
 if TYPE_CHECKING:
@@ -107,10 +108,22 @@ def show(invocation: Invocation) -> int:
 def run(invocation: Invocation) -> int:
     """`jobs run NAME`."""
     from appliance import job_kinds, job_running
+    from appliance.control import audit
     from appliance.control.job_table import Outcome
 
     kind = job_kinds.find(invocation.arguments.job)
-    ended = job_running.run_job(invocation.home(), kind, by="command line", now=invocation.now)
+    home = invocation.home()
+    with invocation.database(home) as db:
+        audit.write(
+            db,
+            audited.actor(),
+            "job.start",
+            now=invocation.now(),
+            object_kind="job",
+            object_id=kind.name,
+            object_name=kind.name,
+        )
+    ended = job_running.run_job(home, kind, by=audited.who(), now=invocation.now)
     invocation.document({"job": kind.name} | (_run_document(ended) or {}))
     invocation.say(f"{kind.name}: {ended.outcome}. {ended.text[:1].upper()}{ended.text[1:]}.")
     return {Outcome.DONE: 0, Outcome.WARNINGS: _EXIT_WARNINGS}.get(ended.outcome, _EXIT_FAILED)

@@ -26,12 +26,16 @@ DAY_MS = 86_400_000
 READS = {
     *("audit verify", "account list", "contract list", "contract show", "doctor", "machine list", "machine show"),
     *("repo stats", "repo check", "space list", "serve"),
+    *("jobs list", "jobs work", "web work", "alerts list", "mail show", "mail list", "mail test", "metrics show"),
+    *("safety list", "escrow show", "migrate", "install-systemd"),
 }
 ACTS = {
     *("init", "demo-data", "space add", "account add", "account edit", "contract add", "contract code"),
     *("contract pause", "contract resume", "contract edit", "contract delete", "machine revoke", "machine move"),
     *("machine settings", "machine backup", "machine accept"),
     *("repo prune", "repo hold", "repo release", "repo scrub", "repo rebuild"),
+    *("jobs run", "alerts acknowledge", "mail set", "metrics token", "safety key", "safety set", "safety restore"),
+    *("escrow rotate",),
 }
 """demo-data fills an empty home, its audit log included."""
 

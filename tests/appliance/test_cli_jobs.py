@@ -76,7 +76,7 @@ def test_jobs_are_listed_and_run(shell: Shell) -> None:
     assert {"prune", "scrub", "alerts", "deletions", "logs", "sessions"} <= set(listed)
     assert listed["prune"]["last"] is None and listed["prune"]["schedule"] == "daily at 00:30"
     ran = shell("--json", "jobs", "run", "sessions").document
-    assert (ran["job"], ran["outcome"], ran["asked_by"]) == ("sessions", "done", "command line")
+    assert (ran["job"], ran["outcome"], ran["asked_by"]) == ("sessions", "done", audited.who())
     told = shell("jobs", "run", "logs")
     assert told.code == 0 and told.out.startswith("logs: done. 0 log lines")
     last = {job["job"]: job["last"] for job in shell("--json", "jobs", "list").document}
