@@ -101,14 +101,36 @@ class PersonForm(CodeForm):
             raise ValidationError(_("Choisissez l’espace auquel ce compte appartient."))
 
     def validate_contract(self, field: Any) -> None:
-        """One of those offered, where the role hangs on a contract."""
-        field.data = (field.data or "").strip()
-        if self.role.data == Role.CUSTOMER and field.data not in self.contracts:
+        """One of those offered, where the role hangs on a contract; capitals do not matter."""
+        typed = (field.data or "").strip()
+        if self.role.data != Role.CUSTOMER or typed in self.contracts:
+            field.data = typed
+            return
+        alike = [label for label in self.contracts if label.casefold() == typed.casefold()]
+        if len(alike) == 1:
+            field.data = alike[0]
+        elif typed and any(label.casefold().startswith(typed.casefold() + " (") for label in self.contracts):
+            raise ValidationError(_("Plusieurs contrats portent ce nom : choisissez l’une des lignes proposées."))
+        else:
             raise ValidationError(_("Choisissez le contrat que ce client verra, parmi ceux proposés."))
 
 
 def contract_labels(names: list[ContractName], *, with_space: bool) -> dict[str, str]:
-    """Ids of contracts by what is shown of them; two that would be shown alike are told apart by their ids."""
-    shown = [(f"{one.client_id} – {one.space_name}" if with_space else one.client_id, one.id) for one in names]
-    count = Counter(label for label, _id in shown)
-    return {label if count[label] == 1 else f"{label} ({contract_id})": contract_id for label, contract_id in shown}
+    """Ids of contracts by what is shown of them; those called alike are told apart by e-mail, at the worst by id."""
+
+    def plain(one: ContractName) -> str:
+        return f"{one.client_id} – {one.space_name}" if with_space else one.client_id
+
+    def longer(one: ContractName) -> str:
+        return f"{plain(one)} ({one.email})"
+
+    plain_count, longer_count = Counter(map(plain, names)), Counter(map(longer, names))
+    labels: dict[str, str] = {}
+    for one in names:
+        if plain_count[plain(one)] == 1:
+            labels[plain(one)] = one.id
+        elif longer_count[longer(one)] == 1:
+            labels[longer(one)] = one.id
+        else:
+            labels[f"{plain(one)} ({one.id})"] = one.id
+    return labels

@@ -81,6 +81,7 @@ class ContractName:
 
     id: str
     client_id: str
+    email: str
     space_name: str
 
 
@@ -207,7 +208,7 @@ def names(db: Database, scope: Scope) -> list[ContractName]:
     """The names of all contracts in a scope, by client: light enough for a form that offers thousands."""
     where = condition(scope)
     rows = db.rows(
-        "SELECT contract.id, contract.client_id, space.name AS space_name FROM contract "
+        "SELECT contract.id, contract.client_id, contract.email, space.name AS space_name FROM contract "
         f"JOIN space ON space.id = contract.space_id WHERE {where.sql} ORDER BY contract.client_id, contract.id",
         where.parameters,
     )

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from appliance.control import accounts, audit, invitations, lost_devices, outbox, sessions
+from appliance.control import accounts, audit, contracts, invitations, lost_devices, outbox, sessions
 from appliance.control.accounts import AccountState, Role
 from appliance.control.contract_cards import ContractName
 from appliance.control.scope import EVERYTHING
@@ -136,10 +136,31 @@ def test_the_super_user_invites_anybody_anywhere(web: WebHouse) -> None:
     assert found[Role.ADMIN].space_name == "far" and found[Role.SUPER].space_name is None
 
 
-def test_contracts_that_are_called_alike_are_told_apart() -> None:
-    names = [ContractName("c1", "Port", "near"), ContractName("c2", "Port", "far"), ContractName("c3", "Gare", "far")]
-    assert contract_labels(names, with_space=True) == {"Port – near": "c1", "Port – far": "c2", "Gare – far": "c3"}
-    assert contract_labels(names, with_space=False) == {"Port (c1)": "c1", "Port (c2)": "c2", "Gare": "c3"}
+def test_contracts_that_are_called_alike_are_told_apart(web: WebHouse) -> None:
+    names = [
+        ContractName("c1", "Port", "a@x.org", "near"),
+        ContractName("c2", "Port", "b@x.org", "far"),
+        ContractName("c3", "Port", "b@x.org", "far"),
+        ContractName("c4", "Gare", "c@x.org", "far"),
+    ]
+    assert contract_labels(names, with_space=True) == {
+        "Port – near": "c1", "Port – far (c2)": "c2", "Port – far (c3)": "c3", "Gare – far": "c4",
+    }  # fmt: skip
+    assert contract_labels(names, with_space=False) == {
+        "Port (a@x.org)": "c1", "Port (c2)": "c2", "Port (c3)": "c3", "Gare": "c4",
+    }  # fmt: skip
+    contracts.add(
+        web.house.db, space_id=web.house.ours.space_id, client_id="next", email="other@example.org", now=web.clock()
+    )
+    browser = web.browser("admin")
+    browser.get("/accounts/invite")
+    fields = {"email": "new@example.org", "role": "customer", "language": "fr", "contract": "NEXT"}
+    page = browser.post("/accounts/invite", fields).get_data(as_text=True)
+    assert "Plusieurs contrats portent ce nom" in page and 'value="NEXT"' in page
+    page = browser.post("/accounts/invite", {**fields, "contract": "Ours", "code": browser.code()})
+    assert LINK.findall(page.get_data(as_text=True))
+    [one] = invitations.unanswered(web.house.db, EVERYTHING, web.clock())
+    assert one.client_id == "ours"
 
 
 def test_invitations_are_sent_again_and_withdrawn(web: WebHouse) -> None:
