@@ -33,6 +33,8 @@ WORKERS: Final = 4
 """Two jobs may take hours, prune and scrub; mails and alerts must not wait for them."""
 STOP_S: Final = 4.0
 """How long jobs may take to put down their work when the service stops; what takes longer is cut off."""
+SKIP_S: Final = 1800.0
+"""A job that is due and not needed is written down as skipped so often."""
 _LOOK_S: Final = 2.0
 """How long an idle worker waits before it looks at the queue again, at most: each look reads jobs.db."""
 
@@ -138,6 +140,9 @@ class JobWorker:
                     if job.asked_at is None and kind.needed is not None:
                         context = JobContext(self._home, db, self._now, self._stopping)
                         if not kind.needed(context):
+                            # Seldom, since it is an fsync: often enough that nobody takes the job for forgotten.
+                            if now - job.next_at > SKIP_S:
+                                job_table.skip(db, name, kind.schedule.after(now))
                             continue
                     self._call_run(name)
         except PilulierError as error:

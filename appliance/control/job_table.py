@@ -128,6 +128,14 @@ def ask(db: Database, name: str, *, by: str, now: float) -> Job:
         return find(db, name)
 
 
+def skip(db: Database, name: str, next_at: float) -> None:
+    """There is nothing to do for a job that is due and that nobody asked for or runs: it is due again at `next_at`."""
+    with db.write():
+        db.execute(
+            "UPDATE job SET next_at = ? WHERE name = ? AND owner IS NULL AND asked_at IS NULL", [next_at, name]
+        )
+
+
 def due(db: Database, now: float) -> list[str]:
     """Jobs to be run now that nobody runs, those asked for first, then the longest overdue."""
     rows = db.rows(

@@ -79,6 +79,17 @@ def test_what_is_due_runs_and_what_is_not_needed_leaves_no_trace(bench: Bench) -
     assert worker.stop()
     assert bench.ran == ["quick"] and bench.job("needless").last is None
     assert bench.job("quick").next_at == Daily(3).after(NOW)
+    assert bench.job("needless").next_at == NOW - 1
+
+
+def test_one_that_is_long_due_and_not_needed_is_not_taken_for_forgotten(bench: Bench) -> None:
+    bench.make_due("needless")
+    worker = JobWorker(bench.home, now=lambda: NOW + jobs.SKIP_S)
+    worker.start()
+    wait_until(lambda: bench.job("needless").next_at > NOW, "the job being skipped")
+    assert worker.stop()
+    assert bench.ran == [] and bench.job("needless").last is None
+    assert bench.job("needless").next_at == NOW + jobs.SKIP_S + 60
 
 
 def test_one_that_is_asked_for_runs_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
