@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -23,7 +22,7 @@ from appliance.control.contracts import Escrow
 from appliance.control.machines import Machine
 from appliance.errors import KeyModeError
 from appliance.opening import words
-from appliance.opening.clients import Opened, OpeningError, beginning
+from appliance.opening.clients import Opened, OpeningError, TooManyDownloadsError, beginning
 from appliance.opening.clients import download as archive_of
 from appliance.store.errors import UnknownItemError
 from webui import calendars, context, formats
@@ -333,9 +332,13 @@ def download(machine: str) -> ResponseReturnValue:
     try:
         measured = opened.ask(words.Measure(snapshot.number, paths), words.Measured)
         parts = archive_of(
+            context.appliance().openers.downloads,
             beginning(context.home(), db, context.scope(), found),
             words.Archive(snapshot.number, paths, form, found.name),
         )
+    except TooManyDownloadsError:
+        flash(_("Trop de téléchargements sont en cours : réessayez dans quelques minutes."), "warning")
+        return redirect(url_for("restore.browse", machine=found.hex, snapshot=snapshot.number), 303)
     except (OpeningError, KeyModeError) as error:
         log.error("machine %s: no archive: %s", found.hex, error)
         return _closed(found)
@@ -352,20 +355,12 @@ def download(machine: str) -> ResponseReturnValue:
             "form": form,
         },
     )
-    answer = Response(_whole(parts, found), mimetype=FORMS[form])
+    # Cut short, it raises: the connection ends without its last chunk, so that browsers say it failed.
+    answer = Response(parts, mimetype=FORMS[form])
     day = formats.local_day(snapshot.received_ms / 1000).isoformat()
     safe = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in found.name)[:40]
     answer.headers["Content-Disposition"] = f'attachment; filename="{safe}-{day}.{form}"'
     return answer
-
-
-def _whole(parts: Iterator[bytes], machine: Machine) -> Iterator[bytes]:
-    """The parts. One that was cut short ends the connection without its last chunk, so that browsers say it failed."""
-    try:
-        yield from parts
-    except OpeningError as error:
-        log.error("machine %s: %s", machine.hex, error)
-        raise
 
 
 @blueprint.post("/machines/<machine>/restore/close")

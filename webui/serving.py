@@ -23,7 +23,7 @@ from appliance.settings import Home
 from webui.app import create_app
 from webui.proxies import BehindProxy
 
-THREADS: Final = 8
+THREADS: Final = 16
 TIMEOUT_S: Final = 120
 
 

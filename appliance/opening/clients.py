@@ -8,11 +8,12 @@ beside it. The number of openers is bounded, the longest unused goes first.
 from __future__ import annotations
 
 import contextlib
+import logging
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -30,7 +31,10 @@ from transport.errors import PilulierError
 LIFE_S: Final = 900.0
 OPENERS_LIMIT: Final = 8
 """Browsing openers at once, some 60 MB each."""
+DOWNLOADS_LIMIT: Final = 6
+"""Archives that leave at once; fewer than the web process has threads."""
 _CHUNK_BYTES: Final = 256 * 1024
+log = logging.getLogger("pilulier.opening")
 _Answer = TypeVar("_Answer", bound=words.Answer)
 
 
@@ -135,6 +139,7 @@ class Openers:
     """The openers of a web process. Thread-safe."""
 
     def __init__(self) -> None:
+        self.downloads = threading.BoundedSemaphore(DOWNLOADS_LIMIT)
         self._lock = threading.Lock()
         self._opened: dict[tuple[str, bytes], Opened] = {}
 
@@ -191,29 +196,72 @@ class Openers:
             one.end()
 
 
-def download(begin: words.Begin, question: words.Archive) -> Iterator[bytes]:
-    """The bytes of an archive as an opener of its own writes them; OpeningError where it was cut short.
+class Download:
+    """The bytes of an archive, as an opener of its own writes them. Closing it, read or not, ends the opener.
 
-    The opener is started at once, so that an error before the first byte is raised here and not in the middle of an
-    answer. Whoever stops reading closes the iterator, and the opener ends.
+    Iterating raises OpeningError where the archive was cut short.
     """
-    process, _ = _start(begin)
-    assert process.stdin is not None and process.stdout is not None
-    try:
-        process.stdin.write(words.frame(question))
-        process.stdin.flush()
-    except OSError as error:
-        _end(process)
-        raise OpeningError("opener", f"the opener is gone ({error.strerror})") from None
-    return _parts(process)
 
+    def __init__(self, process: subprocess.Popen[bytes], over: Callable[[], None]) -> None:
+        self._process = process
+        self._over: Callable[[], None] | None = over
 
-def _parts(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
-    assert process.stdout is not None
-    try:
-        while part := process.stdout.read(_CHUNK_BYTES):
-            yield part
-        if process.wait(10) != 0:
+    @property
+    def pid(self) -> int:
+        """The opener's process id."""
+        return self._process.pid
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        """The next part, some hundred kilobytes."""
+        assert self._process.stdout is not None
+        part = self._process.stdout.read(_CHUNK_BYTES)
+        if part:
+            return part
+        try:
+            whole = self._process.wait(10) == 0
+        except subprocess.TimeoutExpired:
+            whole = False
+        self.close()
+        if not whole:
+            log.error("an archive was cut short: a file did not prove itself, or could not be read")
             raise OpeningError("integrity", "the archive was cut short: a file did not prove itself")
-    finally:
-        _end(process)
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the opener; harmless when it has ended."""
+        over, self._over = self._over, None
+        if over is not None:
+            _end(self._process)
+            over()
+
+
+class TooManyDownloadsError(PilulierError):
+    """As many archives leave now as there may be at once."""
+
+    code = "busy"
+
+
+def download(slots: threading.BoundedSemaphore, begin: words.Begin, question: words.Archive) -> Download:
+    """An archive on its way; OpeningError where the backups do not open, TooManyDownloadsError without a free slot.
+
+    Each holds a thread of the web process for as long as its reader takes, so their number is bounded: pages must
+    always find a thread.
+    """
+    if not slots.acquire(blocking=False):
+        raise TooManyDownloadsError("too many archives are being downloaded: try again in a few minutes")
+    try:
+        process, _ = _start(begin)
+        assert process.stdin is not None
+        try:
+            process.stdin.write(words.frame(question))
+            process.stdin.flush()
+        except OSError as error:
+            _end(process)
+            raise OpeningError("opener", f"the opener is gone ({error.strerror})") from None
+    except BaseException:
+        slots.release()
+        raise
+    return Download(process, slots.release)

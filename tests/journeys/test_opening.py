@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import tarfile
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +20,11 @@ from appliance.control.scope import EVERYTHING
 from appliance.errors import KeyModeError
 from appliance.opening import words
 from appliance.opening.archives import MANIFEST
-from appliance.opening.clients import Opened, Openers, OpeningError, beginning, download
+from appliance.opening.clients import Opened, Openers, OpeningError, TooManyDownloadsError, beginning, download
 from appliance.settings import Home
 from tests.support.processes import Agent, House
+
+SLOTS = threading.BoundedSemaphore(2)
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def test_browse_search_versions_and_measure(house: House, source: Path, openers:
 def test_a_tar_is_faithful(house: House, source: Path, tmp_path: Path) -> None:
     agent = house.agent(source)
     agent.backup()
-    data = b"".join(download(begin(house, agent), words.Archive(1, [os.fsencode(source)], "tar", "poste")))
+    data = b"".join(download(SLOTS, begin(house, agent), words.Archive(1, [os.fsencode(source)], "tar", "poste")))
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         tar.extractall(tmp_path / "out", filter="tar")
         manifest = json.loads(tar.extractfile(MANIFEST).read())  # type: ignore[union-attr]
@@ -116,7 +119,7 @@ def test_a_zip_holds_files_with_safe_names(house: House, source: Path) -> None:
     (source / "a.txt").write_text("4")
     agent = house.agent(source)
     agent.backup()
-    data = b"".join(download(begin(house, agent), words.Archive(1, [os.fsencode(source)], "zip", "poste")))
+    data = b"".join(download(SLOTS, begin(house, agent), words.Archive(1, [os.fsencode(source)], "zip", "poste")))
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.testzip() is None
         listed = archive.namelist()
@@ -133,9 +136,23 @@ def test_a_zip_holds_files_with_safe_names(house: House, source: Path) -> None:
 def test_everything_is_a_selection_too(house: House, source: Path) -> None:
     agent = house.agent(source)
     agent.backup()
-    data = b"".join(download(begin(house, agent), words.Archive(1, [b"/"], "tar", "poste")))
+    data = b"".join(download(SLOTS, begin(house, agent), words.Archive(1, [b"/"], "tar", "poste")))
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         assert str(source / "base.db").lstrip("/") in tar.getnames()
+
+
+def test_an_archive_that_nobody_reads_ends_with_its_slot(house: House, source: Path) -> None:
+    agent = house.agent(source)
+    agent.backup()
+    slots = threading.BoundedSemaphore(1)
+    question = words.Archive(1, [os.fsencode(source)], "tar", "poste")
+    first = download(slots, begin(house, agent), question)
+    with pytest.raises(TooManyDownloadsError):
+        download(slots, begin(house, agent), question)
+    first.close()
+    first.close()
+    assert len(b"".join(download(slots, begin(house, agent), question))) > 5 << 20
+    assert slots.acquire(blocking=False), "the last part gives the slot back"
 
 
 def test_damage_never_leaves_as_content(house: House, source: Path) -> None:
@@ -148,7 +165,7 @@ def test_damage_never_leaves_as_content(house: House, source: Path) -> None:
     content = bytearray(pack.read_bytes())
     content[len(content) // 2] ^= 1
     pack.write_bytes(content)
-    parts = download(begin(house, agent), words.Archive(1, [os.fsencode(source)], "tar", "poste"))
+    parts = download(SLOTS, begin(house, agent), words.Archive(1, [os.fsencode(source)], "tar", "poste"))
     with pytest.raises(OpeningError, match="cut short"):
         b"".join(parts)
 
