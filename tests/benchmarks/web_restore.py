@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.web_restore [--scale 0.6] [--entries 300000]
 
-Wanted: a folder of 10,000 entries in a snapshot of 300,000 listed under 200 ms; a tar of 2 GiB under 300 MB of memory, at
-half the speed of the agent's own restore at least. Each figure is printed with what is wanted; exit code 1 where one is
-missed.
+Wanted: a folder of 10,000 entries in a snapshot of 300,000 listed under 200 ms; a tar of 2 GiB under 300 MB of memory,
+at half the speed of the agent's own restore at least. Each figure is printed with what is wanted; exit code 1 where one
+is missed.
 """
 
 from __future__ import annotations
