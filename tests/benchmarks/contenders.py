@@ -141,8 +141,13 @@ class Restic:
         """Read and check everything."""
         return self._upkeep("check", "--quiet", "--read-data")
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the repository on disk."""
+        return size_of(self._repository)
+
     def prune(self, keep: int) -> Taken:
-        """Drop all snapshots but the newest `keep`, and free their space."""
+        """Drop all snapshots but the newest `keep`, and free their space; `moved_bytes` is its growth (negative)."""
         return self._upkeep("forget", "--quiet", "--keep-last", str(keep), "--prune")
 
     def rebuild(self) -> Taken:
@@ -219,16 +224,27 @@ class Pilulier:
         """Read and check everything."""
         return self._upkeep([*self._command("repo", "check"), "--read-data"])
 
-    def prune(self, numbers: Iterable[int]) -> Taken:
-        """Drop these snapshots and free their space; `moved_bytes` is what was freed."""
+    def prune(self, numbers: Iterable[int], *, hours_later: int = 0) -> Taken:
+        """Drop these snapshots and free their space, so many hours from now by the appliance's clock.
+
+        `moved_bytes` is what the repository grew by on disk (negative); `report` has the counts of a PruneReport.
+        """
         code = (
             "import json, sys, time; from pathlib import Path; from appliance.store.upkeep.prune import prune; "
-            "done = prune(Path(sys.argv[1]), frozenset(map(int, sys.argv[2:])), now_ms=int(time.time() * 1000)); "
-            "print(json.dumps({'bytes_freed': done.bytes_freed, 'packs': done.packs_compacted}))"
+            "now_ms = int(time.time() * 1000) + int(sys.argv[2]) * 3_600_000; "
+            "done = prune(Path(sys.argv[1]), frozenset(map(int, sys.argv[3:])), now_ms=now_ms); "
+            "names = [name for name in done.__slots__ if name.startswith(('bytes', 'packs_compacted', 'segments'))]; "
+            "print(json.dumps({name: getattr(done, name) for name in names}))"
         )
-        folder = str(self._house.repository(self._agent))
-        taken = self._upkeep([sys.executable, "-c", code, folder, *map(str, numbers)])
-        return replace(taken, moved_bytes=taken.report["bytes_freed"])
+        folder = self._house.repository(self._agent)
+        before = size_of(folder)
+        taken = self._upkeep([sys.executable, "-c", code, str(folder), str(hours_later), *map(str, numbers)])
+        return replace(taken, moved_bytes=size_of(folder) - before)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the machine's repository on disk, catalog included."""
+        return size_of(self._house.repository(self._agent))
 
     def rebuild(self) -> Taken:
         """Make the catalog anew, the old one being lost."""

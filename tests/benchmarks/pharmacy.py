@@ -288,10 +288,12 @@ def _insert_in_csv(root: Path, day: int, seed: int) -> None:
 
 def rename_folder(root: Path, day: int) -> tuple[str, int]:
     """Rename one full folder of documents; its new name and how many files it holds."""
-    folders = sorted(folder for folder in (root / "documents").iterdir() if not folder.name.startswith("classeur"))
+    every = sorted((root / "documents").iterdir())
+    # In a small pharmacy all have been renamed after some days: then one of these once more.
+    folders = [folder for folder in every if not folder.name.startswith("classeur")] or every
     # Never the last one, which may be partly filled; another one each day.
     folder = folders[day % max(1, len(folders) - 1)]
-    renamed = folder.with_name(f"classeur-{day:02d}-{folder.name}")
+    renamed = folder.with_name(f"classeur-{day:02d}-{folder.name.rpartition('-')[2]}")
     folder.rename(renamed)
     return renamed.name, sum(1 for _ in renamed.iterdir())
 
