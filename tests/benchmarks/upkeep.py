@@ -4,11 +4,11 @@
 
 Twelve snapshots of the pharmacy, a day of work between them, and beside it two files of which most is dead after some
 days: a dump that is replaced every day, and a container of images of which a seventh is. Nothing of the pharmacy itself
-ever dies wholly: what a day changes there stands in segments that live on. Then all data is checked, and a whole cycle of pruning is
-gone through by both programs: the five oldest are dropped; a thirteenth backup is made, in which Pilulier's agent sends
-again what keeps mostly dead segments alive (restic rewrites such packs itself, since it has the key); all but that one
-are dropped, whose segments can go now; and Pilulier's quarantine ends a day later by the appliance's clock. Wall time
-and bytes on disk are told of each. All is checked once more, and the newest snapshot restored and compared.
+ever dies wholly: what a day changes there stands in segments that live on. Then all data is checked, and a whole cycle
+of pruning is gone through by both programs: the five oldest are dropped; a thirteenth backup is made, in which
+Pilulier's agent sends again what keeps mostly dead segments alive (restic, which has the key, rewrites such packs); all
+but that one are dropped, so that these can go; and Pilulier's quarantine ends a day later by the appliance's clock.
+Wall time and bytes on disk are told of each. All is checked once more, and the newest snapshot restored and compared.
 Retention by days would keep all of them (they are of one day), so that Pilulier's engine is called with the numbers.
 Apart from that, a catalog of 100,000 entries is made anew from its packs; restic's nearest relative, `rebuild-index`,
 is timed as well.
