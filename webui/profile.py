@@ -71,7 +71,7 @@ class FirstCodeForm(Form):
     code = StringField(
         _l("Code à 6 chiffres affiché par l’application"),
         validators=[required(), Length(max=20)],
-        render_kw={**FIRST_CODE_KEYS, "autofocus": True},
+        render_kw=FIRST_CODE_KEYS,
     )
 
 
