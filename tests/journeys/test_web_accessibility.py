@@ -11,8 +11,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 from appliance import demo_data
-from appliance.control import contracts, machines
+from appliance.control import contracts, machines, reports
 from appliance.control.database import Database
+from appliance.control.reports import Window
 from appliance.control.scope import OneSpace
 from appliance.settings import Home, Settings, initialising
 from tests.support.chromium import WIDTHS, chromium, log_in, new_page, served
@@ -47,10 +48,21 @@ def pages(home: Home, role: str, space_id: str | None) -> list[str]:
         machine = machines.overviews(db, OneSpace(space_id))[0].machine.hex
     staff = [*common, f"/contracts/{contract.id}", f"/machines/{machine}", f"/machines/{machine}/restore"]
     admin = [
-        *("/accounts", "/settings", "/settings/rules", "/audit", "/contracts/new", "/contracts/monthly"),
+        *("/accounts", "/settings", "/settings/rules", "/settings/mails", "/audit", "/audit/verify"),
+        *("/contracts/new", "/contracts/monthly", _newest_backup(home, space_id)),
         *(f"/contracts/{contract.id}/edit", f"/contracts/{contract.id}/delete", f"/machines/{machine}/settings"),
     ]
-    return [*staff, *admin] if role == "admin" else [*staff, *admin, "/spaces", "/system"]
+    if role == "admin":
+        return [*staff, *admin]
+    box = ["/system", "/system/repositories", "/system/mails", "/system/doctor", "/settings/sending"]
+    return [*staff, *admin, "/spaces", *box]
+
+
+def _newest_backup(home: Home, space_id: str) -> str:
+    """The page of one backup."""
+    with Database.open(home.control_db) as db:
+        found = reports.rows(db, OneSpace(space_id), Window(0, time.time() + 1), limit=1).days[0].rows[0]
+    return f"/statistics/{found.machine_id.hex()}/{found.number}"
 
 
 def violations(page: Page) -> list[str]:
