@@ -10,8 +10,9 @@ import hashlib
 import time
 from typing import Final
 
+from appliance import notices
 from appliance.connections import HEARTBEAT_S, Connection
-from appliance.control import audit, backup_requests, contracts, machine_keys, machine_logs, machine_settings
+from appliance.control import audit, backup_requests, contracts, machine_keys, machine_logs, machine_settings, machines
 from appliance.control.contracts import Escrow
 from appliance.control.database import Database
 from appliance.control.machine_settings import Outcome, Report
@@ -135,9 +136,13 @@ def _check_installation(connection: Connection, machine: AuthorisedMachine) -> N
 
 
 def _key(message: m.PutKey, machine: AuthorisedMachine, database: Database) -> m.Noted:
-    """Keep the machine's wrapped key; a line of the audit log says that it changed."""
+    """Keep the machine's wrapped key; a line of the audit log says so, a mail where it is kept in another way now.
+
+    Wrapped anew to another escrow key is no change to anybody.
+    """
     now = time.time()
     with database.write():
+        before = machine_keys.find(database, EVERYTHING, machine.machine_id)
         if machine_keys.put(database, machine.machine_id, message.envelope, now):
             contract = contracts.of_machine(database, machine.machine_id)
             audit.write(
@@ -150,8 +155,13 @@ def _key(message: m.PutKey, machine: AuthorisedMachine, database: Database) -> m
                 object_name=machine.name,
                 space_id=contract.space_id,
                 contract_id=contract.id,
+                before=None if before is None else str(before.mode),
                 after="confided" if mode_of(message.envelope) == MODE_CONFIDED else "private",
             )
+            after = machine_keys.find(database, EVERYTHING, machine.machine_id)
+            if before is not None and after is not None and before.mode is not after.mode:
+                enrolled = machines.get(database, machine.machine_id)
+                notices.tell_key_changed(database, enrolled, by=f"pilulier-agent ({machine.name})", now=now)
     return m.Noted()
 
 

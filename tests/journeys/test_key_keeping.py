@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance import escrow
-from appliance.control import audit, machine_keys
+from appliance.control import audit, machine_keys, outbox
 from appliance.control.contracts import Escrow
 from appliance.control.database import Database
 from appliance.control.scope import EVERYTHING
@@ -99,6 +99,9 @@ def test_a_machine_may_be_more_careful_than_its_contract(house: House, source: P
     assert agent.command("status").document["key_mode"] == "private"
     agent.backup()
     assert held(house, agent) == kept
+    with Database.open(Home.open(house.appliance.home).control_db) as db:
+        told = [mail.recipient for mail in outbox.recent(db) if mail.kind == outbox.KEY_CHANGED]
+    assert len(told) == 1 and told[0].endswith("@example.test"), "whoever holds the contract learns of it, once"
 
 
 def test_a_machine_from_before_there_was_a_choice_confides_nothing(house: House, source: Path) -> None:
