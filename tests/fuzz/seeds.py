@@ -71,7 +71,7 @@ def _messages() -> dict[str, list[bytes]]:
         m.Welcome(1, SIXTEEN, "n", "c", SIXTEEN, False, False, 90, 30, certificate, signed),
         m.Refused("busy", "wait", 3), m.Pong(), m.BackupBegun(1, 2, 3), m.Held([SegmentId(SIXTEEN)]),
         m.Versions([]), m.Acknowledged(9), m.Committed(1, 2, THIRTY_TWO), m.Snapshots(repository.history, False),
-        m.Entries(page), m.Sample(3), m.RestoreOpened(900, 1 << 20), m.Resynced(None), m.Extents(extents),
+        m.Entries(page), m.Sample(3), m.RestoreOpened(900, 1 << 20, SIXTEEN), m.Resynced(None), m.Extents(extents),
         m.SegmentData(SIXTEEN), m.SegmentMissing(SIXTEEN, "gone"), m.Ping(), m.Care([]),
         m.Attended(4, 3, False, "de", 600, 20), m.Noted(),
         m.WantedSettings(4, m.RemoteSelection(["/a", "C:\\b"], ["*.tmp"]), 4, Schedule((750,)), 2),
