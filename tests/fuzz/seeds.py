@@ -62,7 +62,8 @@ def _messages() -> dict[str, list[bytes]]:
         m.RestoreOpen("a@b", "123456"), m.ResyncOpen("a@b", "123456", SIXTEEN),
         m.ExtentsQuery([VersionId(SIXTEEN)], 0), m.FetchSegments([SegmentId(SIXTEEN)], 9),
         m.Pong(), m.CareQuery(), m.PutMend(6, SIGNING.sign_mend(_order())),
-        m.Attend(), m.EscrowQuery(), m.PutKey(b"PLW1" * 30), m.SettingsQuery(), m.BackupAnswer(3, False, "no"),
+        m.RestoreResume(SIXTEEN), m.Attend(), m.EscrowQuery(), m.PutKey(b"PLW1" * 30),
+        m.SettingsQuery(), m.BackupAnswer(3, False, "no"),
         m.SettingsReport(
             4, "applied", "", True, Schedule((750, 1170), (0, 1, 4)), 4, "fr", THIRTY_TWO, 0, 2, 3, True, 1
         ),
