@@ -40,6 +40,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Home, dem
 def pages(home: Home, role: str, space_id: str | None) -> list[str]:
     """What somebody of a role looks at."""
     common = ["/", "/contracts", "/running", "/alerts", "/statistics", "/statistics/charts", "/logs", "/profile"]
+    common += ["/profile/password", "/profile/device", "/profile/recovery-codes"]
     if role == "customer":
         return common
     with Database.open(home.control_db) as db:
@@ -48,7 +49,8 @@ def pages(home: Home, role: str, space_id: str | None) -> list[str]:
         machine = machines.overviews(db, OneSpace(space_id))[0].machine.hex
     staff = [*common, f"/contracts/{contract.id}", f"/machines/{machine}", f"/machines/{machine}/restore"]
     admin = [
-        *("/accounts", "/settings", "/settings/rules", "/settings/mails", "/audit", "/audit/verify"),
+        *("/accounts", "/accounts/invite"),
+        *("/settings", "/settings/rules", "/settings/mails", "/audit", "/audit/verify"),
         *("/contracts/new", "/contracts/monthly", _newest_backup(home, space_id)),
         *(f"/contracts/{contract.id}/edit", f"/contracts/{contract.id}/delete", f"/machines/{machine}/settings"),
     ]
@@ -85,8 +87,9 @@ def test_pages_are_accessible(filled: tuple[Home, demo_data.DemoData], role: str
     with served(home.root) as address, chromium() as browser:
         for width, dark in (("desktop", False), ("phone", True)):
             context, page = new_page(browser, width, dark=dark)
-            page.goto(f"{address}/login")
-            wrong += violations(page)
+            for path in ("/login", "/password/forgotten", "/password/forgotten?sent=1", "/password/expired"):
+                page.goto(address + path)
+                wrong += violations(page)
             log_in(page, address, account.email, demo_data.PASSWORD, account.totp_secret)
             for path in pages(home, role, space_id):
                 answer = page.goto(address + path)
