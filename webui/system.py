@@ -81,6 +81,7 @@ CHECKS: Final = {
     "alarm": _l("Alarme"),
     "repositories": _l("Dépôts"),
     "ports": _l("Ports réseau"),
+    "jobs": _l("Tâches de fond"),
 }
 
 
