@@ -12,6 +12,7 @@ from typing import Any, Final
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 from wtforms import SelectField, StringField, ValidationError
+from wtforms.fields import SelectChoice
 from wtforms.validators import Length
 
 from appliance.control import accounts, contract_cards, spaces
@@ -51,20 +52,22 @@ class PersonForm(CodeForm):
         validators=[Length(max=300)],
         render_kw={"list": "contract-names", "autocomplete": "off", "spellcheck": "false"},
     )
-    language = SelectField(_l("Langue des pages et des e-mails"), choices=list(formats.LANGUAGES.items()))
+    language = SelectField(
+        _l("Langue des pages et des e-mails"), choices=[SelectChoice(*one) for one in formats.LANGUAGES.items()]
+    )
 
     def offer(self) -> None:
         """Fill in what the reader may choose among."""
         me, scope, db = context.me(), context.scope(), context.db()
         self.role.choices = [
-            (str(role), f"{ROLE_NAMES[role]} – {meaning}")
+            SelectChoice(str(role), f"{ROLE_NAMES[role]} – {meaning}")
             for role, meaning in ROLE_MEANING.items()
             if accounts.may_give(me, role)
         ]
         known = spaces.in_scope(db, scope)
-        self.space.choices = [(space.id, space.name) for space in known]
+        self.space.choices = [SelectChoice(space.id, space.name) for space in known]
         if len(known) > 1:
-            self.space.choices.insert(0, (_NONE, _("Choisissez un espace")))
+            self.space.choices.insert(0, SelectChoice(_NONE, _("Choisissez un espace")))
         self.contracts = contract_labels(contract_cards.names(db, scope), with_space=len(known) > 1)
         for label, contract_id in self.contracts.items():
             if self.contract.data == contract_id:
@@ -96,7 +99,7 @@ class PersonForm(CodeForm):
     def validate_space(self, field: Any) -> None:
         """One of those offered, where the role hangs on a space."""
         if self.role.data in (Role.ADMIN, Role.SUPPORT) and not (
-            field.data and any(field.data == value for value, _label in field.choices)
+            field.data and any(field.data == choice.value for choice in field.choices)
         ):
             raise ValidationError(_("Choisissez l’espace auquel ce compte appartient."))
 

@@ -14,6 +14,7 @@ from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 from flask_babel import ngettext
 from wtforms import PasswordField, SelectField, StringField
+from wtforms.fields import SelectChoice
 from wtforms.validators import Length
 
 from appliance.control import account_list, accounts, logins, lost_devices, password_resets, recovery_codes, sessions
@@ -37,7 +38,9 @@ CODES: Final = "account.codes"
 class LanguageForm(Form):
     """Of pages and mails."""
 
-    language = SelectField(_l("Langue des pages et des e-mails"), choices=list(formats.LANGUAGES.items()))
+    language = SelectField(
+        _l("Langue des pages et des e-mails"), choices=[SelectChoice(*one) for one in formats.LANGUAGES.items()]
+    )
 
 
 def _current() -> PasswordField:
