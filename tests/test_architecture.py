@@ -37,7 +37,7 @@ ROOMS = {
     "pyrsync": ("transport/librsync.py",),
     "cryptography": ("transport/sealing.py", "transport/keys.py", "transport/escrow.py", "appliance/escrow.py"),
     "zstandard": ("transport/sealing.py",),
-    "msgspec": ("transport/*.py", "appliance/*.py", "agent/*.py"),
+    "msgspec": ("transport/*.py", "appliance/*.py", "agent/*.py", "webui/api/*.py"),
     "pyotp": ("appliance/control/two_factor.py",),
     "PIL": ("appliance/control/themes.py",),
     "sqlite_utils": ("appliance/control/*.py",),

@@ -52,6 +52,7 @@ from webui import (
     theme,
     translation,
 )
+from webui.api import document, operations
 
 UPLOAD_BYTES: Final = 4 * 1024 * 1024
 """A logo of 2 MiB and the rest of its form."""
@@ -66,6 +67,7 @@ BLUEPRINTS: Final = (
     *(statistics.blueprint, logs.blueprint, mail_settings.blueprint, audit.blueprint),
     *(accounts.blueprint, account_invitations.blueprint, account_requests.blueprint),
     *(spaces.blueprint, system.blueprint),
+    document.blueprint,
 )
 
 
@@ -88,7 +90,8 @@ def create_app(home: Home, *, secure: bool = False, clock: Callable[[], float] =
     headers.install(app, secure=secure)
     # Before CSRF: a stranger learns to log in, not that a token is missing.
     gate.install(app)
-    CSRFProtect(app)
+    # The API takes no cookies, so nobody can be led into a request there: a token is shown by hand or not at all.
+    CSRFProtect(app).exempt(operations.blueprint)
     translation.install(app)
     Bootstrap5(app)
     rendering.install(app)

@@ -20,6 +20,8 @@ from webui import formats
 from webui.rendering import ROLE_NAMES
 
 KINDS: Final = {
+    "api-token.create": _l("Jeton d’API créé"),
+    "api-token.revoke": _l("Jeton d’API révoqué"),
     "login": _l("Connexion"),
     "logout": _l("Déconnexion"),
     "account.add": _l("Compte créé"),
@@ -115,6 +117,8 @@ FIELDS: Final = {
     "notify": _l("Notifications"),
     "number": _l("Numéro"),
     "password": _l("Mot de passe"),
+    "permissions": _l("Droits"),
+    "expires_at": _l("Expiration"),
     "paused": _l("En pause"),
     "port": _l("Port"),
     "product_name": _l("Nom du produit"),
@@ -160,8 +164,13 @@ VALUES: Final = {
     ("password", "as before"): _l("inchangé"),
     ("security", "none"): _l("aucun"),
 }
-_ACTORS: Final = {"system": _l("Pilulier lui-même"), "command line": _l("Ligne de commande")}
+_ACTORS: Final = {
+    "system": _l("Pilulier lui-même"),
+    "command line": _l("Ligne de commande"),
+    "token": _l("Programme, par l’API"),
+}
 _OBJECTS: Final = {
+    "api-token": _l("jeton d’API"),
     "account": _l("compte"),
     "appliance": _l("appliance"),
     "contract": _l("contrat"),

@@ -1,7 +1,8 @@
 """What a request knows: who asks, what they may see, the time, the database, the look of their space.
 
 The one place where views get these. Rules: the scope comes from the account that the session names, never from an
-address or a form; a super-user may narrow it to one space for a while, nobody can widen it. A connection belongs to
+address or a form; a super-user may narrow it to one space for a while, nobody can widen it. A request of the API is
+asked by a token, which the gate has found, and by no person. A connection belongs to
 the thread that opened it and outlives requests, since opening one costs more than most pages.
 """
 
@@ -15,8 +16,9 @@ from typing import Final, cast
 from flask import Flask, current_app, g, request, session
 from flask_login import current_user
 
-from appliance.control import accounts, audit, spaces, themes
+from appliance.control import accounts, api_tokens, audit, spaces, themes
 from appliance.control.accounts import Account, Role
+from appliance.control.api_tokens import ApiToken
 from appliance.control.audit import Actor
 from appliance.control.database import Database
 from appliance.control.scope import Everything, OneSpace, Scope
@@ -103,8 +105,22 @@ def now() -> float:
     return cast(float, g.now)
 
 
+def token() -> ApiToken | None:
+    """The token that asks, in a request of the API; None in all others."""
+    return cast("ApiToken | None", g.get("api_token"))
+
+
+def my_token() -> ApiToken:
+    """The token that asks; only in the API, behind the gate."""
+    found = token()
+    assert found is not None, "a view of the API stands behind the gate"
+    return found
+
+
 def person() -> Person | None:
-    """Who asks; None for a stranger."""
+    """Who asks; None for a stranger, and for a token whatever cookies come with it."""
+    if token() is not None:
+        return None
     user = current_user._get_current_object()
     return user if isinstance(user, Person) else None
 
@@ -130,11 +146,17 @@ def address() -> str:
 
 def actor() -> Actor:
     """Who acts, for the audit log."""
+    program = token()
+    if program is not None:
+        return api_tokens.actor_of(program, address())
     return audit.actor_of(me(), address())
 
 
 def full_scope() -> Scope:
-    """All that the account may see."""
+    """All that the account, or the token, may see."""
+    program = token()
+    if program is not None:
+        return program.scope
     return accounts.scope_of(me())
 
 

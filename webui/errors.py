@@ -1,8 +1,9 @@
 """Error pages: what went wrong, in the reader's language, and where to go on.
 
 Rules: a page of the house's own look, never a traceback; a control error that no view expected becomes the page of its
-kind, with a request number that the log repeats. Views catch what they expect and say it beside the field instead: the
-sentences of `appliance` are English and for operators.
+kind, with a request number that the log repeats; under /api/v1 both are problem documents.
+Views catch what they expect and say it beside the field instead: the sentences of `appliance` are English and for
+operators.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from werkzeug.exceptions import HTTPException
 
 from appliance.errors import ConflictError, NotFoundError, ThrottledError
 from transport.errors import PilulierError, RefusedError, UsageError
+from webui import problems
+from webui.gate import is_api
 
 log = logging.getLogger("pilulier.web")
 
@@ -68,6 +71,12 @@ def install(app: Flask) -> None:
     def http(error: HTTPException) -> ResponseReturnValue:
         if error.response is not None:
             return error.response
+        if is_api(request.path):
+            answer = problems.of_status(error.code or 500)
+            allowed = getattr(error, "valid_methods", None)
+            if allowed:
+                answer.headers["Allow"] = ", ".join(sorted(allowed))
+            return answer
         return page(error.code or 500)
 
     @app.errorhandler(CSRFError)
@@ -77,6 +86,8 @@ def install(app: Flask) -> None:
 
     @app.errorhandler(PilulierError)
     def ours(error: PilulierError) -> ResponseReturnValue:
+        if is_api(request.path):
+            return problems.of_error(error) if problems.status_of(error) < 500 else unforeseen(error)
         status = status_of(error)
         return page(status) if status < 500 else unforeseen(error)
 
@@ -87,6 +98,8 @@ def install(app: Flask) -> None:
         secret = "token" in (request.view_args or {})
         where = request.url_rule if secret else request.path
         log.error("request %s: %s %s failed", reference, request.method, where, exc_info=error)
+        if is_api(request.path):
+            return problems.unforeseen(reference)
         # The page must not trip over what the error tripped over.
         g.pop("theme", None)
         return page(500, reference)

@@ -121,6 +121,7 @@ WITH held AS (
 )
 SELECT *, count(*) OVER () AS total FROM card
 """
+_FOUND: Final = "instr(lower(client_id || ' ' || email || ' ' || id), lower(?)) > 0"
 _ORDER: Final = {
     CardSort.CLIENT: "client_id",
     CardSort.USED: "used_bytes",
@@ -172,7 +173,7 @@ def search(
     where = condition(scope)
     sql, parameters = [], [_today(now), *where.parameters]
     if text.strip():
-        sql.append("instr(lower(client_id || ' ' || email || ' ' || id), lower(?)) > 0")
+        sql.append(_FOUND)
         parameters.append(text.strip())
     if space_id is not None:
         sql.append("space_id = ?")
@@ -191,6 +192,32 @@ def search(
         rows = db.rows(ordered, [*parameters, per_page, (page - 1) * per_page])
     total = rows[0]["total"] if rows else 0
     return CardPage([_card(row) for row in rows], total, page, max(1, -(-total // per_page)))
+
+
+def after(
+    db: Database,
+    scope: Scope,
+    now: float,
+    *,
+    after: str,
+    limit: int,
+    text: str = "",
+    state: ContractState | None = None,
+) -> list[Card]:
+    """The contracts in a scope whose id follows `after`, in the order of their ids: for lists read in pages."""
+    where = condition(scope)
+    sql, parameters = ["id > ?"], [_today(now), *where.parameters, after]
+    if text.strip():
+        sql.append(_FOUND)
+        parameters.append(text.strip())
+    if state is not None:
+        sql.append("state = ?")
+        parameters.append(str(state))
+    rows = db.rows(
+        f"{_QUERY.format(scope=where.sql)} WHERE {' AND '.join(sql)} ORDER BY id LIMIT ?",
+        [*parameters, max(1, min(limit, PER_PAGE_LIMIT))],
+    )
+    return [_card(row) for row in rows]
 
 
 def one(db: Database, scope: Scope, contract_id: str, now: float) -> Card:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.control import job_schema, key_schema, remote_schema, web_schema
+from appliance.control import api_schema, job_schema, key_schema, remote_schema, web_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,5 +209,7 @@ _USED: Final = Migration(7, "what each backup went by", remote_schema.USED)
 
 _STORMS: Final = Migration(8, "what tells an attack from work", job_schema.STORMS)
 
-MIGRATIONS: Final = (_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS)
+_API: Final = Migration(9, "tokens of the REST API, answers that may be asked for again", api_schema.STATEMENTS)
+
+MIGRATIONS: Final = (_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS, _API)
 """In order; the number of the last one is the schema version."""
