@@ -21,6 +21,7 @@ from webui import (
     account_requests,
     accounts,
     alerts,
+    api_tokens,
     audit,
     context,
     contract_acts,
@@ -67,6 +68,7 @@ BLUEPRINTS: Final = (
     *(statistics.blueprint, logs.blueprint, mail_settings.blueprint, audit.blueprint),
     *(accounts.blueprint, account_invitations.blueprint, account_requests.blueprint),
     *(spaces.blueprint, system.blueprint),
+    api_tokens.blueprint,
     document.blueprint,
 )
 

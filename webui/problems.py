@@ -65,6 +65,8 @@ def of_error(error: PilulierError) -> Response:
     if isinstance(error, NotFoundError):
         # Its own sentence is for who types commands.
         return problem(404, error.code, "nothing here has this id, or this token does not see it")
+    if isinstance(error, PausedError):
+        return problem(409, error.code, "this contract is paused: resume it first")
     if isinstance(error, ThrottledError):
         wait = {"Retry_After": str(math.ceil(error.wait_s))} if error.wait_s > 0 else {}
         return problem(429, error.code, str(error), **wait)

@@ -57,6 +57,7 @@ PARTS: Final = {
     **dict.fromkeys(("machines", "machine_acts", "machine_settings"), "contracts"),
     **dict.fromkeys(("contract_forms", "contract_acts", "monthly"), "contracts"),
     **dict.fromkeys(("account_invitations", "account_requests"), "accounts"),
+    "api_tokens": "settings",
 }
 """Blueprints whose pages belong to the menu entry of another."""
 ROLE_NAMES: Final = {

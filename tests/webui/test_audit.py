@@ -73,6 +73,8 @@ POSTED: dict[str, Writes | Nothing] = {
     "api.save_settings": writes("machine.settings"),
     "api.search_entries": Nothing("it looks for names; words that are looked for may be a patient's"),
     "api.withdraw_codes": writes("contract.codes-withdraw"),
+    "api_tokens.index": writes("api-token.create"),
+    "api_tokens.revoke": writes("api-token.revoke"),
     "audit.verify": Nothing("it reads the chain and changes nothing"),
     "contract_acts.cancel": writes("deletion.cancel"),
     "contract_acts.delete": writes("contract.delete"),

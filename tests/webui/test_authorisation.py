@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import pytest
 from werkzeug.routing import Rule
 
-from appliance.control import accounts, deletions, invitations, lost_devices, sessions
+from appliance.control import accounts, api_tokens, deletions, invitations, lost_devices, sessions
 from appliance.control.accounts import Role
+from appliance.control.api_tokens import Permission
 from appliance.control.deletions import Kind
 from appliance.control.scope import EVERYTHING
 from tests.support.control_house import NOW, PASSWORD
@@ -47,6 +48,9 @@ def foreign(web: WebHouse) -> Foreign:
         ).invitation
         session = sessions.open(db, customer.id, address="127.0.0.9", user_agent="x", now=web.clock.at).session
         lost = lost_devices.request(db, customer, address="127.0.0.9", now=web.clock.at)
+        token = api_tokens.create(
+            db, space_id=space_id, name=name, permissions=[Permission.READ], days=9, by="x", now=web.clock.at
+        ).token
         waiting = deletions.request(db, EVERYTHING, Kind.MACHINE, machine_hex, by="x", now=web.clock.at)
         ids = {
             "contract": contract_id,
@@ -57,6 +61,7 @@ def foreign(web: WebHouse) -> Foreign:
             "session": session.id,
             "request": lost.id,
             "deletion": waiting.id,
+            "api_token": token.id,
         }
         return ids | {f"{kind}_id": value for kind, value in ids.items()}
 
@@ -66,7 +71,7 @@ def foreign(web: WebHouse) -> Foreign:
     )
 
 
-_KINDS = ("contract", "machine", "space", "account", "invitation", "session", "request", "deletion")
+_KINDS = ("contract", "machine", "space", "account", "invitation", "session", "request", "deletion", "api_token")
 TENANT_IDS = frozenset(_KINDS) | {f"{kind}_id" for kind in _KINDS}
 """Parameters that name a tenant's thing."""
 PLAIN: dict[str, str] = {

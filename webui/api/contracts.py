@@ -105,7 +105,9 @@ def create_contract(body: NewContract) -> nouns.Contract:
     """In the token's space. Two contracts may have the same client: an idempotency key guards against a double."""
     db, now, space_id = context.db(), context.now(), context.my_token().space_id
     rules = settings_of.of_space(db, space_id)
-    keep_days = _given(body.keep_days)
+    keep_days = _or(body.keep_days, rules.keep_days)
+    if keep_days < rules.floor_days:
+        raise UsageError(f"{keep_days} days are less than the {rules.floor_days} that this space always keeps")
     made = contracts.add(
         db,
         space_id=space_id,
@@ -117,7 +119,7 @@ def create_contract(body: NewContract) -> nouns.Contract:
         start_date=body.start_date,
         end_date=body.end_date,
         escrow=body.escrow,
-        retention=Policy(keep_days=rules.keep_days if keep_days is None else keep_days, floor_days=rules.floor_days),
+        retention=Policy(keep_days=keep_days, floor_days=rules.floor_days),
     )
     acts.note(db, context.actor(), "contract.add", made, now=now, after=acts.changed_from_nothing(made))
     return _one(made.id)

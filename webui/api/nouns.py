@@ -28,7 +28,7 @@ PAGE_LIMIT: Final = 200
 Id = Annotated[str, Meta(min_length=1, max_length=60)]
 MachineId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 Line = Annotated[str, Meta(min_length=1, max_length=100)]
-Email = Annotated[str, Meta(min_length=3, max_length=254)]
+Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
 Text = Annotated[str, Meta(max_length=200)]
 Bytes = Annotated[int, Meta(ge=0, le=2**53)]
 Machines = Annotated[int, Meta(ge=0, le=100_000)]

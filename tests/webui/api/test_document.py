@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
-import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
-from schemathesis import checks
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.strategies import SearchStrategy, one_of
+from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
@@ -18,7 +20,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.support.control_house import NOW
+from appliance.control import alert_table, backup_requests, contracts, deletions, statistics
+from appliance.control.deletions import Kind
+from appliance.control.machine_alerts import Alert, AlertFacts, AlertKind
+from appliance.control.scope import EVERYTHING
+from tests.support.control_house import figures
 from tests.webui.api.programs import ApiHouse
 from webui import gate
 from webui.api import operations
@@ -26,6 +32,10 @@ from webui.api.document import document
 from webui.api.limits import Limiter
 from webui.api.operations import OPERATIONS
 
+CHECKS = [
+    *(not_a_server_error, status_code_conformance, content_type_conformance),
+    *(response_headers_conformance, response_schema_conformance),
+]
 EXAMPLES = 12
 """For each operation: bounded, so that all of them take seconds."""
 
@@ -81,52 +91,75 @@ def test_requests_refuse_what_they_do_not_know() -> None:
         assert one.answer is None or issubclass(one.answer, msgspec.Struct), one.name
 
 
+def ids_of(api: ApiHouse) -> dict[str, object]:
+    """What is there, by the names that addresses have for it."""
+    house, now = api.web.house, api.web.clock.at
+    late = Alert(AlertKind.LATE, now, house.machine.id, "PC-1", house.ours.id, "x", api.near, AlertFacts(hours=40))
+    alert_table.sync(house.db, [late], now)
+    statistics.record(house.db, house.machine.id, 1, complete=True, figures=figures(), now=now)
+    waiting = deletions.request(
+        house.db, EVERYTHING, Kind.MACHINE, house.neighbour_machine.hex, by="x", now=now
+    )  # fmt: skip
+    return {
+        "contract_id": house.ours.id,
+        "machine": house.machine.hex,
+        "space_id": api.near,
+        "deletion_id": waiting.id,
+        "number": alert_table.living(house.db, EVERYTHING)[0].id,
+    }
+
+
+def mend(api: ApiHouse) -> None:
+    """Undo what the operations before did: the contract takes backups, the machine may connect, none was asked for."""
+    db = api.web.house.db
+    contracts.resume(db, contracts.find(db, EVERYTHING, api.web.house.ours.id))
+    with db.write():
+        db.execute("UPDATE machine SET state = 'active'")
+        db.execute("DELETE FROM backup_request")
+
+
+def strategies(operation: APIOperation[Any], there: dict[str, object]) -> SearchStrategy[Case]:
+    """Requests that fit, with ids of what is there and with others, and requests that do not."""
+
+    def known(case: Case) -> Case:
+        case.path_parameters.update({name: there[name] for name in case.path_parameters if name in there})
+        return case
+
+    fitting = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
+    if not operation.path_parameters and not operation.body and not operation.query and not operation.headers:
+        return fitting
+    other = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    return one_of(fitting.map(known), fitting.map(known), fitting, other.map(known))
+
+
 def test_what_it_says_is_what_is_served(api: ApiHouse) -> None:
-    """Requests that fit the document and requests that do not, for every operation: no answer outside of it, no 500."""
+    """For every operation: no answer that stands not in the document, none in another form, no error of ours."""
     with api.web.app.app_context():
         # A limit would answer for the resources after some hundred requests.
         operations.use(Limiter(10**9))
+    there = ids_of(api)
     schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", api.web.app)
-    assert checks.CHECKS.get_all(), "schemathesis has no checks"
     headers = {"Authorization": f"Bearer {api.program.token.text}"}
-    asked: dict[str, int] = {}
+    answered: dict[str, set[int]] = {}
     for found in schema.get_all_operations():
         operation = found.ok()
+        mend(api)
+        if operation.label.startswith("GET") and operation.label.endswith("/backup"):
+            backup_requests.ask(api.web.house.db, EVERYTHING, api.web.house.machine.id, "x", api.web.clock.at)
 
         @seed(1)
-        @settings(
-            max_examples=EXAMPLES,
-            database=None,
-            deadline=None,
-            phases=[Phase.explicit, Phase.generate],
-            verbosity=Verbosity.quiet,
-            suppress_health_check=list(HealthCheck),
-        )
-        @_given(operation)
-        def ask(case: schemathesis.Case) -> None:
-            asked[operation.label] = asked.get(operation.label, 0) + 1
-            case.call_and_validate(
-                headers=headers,
-                checks=[
-                    not_a_server_error,
-                    status_code_conformance,
-                    content_type_conformance,
-                    response_headers_conformance,
-                    response_schema_conformance,
-                ],
-            )
+        @settings(max_examples=EXAMPLES, database=None, deadline=None, phases=[Phase.generate],
+                  suppress_health_check=list(HealthCheck))  # fmt: skip
+        @given(case=strategies(operation, there))
+        def ask(case: Case) -> None:
+            answer = case.call(headers=headers)
+            answered.setdefault(case.operation.label, set()).add(answer.status_code)
+            case.validate_response(answer, checks=CHECKS, headers=headers)
 
         ask()
-    assert len(asked) == len(OPERATIONS)
-    assert sum(asked.values()) >= len(OPERATIONS) * EXAMPLES // 2
-
-
-def _given(operation: schemathesis.schemas.APIOperation):  # type: ignore[no-untyped-def]
-    import hypothesis
-
-    return hypothesis.given(case=operation.as_strategy())
-
-
-@pytest.fixture(autouse=True)
-def _fixed_start(api: ApiHouse) -> None:
-    api.web.clock.at = NOW
+    assert len(answered) == len(OPERATIONS)
+    never = {label for label, statuses in answered.items() if min(statuses) >= 300}
+    # No repository stands behind this house: a restore is tried by the journeys.
+    never = {label for label in never if "/restores" not in label}
+    assert not never, f"no request got through: {never}"
+    assert {400, 404, 422} <= set().union(*answered.values()), "no request was refused"

@@ -95,12 +95,11 @@ def test_another_tenants_ids_are_not_there(api: ApiHouse) -> None:
     assert not acts, "nothing was done, and nothing is said to have been"
 
 
-@pytest.mark.parametrize("query", ["/snapshots?machine_id={machine}", "/logs?machine_id={machine}",
-                                   "/logs?contract_id={contract_id}", "/snapshots?contract_id={contract_id}",
-                                   "/statistics?machine_id={machine}", "/statistics?contract_id={contract_id}"])  # fmt: skip
-def test_nor_in_parameters(api: ApiHouse, query: str) -> None:
+@pytest.mark.parametrize("query", ["machine_id={machine}", "contract_id={contract_id}"])
+@pytest.mark.parametrize("listed", ["/snapshots", "/logs", "/statistics"])
+def test_nor_in_parameters(api: ApiHouse, listed: str, query: str) -> None:
     ids = ids_of(api, "elsewhere")
-    assert api.program.problem("GET", query.format(**ids)) == (404, "not-found")
+    assert api.program.problem("GET", f"{listed}?{query.format(**ids)}") == (404, "not-found")
 
 
 def test_lists_show_one_space(api: ApiHouse) -> None:
@@ -227,7 +226,7 @@ def test_a_write_with_a_key_is_done_once(api: ApiHouse) -> None:
     path = f"/contracts/{api.web.house.ours.id}/pause"
     assert api.program.problem("POST", path, Idempotency_Key="one") == (409, "conflict")
     neighbour = api.another(*ALL)
-    assert neighbour.ask("POST", "/contracts", other, Idempotency_Key="one").status_code == 201, "keys are a token's own"
+    assert neighbour.ask("POST", "/contracts", other, Idempotency_Key="one").status_code == 201
     api.web.clock.tick(86_401.0)
     assert api.program.ask("POST", "/contracts", body, Idempotency_Key="one").status_code == 201
     assert len(api.program.get("/contracts?text=twice")["items"]) == 2
