@@ -33,8 +33,8 @@ def test_a_contract_is_made_shown_and_changed(api: ApiHouse) -> None:
 def test_what_makes_no_sense_changes_nothing(api: ApiHouse) -> None:
     ask, path = api.program, f"/contracts/{api.web.house.ours.id}"
     before = ask.get(path)
-    for body in ({"client_id": "a\u0000b"}, {"client_id": "   "}, {"email": "a b@example.org "},
-                 {"keep_days": 30}, {"end_date": "2020-01-01"}, {"start_date": "2030-01-01", "end_date": "2029-01-01"}):  # fmt: skip
+    for body in ({"client_id": "a\u0000b"}, {"client_id": "   "}, {"email": "a b@example.org "}, {"keep_days": 30},
+                 {"end_date": "2020-01-01"}, {"start_date": "2030-01-01", "end_date": "2029-01-01"}):  # fmt: skip
         status, code = ask.problem("PATCH", path, body)
         assert (status, code) in ((422, "usage"), (400, "body")), body
     for body in ({"allocated_bytes": -1}, {"allocated_bytes": 1.5}, {"late_hours": 0}, {"keep_days": 0},
@@ -48,7 +48,8 @@ def test_what_makes_no_sense_changes_nothing(api: ApiHouse) -> None:
 def test_pages_hold_every_contract_once(api: ApiHouse) -> None:
     db, seen = api.web.house.db, []
     for number in range(7):
-        contracts.add(db, space_id=api.near, client_id=f"officine-{number}", email="a@example.org", now=api.web.clock.at)
+        name = f"officine-{number}"
+        contracts.add(db, space_id=api.near, client_id=name, email="a@example.org", now=api.web.clock.at)
     cursor = ""
     for _ in range(20):
         page = api.program.get(f"/contracts?limit=2{cursor}")
