@@ -63,7 +63,7 @@ class TokenForm(CodeForm):
     permissions = SelectMultipleField(
         _l("Droits"), choices=[SelectChoice(str(one), words[0]) for one, words in PERMISSIONS.items()]
     )
-    days = SelectField(_l("Valable"), choices=list(_LIVES))
+    days = SelectField(_l("Durée de validité"), choices=list(_LIVES))
 
 
 @dataclass(frozen=True, slots=True)
