@@ -37,6 +37,7 @@ _PROBLEMS: Final = {
     "415": "The body is not application/json.",
     "422": "A value makes no sense here; the detail names it.",
     "429": "Too many requests, or too many wrong codes: wait as long as Retry-After says.",
+    "503": "As many archives leave as there may be at once: wait as long as Retry-After says.",
 }
 _ABOUT: Final = f"""Backups, contracts and machines for the programs of software vendors.
 
@@ -125,7 +126,7 @@ def _answers(one: Operation) -> dict[str, Any]:
     }
     found = {str(one.status): done}
     for status in _PROBLEMS:
-        if status in ("413", "415") and one.body is None:
+        if (status in ("413", "415") and one.body is None) or (status == "503" and not one.streams):
             continue
         found[status] = {"$ref": f"#/components/responses/{status}"}
     found["default"] = {"$ref": "#/components/responses/default"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -20,11 +19,11 @@ from appliance.control import acts, api_tokens, restores
 from appliance.control.machines import Machine
 from appliance.errors import ConflictError, KeyModeError, NotFoundError
 from appliance.opening import words
-from appliance.opening.clients import Opened, OpeningError, beginning
+from appliance.opening.clients import Opened, OpeningError, TooManyDownloadsError, beginning
 from appliance.opening.clients import download as archive_of
 from appliance.store.errors import UnknownItemError
 from transport.errors import UsageError
-from webui import context
+from webui import context, problems
 from webui.api import cursors
 from webui.api.machines import of_id
 from webui.api.nouns import Answer, Asked, Cursor, Email, Number, moment
@@ -35,6 +34,7 @@ GROUP: Final = "Restores"
 RESTORE: Final = api_tokens.Permission.RESTORE
 FORMS: Final = {"zip": "application/zip", "tar": "application/x-tar"}
 ENTRIES: Final = 1000
+_WAIT_S: Final = 60
 
 Path = Annotated[str, Meta(max_length=16_384)]
 EntryId = Annotated[str, Meta(pattern="^([0-9a-f]{16})?$")]
@@ -256,32 +256,25 @@ def download_archive(machine: str, restore: str, body: ArchiveWanted) -> Respons
         raise UsageError(f"this snapshot does not hold {len(measured.missing)} of these paths: list the folder")
     try:
         parts = archive_of(
+            context.appliance().openers.downloads,
             beginning(context.home(), db, context.scope(), found),
             words.Archive(body.snapshot, paths, body.form, found.name),
         )
+    except TooManyDownloadsError as error:
+        return problems.problem(503, error.code, str(error), Retry_After=str(_WAIT_S))
     except (OpeningError, KeyModeError) as error:
         log.error("machine %s: no archive: %s", found.hex, error)
         raise ConflictError("this machine's backups could not be read: restore with its agent") from None
-    acts.note(
-        db,
-        context.actor(),
-        "restore.download",
-        found,
-        now=context.now(),
-        after={"snapshot": body.snapshot, "files": measured.files, "size": measured.size, "form": body.form},
-    )
-    answer = Response(_whole(parts, found), mimetype=FORMS[body.form])
+    told = {"snapshot": body.snapshot, "files": measured.files, "size": measured.size, "form": body.form}
+    try:
+        acts.note(db, context.actor(), "restore.download", found, now=context.now(), after=told)
+    except BaseException:
+        # Nobody will read it, and its slot would stay taken.
+        parts.close()
+        raise
+    answer = Response(parts, mimetype=FORMS[body.form])
     answer.headers["Content-Disposition"] = f'attachment; filename="{found.hex[:12]}-{body.snapshot}.{body.form}"'
     return answer
-
-
-def _whole(parts: Iterator[bytes], machine: Machine) -> Iterator[bytes]:
-    """The parts; one that was cut short ends the connection in the middle."""
-    try:
-        yield from parts
-    except OpeningError as error:
-        log.error("machine %s: %s", machine.hex, error)
-        raise
 
 
 @operation("DELETE", "/machines/<machine>/restores/<restore>", "Close a restore", group=GROUP,
