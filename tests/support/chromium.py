@@ -61,7 +61,10 @@ def served(home: Path) -> Iterator[str]:
     """The web interface of a home, by gunicorn in a process of its own; its address."""
     port = _free_port()
     command = [sys.executable, "-m", "webui.serving", "--home", str(home), "--bind", f"127.0.0.1:{port}"]
-    process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+    # No pipe for stdin: the part would take its end for the end of its service.
+    process = subprocess.Popen(
+        command, env=environment(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         until = time.monotonic() + _READY_S
