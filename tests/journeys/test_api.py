@@ -23,6 +23,8 @@ from appliance.control.database import Database
 from appliance.control.scope import EVERYTHING
 from appliance.settings import Home
 from tests.support.processes import Agent, House
+from webui import context
+from webui.app import create_app
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 
@@ -160,3 +162,29 @@ def test_a_restore_belongs_to_its_token_and_names_what_is_there(house: House, ag
         ).text
     assert refused(house, other, f"{at}/list", {"snapshot": 1}) == (404, "not-found")
     assert ask(house, text, f"{at}/search", {"snapshot": 1, "text": "dupont"})["items"]
+
+
+def test_when_all_slots_of_downloads_are_taken(house: House, agent: Agent) -> None:
+    text = token(house, Permission.RESTORE)
+    app = create_app(Home.open(house.appliance.home))
+    headers = {"Authorization": f"Bearer {text}"}
+    at = f"/api/v1/machines/{agent.machine}/restores"
+    client = app.test_client()
+    body = {"account": house.admin.email, "code": house.admin.code()}
+    opened = client.post(at, json=body, headers=headers).json
+    assert opened is not None
+    with app.app_context():
+        openers = context.appliance().openers
+    try:
+        taken = 0
+        while openers.downloads.acquire(blocking=False):
+            taken += 1
+        wanted = {"snapshot": 1, "paths": ["/"], "form": "tar"}
+        busy = client.post(f"{at}/{opened['id']}/archive", json=wanted, headers=headers)
+        assert busy.status_code == 503 and busy.json is not None and busy.json["code"] == "busy"
+        assert taken > 0 and int(busy.headers["Retry-After"]) > 0
+        openers.downloads.release(taken)
+        answer = client.post(f"{at}/{opened['id']}/archive", json=wanted, headers=headers)
+        assert answer.status_code == 200 and len(answer.get_data()) > 512
+    finally:
+        openers.close()
