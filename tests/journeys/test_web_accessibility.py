@@ -51,6 +51,7 @@ def pages(home: Home, role: str, space_id: str | None) -> list[str]:
     admin = [
         *("/accounts", "/accounts/invite"),
         *("/settings", "/settings/rules", "/settings/mails", "/audit", "/audit/verify"),
+        *("/settings/api", "/settings/api/reference"),
         *("/contracts/new", "/contracts/monthly", _newest_backup(home, space_id)),
         *(f"/contracts/{contract.id}/edit", f"/contracts/{contract.id}/delete", f"/machines/{machine}/settings"),
     ]

@@ -284,3 +284,18 @@ def test_a_slip_of_ours_is_a_problem_without_a_word_of_it(api: ApiHouse, monkeyp
     answer = api.program.ask("GET", "/spaces")
     assert answer.status_code == 500 and answer.json is not None and answer.json["code"] == "internal"
     assert "secret" not in answer.get_data(as_text=True)
+
+
+def test_no_cookie_is_taken_or_given(api: ApiHouse) -> None:
+    browser = api.web.browser("customer")
+    header = {"Authorization": f"Bearer {api.program.token.text}"}
+    answer = browser.client.get("/api/v1/contracts", headers=header)
+    assert "Set-Cookie" not in answer.headers and answer.json is not None
+    assert len(answer.json["items"]) == 2, "the token's space, and not the customer's one contract"
+    made = browser.client.post(
+        "/api/v1/contracts", json={"client_id": "x", "email": "x@example.org"}, headers=header
+    )  # fmt: skip
+    assert made.status_code == 201 and "Set-Cookie" not in made.headers, "no form's token is asked for"
+    assert api.acts("contract.add")[0].role == "token"
+    assert "Set-Cookie" not in browser.client.get("/api/v1/openapi.json").headers
+    assert answer.headers["Cache-Control"] == "no-store" and answer.headers["X-Content-Type-Options"] == "nosniff"
