@@ -129,6 +129,8 @@ def build_parser() -> argparse.ArgumentParser:
     protect.add_argument(
         "--passphrase-file", metavar="F", required=True, help="a file whose only line is the passphrase"
     )
+    rotate = command("rotate", "seal what comes from now on under a new key; old snapshots stay readable", into=keys)
+    rotate.add_argument("--passphrase-file", metavar="F", help="of a private key: a file with its passphrase")
     command("confide", "let the appliance open this machine's backups for its owner", into=keys)
 
     folder = command("read-repository", "restore from a repository folder in hand, without any server")

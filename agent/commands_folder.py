@@ -16,7 +16,7 @@ from transport.names import VaultId
 
 
 def key(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
-    """`key export --out FILE`, `key protect --passphrase-file F`, `key confide`."""
+    """`key export --out FILE`, `key protect --passphrase-file F`, `key confide`, `key rotate`."""
     from agent.commands import show
     from agent.enrolling import enrolled
     from agent.key_files import export_key
@@ -37,11 +37,18 @@ def key(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
 def _keep(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     from agent.commands import show
     from agent.enrolling import enrolled
-    from agent.key_keeping import confide, leave_key, passphrase_from, protect
+    from agent.key_keeping import confide, leave_key, passphrase_from, protect, rotate
     from agent.settings import exclusive
 
     with exclusive(home, "change of the key's keeping"):
         machine = enrolled(home)
+        if options.keying == "rotate":
+            given = options.passphrase_file
+            machine = rotate(machine, passphrase_from(given) if given else None)
+            epoch = machine.sealer().keys.epoch
+            said = f"Key {epoch} seals from the next backup on. Exported copies of the key are older: export it again."
+            show(as_json, {"key_mode": machine.settings.key_mode, "epoch": epoch}, said)
+            return 0
         if options.keying == "protect":
             machine = protect(machine, passphrase_from(options.passphrase_file))
             said = "The appliance now holds this machine's key under your passphrase alone, which nobody can reset."

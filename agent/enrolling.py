@@ -30,6 +30,7 @@ class Keys:
     """A machine's secrets. The repr shows none."""
 
     machine: bytes
+    """The keyring: the machine key, and one more for each rotation."""
     signing: SigningKey
     curve: CurveKeys
 
@@ -43,7 +44,7 @@ def load_keys(home: AgentHome) -> Keys:
     seed = read_key_file(home.signing_key)
     curve = read_key_file(home.curve_key)
     for path, data, size in (
-        (home.machine_key, machine, MACHINE_KEY_BYTES),
+        (home.machine_key, machine, MACHINE_KEY_BYTES * max(1, len(machine) // MACHINE_KEY_BYTES)),
         (home.signing_key, seed, 32),
         (home.curve_key, curve, 64),
     ):

@@ -25,6 +25,7 @@ KEY_FILE_FORMAT: Final = "pilulier-key/1"
 
 _HexId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 _HexKey = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+_HexKeyring = Annotated[str, Meta(pattern="^([0-9a-f]{64}){1,64}$")]
 
 
 class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,7 +34,7 @@ class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     contract: str
     machine: _HexId
     vault: _HexId
-    machine_key: _HexKey
+    machine_key: _HexKeyring
     signing_public: _HexKey
     appliance: list[str]
     identity: _HexKey

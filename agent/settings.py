@@ -72,6 +72,11 @@ class AgentHome:
         return self.keys / "curve.key"
 
     @property
+    def left_key(self) -> Path:
+        """Which envelope was left with the appliance last: no secret, and worth nothing when lost."""
+        return self.keys / "left.json"
+
+    @property
     def wrapped_key(self) -> Path:
         """The machine key under its owner's passphrase, as the appliance holds it too."""
         return self.keys / "wrapped.key"

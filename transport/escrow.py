@@ -1,10 +1,10 @@
 """Wrapped machine keys: what lets a customer back in when the PC is gone.
 
-Owns two envelopes for the 32-byte machine key. *Confided*: HPKE (RFC 9180, X25519 with ML-KEM-768, HKDF-SHA256,
-AES-256-GCM) to the appliance's escrow key, so that the host can open backups on behalf of a customer who lost
-everything. *Private*: AES-256-GCM under Argon2id (RFC 9106) of a passphrase, which the host never learns. Both are
-bound to the machine and its vault: an envelope moved to another machine does not open. The signing key is never
-wrapped, so whoever opens an envelope can read history and never forge it.
+Owns two envelopes for a machine's keyring (the machine key, and one more for each rotation). *Confided*: HPKE (RFC
+9180, X25519 with ML-KEM-768, HKDF-SHA256, AES-256-GCM) to the appliance's escrow key, so that the host can open backups
+on behalf of a customer who lost everything. *Private*: AES-256-GCM under Argon2id (RFC 9106) of a passphrase, which the
+host never learns. Both are bound to the machine and its vault: an envelope moved to another machine does not open. The
+signing key is never wrapped, so whoever opens an envelope can read history and never forge it.
 
 *Why both a classical and a post-quantum key exchange?* **Because what is copied today is opened later**: health data
 stays sensitive for a lifetime, and the wrapped key is the one place where a public-key cipher guards it.
@@ -38,7 +38,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from transport.errors import KeyFileError, SealError
 from transport.names import RepositoryId, VaultId
-from transport.sealing import MACHINE_KEY_BYTES
+from transport.sealing import MACHINE_KEY_BYTES, checked_keyring
 
 MAGIC: Final = b"PLW1"
 MODE_CONFIDED: Final = 1
@@ -136,10 +136,10 @@ def mode_of(envelope: bytes) -> int:
     return int(mode)
 
 
-def wrap_confided(public: EscrowPublic, machine_key: bytes, machine: RepositoryId, vault: VaultId) -> bytes:
+def wrap_confided(public: EscrowPublic, keyring: bytes, machine: RepositoryId, vault: VaultId) -> bytes:
     """The machine key for the appliance's escrow key alone."""
-    _check(machine_key)
-    sealed = _SUITE.encrypt(machine_key, public.loaded(), info=_bound(MODE_CONFIDED, machine, vault) + public.key_id)
+    checked_keyring(keyring)
+    sealed = _SUITE.encrypt(keyring, public.loaded(), info=_bound(MODE_CONFIDED, machine, vault) + public.key_id)
     return _HEADER.pack(MAGIC, MODE_CONFIDED) + public.key_id + sealed
 
 
@@ -160,10 +160,10 @@ def unwrap_confided(key: EscrowKey, envelope: bytes, machine: RepositoryId, vaul
         raise SealError("this key was wrapped for another escrow key of the appliance")
     sealed = envelope[_HEADER.size + KEY_ID_BYTES :]
     try:
-        machine_key = _SUITE.decrypt(sealed, key.loaded(), info=_bound(MODE_CONFIDED, machine, vault) + public.key_id)
+        keyring = _SUITE.decrypt(sealed, key.loaded(), info=_bound(MODE_CONFIDED, machine, vault) + public.key_id)
     except (InvalidTag, ValueError):
         raise SealError("a wrapped key was altered, or belongs to another machine") from None
-    return _check(machine_key)
+    return checked_keyring(keyring)
 
 
 def checked_passphrase(passphrase: str) -> bytes:
@@ -182,7 +182,7 @@ def _stretched(passphrase: bytes, salt: bytes, memory_kib: int, passes: int, lan
 
 def wrap_private(
     passphrase: str,
-    machine_key: bytes,
+    keyring: bytes,
     machine: RepositoryId,
     vault: VaultId,
     *,
@@ -191,11 +191,11 @@ def wrap_private(
     lanes: int = LANES,
 ) -> bytes:
     """The machine key for whoever knows the passphrase."""
-    _check(machine_key)
+    checked_keyring(keyring)
     salt, nonce = os.urandom(_SALT_BYTES), os.urandom(_NONCE_BYTES)
     head = _HEADER.pack(MAGIC, MODE_PRIVATE) + _ARGON.pack(memory_kib, passes, lanes) + salt + nonce
     key = _stretched(checked_passphrase(passphrase), salt, memory_kib, passes, lanes)
-    return head + AESGCM(key).encrypt(nonce, machine_key, _bound(MODE_PRIVATE, machine, vault) + head)
+    return head + AESGCM(key).encrypt(nonce, keyring, _bound(MODE_PRIVATE, machine, vault) + head)
 
 
 def unwrap_private(passphrase: str, envelope: bytes, machine: RepositoryId, vault: VaultId) -> bytes:
@@ -203,8 +203,8 @@ def unwrap_private(passphrase: str, envelope: bytes, machine: RepositoryId, vaul
     if mode_of(envelope) != MODE_PRIVATE:
         raise SealError("this key was confided to the appliance: no passphrase opens it")
     head_bytes = _HEADER.size + _ARGON.size + _SALT_BYTES + _NONCE_BYTES
-    if len(envelope) != head_bytes + MACHINE_KEY_BYTES + 16:
-        raise SealError(f"a key wrapped with a passphrase has {head_bytes + 48} bytes, not {len(envelope)}")
+    if len(envelope) <= head_bytes + 16 or (len(envelope) - head_bytes - 16) % MACHINE_KEY_BYTES:
+        raise SealError(f"a key wrapped with a passphrase has not {len(envelope)} bytes")
     memory_kib, passes, lanes = _ARGON.unpack_from(envelope, _HEADER.size)
     if not (
         8 * lanes <= memory_kib <= _MEMORY_LIMIT_KIB and 1 <= passes <= _PASSES_LIMIT and 1 <= lanes <= _LANES_LIMIT
@@ -214,16 +214,10 @@ def unwrap_private(passphrase: str, envelope: bytes, machine: RepositoryId, vaul
     salt = head[_HEADER.size + _ARGON.size :][:_SALT_BYTES]
     key = _stretched(checked_passphrase(passphrase), salt, memory_kib, passes, lanes)
     try:
-        return _check(
+        return checked_keyring(
             AESGCM(key).decrypt(
                 head[-_NONCE_BYTES:], envelope[head_bytes:], _bound(MODE_PRIVATE, machine, vault) + head
             )
         )
     except InvalidTag:
         raise SealError("the passphrase does not open this key: check it, spaces and capitals count") from None
-
-
-def _check(machine_key: bytes) -> bytes:
-    if len(machine_key) != MACHINE_KEY_BYTES:
-        raise SealError(f"a machine key is {MACHINE_KEY_BYTES} bytes long, not {len(machine_key)}")
-    return machine_key

@@ -25,6 +25,8 @@ from transport.names import SEGMENT_LIMIT, Buffer, PathId, SegmentId, VaultId
 from transport.tree import BatchHeader, EntryRecord
 
 MACHINE_KEY_BYTES: Final = 32
+EPOCHS_LIMIT: Final = 64
+"""Rotations of one machine's key in the life of its vault; a key for each stands in its keyring."""
 MAGIC: Final = b"PLS1"
 FORMAT: Final = 1
 KIND_SEGMENT: Final = 1
@@ -71,16 +73,18 @@ def _hkdf(key: bytes, salt: bytes | None, info: bytes, length: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class VaultKeys:
-    """Everything that derives from one machine key for one vault; never sent, never logged.
+    """Everything that derives from one machine's keyring for one vault; never sent, never logged.
 
-    `path` and `content` stay for the life of the vault; sealing keys are per epoch (`epoch_key`).
+    `path` and `content` derive from the machine key, the keyring's first, and stay for the life of the vault; sealing
+    keys are per epoch (`epoch_key`), each from a random key of its own, so that whoever learns an early one reads
+    nothing that was sealed after a rotation.
     """
 
     vault: VaultId
     epoch: int
     path: bytes
     content: bytes
-    _machine_key: bytes
+    _keyring: bytes
 
     def __repr__(self) -> str:
         return f"VaultKeys(vault={self.vault.hex()}, epoch={self.epoch})"
@@ -89,23 +93,39 @@ class VaultKeys:
         """The 32-byte sealing key of an epoch (1 and up)."""
         if not 1 <= epoch <= self.epoch:
             raise SealError(f"sealed under key epoch {epoch}, but this keyring holds 1 to {self.epoch}")
-        return _hkdf(self._machine_key, self.vault, b"pilulier/1/seal/" + str(epoch).encode(), 32)
+        key = self._keyring[MACHINE_KEY_BYTES * (epoch - 1) : MACHINE_KEY_BYTES * epoch]
+        return _hkdf(key, self.vault, b"pilulier/1/seal/" + str(epoch).encode(), 32)
 
     def path_id(self, parent: PathId, name: bytes) -> PathId:
         """The opaque, stable id of `name` within `parent`."""
         return PathId(hmac.digest(self.path, parent + name, "sha256")[:16])
 
 
-def vault_keys(machine_key: bytes, vault: VaultId, epoch: int = 1) -> VaultKeys:
-    """Derive a vault's keys from the 32-byte machine key."""
-    if len(machine_key) != MACHINE_KEY_BYTES:
-        raise SealError(f"a machine key is {MACHINE_KEY_BYTES} bytes long, not {len(machine_key)}")
+def checked_keyring(keyring: bytes) -> bytes:
+    """The keyring; SealError unless it holds whole keys: the machine key, then one for each epoch from 2 on."""
+    if not keyring or len(keyring) % MACHINE_KEY_BYTES or len(keyring) > EPOCHS_LIMIT * MACHINE_KEY_BYTES:
+        raise SealError(
+            f"a machine key is {MACHINE_KEY_BYTES} bytes long, and as many for each rotation, not {len(keyring)}"
+        )
+    return keyring
+
+
+def rotated(keyring: bytes) -> bytes:
+    """The keyring with a new random key for the next epoch; SealError where it is full."""
+    if len(checked_keyring(keyring)) >= EPOCHS_LIMIT * MACHINE_KEY_BYTES:
+        raise SealError(f"this key was rotated {EPOCHS_LIMIT - 1} times, which is all a vault has room for")
+    return keyring + os.urandom(MACHINE_KEY_BYTES)
+
+
+def vault_keys(keyring: bytes, vault: VaultId) -> VaultKeys:
+    """Derive a vault's keys from a machine's keyring; new records are sealed in its newest epoch."""
+    machine_key = checked_keyring(keyring)[:MACHINE_KEY_BYTES]
     return VaultKeys(
         vault=vault,
-        epoch=epoch,
+        epoch=len(keyring) // MACHINE_KEY_BYTES,
         path=_hkdf(machine_key, vault, b"pilulier/1/path", 32),
         content=_hkdf(machine_key, vault, b"pilulier/1/content", 32),
-        _machine_key=machine_key,
+        _keyring=keyring,
     )
 
 

@@ -135,3 +135,50 @@ def test_a_rotated_escrow_key_is_wrapped_to_and_the_old_one_goes(house: House, s
         lines = audit.search(db, EVERYTHING, kind="escrow.rotate").acts
     assert len(lines) == 2
     assert hashlib.sha256(after.envelope).digest() != hashlib.sha256(before.envelope).digest()
+
+
+@pytest.mark.parametrize("mode", ["confided", "private", "local"])
+def test_a_rotated_key_seals_what_comes_and_reads_what_was(
+    house: House, source: Path, tmp_path: Path, mode: str
+) -> None:
+    agent = house.agent(source)
+    words = tmp_path / "passphrase"
+    words.write_text(WORDS)
+    extra = ["--passphrase-file", str(words)] if mode == "private" else []
+    if mode == "private":
+        agent.command("key", "protect", *extra)
+        assert "--passphrase-file" in agent.told("key", "rotate", code=2)
+        (tmp_path / "wrong").write_text("une autre phrase secrète")
+        before = key_of(agent)
+        agent.command("key", "rotate", "--passphrase-file", str(tmp_path / "wrong"), expect=1)
+        assert key_of(agent) == before, "nothing changed"
+    if mode == "local":
+        config = agent.config
+        config["key_mode"] = "local"
+        agent.config = config
+    agent.backup()
+    (source / "two").write_bytes(b"2")
+    assert agent.command("key", "rotate", *extra).document["epoch"] == 2
+    agent.backup()
+    assert len(key_of(agent)) == 64
+    kept = held(house, agent)
+    if mode == "confided":
+        assert kept is not None and kept.escrow_key is not None
+        home = Home.open(house.appliance.home)
+        assert unwrap_confided(escrow.private(home, kept.escrow_key), kept.envelope, *place(agent)) == key_of(agent)
+    elif mode == "private":
+        assert kept is not None and unwrap_private(WORDS, kept.envelope, *place(agent)) == key_of(agent)
+    for number, names in ((1, {"one"}), (2, {"one", "two"})):
+        target = tmp_path / f"back-{number}"
+        agent.restore(target, house.account(), snapshot=number)
+        assert {path.name for path in target.rglob("*") if path.is_file()} == names
+    agent.backup()
+    assert held(house, agent) == kept, "what is held is left alone"
+
+
+def test_an_appliance_out_of_reach_leaves_the_key_as_it_was(house: House, source: Path) -> None:
+    agent = house.agent(source)
+    before = key_of(agent)
+    house.appliance.stop()
+    agent.told("key", "rotate", code=5)
+    assert key_of(agent) == before

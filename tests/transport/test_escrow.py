@@ -37,6 +37,20 @@ def test_a_confided_key_opens_for_its_escrow_key_and_machine(pair: EscrowKey) ->
         escrow.unwrap_confided(EscrowKey.generate(), envelope, MACHINE, VAULT)
 
 
+def test_a_rotated_key_travels_whole(pair: EscrowKey) -> None:
+    keyring = KEY + bytes(range(32, 64)) + bytes(32)
+    assert (
+        escrow.unwrap_confided(pair, escrow.wrap_confided(pair.public, keyring, MACHINE, VAULT), MACHINE, VAULT)
+        == keyring
+    )
+    assert (
+        escrow.unwrap_private(WORDS, escrow.wrap_private(WORDS, keyring, MACHINE, VAULT, **CHEAP), MACHINE, VAULT)
+        == keyring
+    )
+    largest = bytes(32 * 64)
+    assert len(escrow.wrap_confided(pair.public, largest, MACHINE, VAULT)) <= escrow.ENVELOPE_LIMIT
+
+
 def test_two_envelopes_of_a_key_have_nothing_in_common(pair: EscrowKey) -> None:
     one, two = (escrow.wrap_confided(pair.public, KEY, MACHINE, VAULT) for _ in range(2))
     assert one[21:] != two[21:]

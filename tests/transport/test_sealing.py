@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transport import sealing
 from transport.errors import SealError
 from transport.names import NO_VERSION, ROOT, SEGMENT_LIMIT, PathId, SegmentId, VaultId, VersionId
-from transport.sealing import Sealer, vault_keys
+from transport.sealing import Sealer, rotated, vault_keys
 from transport.tree import BatchHeader, EntryRecord
 
 KEY, VAULT = bytes(range(32)), VaultId(b"v" * 16)
@@ -65,10 +65,28 @@ def test_a_segment_opens_only_in_its_place_vault_and_key(sealer: Sealer) -> None
 
 
 def test_a_later_epoch_opens_earlier_segments_and_not_the_reverse() -> None:
-    first, second = Sealer(vault_keys(KEY, VAULT, 1)), Sealer(vault_keys(KEY, VAULT, 2))
+    keyring = rotated(KEY)
+    first, second = Sealer(vault_keys(KEY, VAULT)), Sealer(vault_keys(keyring, VAULT))
+    assert (first.keys.epoch, second.keys.epoch) == (1, 2)
     assert second.open_segment(ONE, first.seal_segment(ONE, b"old")) == b"old"
+    assert second.keys.path == first.keys.path and second.keys.content == first.keys.content
     with pytest.raises(SealError, match="epoch 2"):
         first.open_segment(ONE, second.seal_segment(ONE, b"new"))
+
+
+def test_a_new_epoch_does_not_follow_from_the_machine_key() -> None:
+    one, other = rotated(KEY), rotated(KEY)
+    sealed = Sealer(vault_keys(one, VAULT)).seal_segment(ONE, b"new")
+    with pytest.raises(SealError, match="another key"):
+        Sealer(vault_keys(other, VAULT)).open_segment(ONE, sealed)
+
+
+def test_a_keyring_has_whole_keys_and_an_end() -> None:
+    for wrong in (b"", bytes(31), bytes(33), bytes(32 * 65)):
+        with pytest.raises(SealError, match="bytes long"):
+            vault_keys(wrong, VAULT)
+    with pytest.raises(SealError, match="63 times"):
+        rotated(bytes(32 * 64))
 
 
 def test_decompression_is_capped_by_the_authenticated_length(sealer: Sealer, monkeypatch: pytest.MonkeyPatch) -> None:
