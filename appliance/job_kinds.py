@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from appliance import housekeeping, nightly, notices, safety, synthesis, watching
-from appliance.control import outbox
+from appliance import housekeeping, nightly, notices, safety, synthesis, watching, webhook_sending
+from appliance.control import outbox, webhooks
 from appliance.control.text import one_line
 from appliance.errors import NotFoundError
 from appliance.job_running import JobContext, JobKind, JobReport
@@ -58,6 +58,17 @@ def _mails_are_due(context: JobContext) -> bool:
     return bool(context.home.load_settings().mail.host) and outbox.anything_due(context.db, context.now())
 
 
+def _webhooks(context: JobContext) -> JobReport:
+    private = context.home.load_settings().webhooks_private
+    done = webhook_sending.deliver(context.db, private=private, now=context.now, check=context.stopping.check)
+    text = f"{done.sent} webhooks told, {done.put_off} put off, {done.given_up} given up"
+    return JobReport(text, warnings=bool(done.put_off or done.given_up))
+
+
+def _webhooks_are_due(context: JobContext) -> bool:
+    return webhooks.anything_due(context.db, context.now())
+
+
 def _safety(context: JobContext) -> JobReport:
     copy = safety.write_copy(context.home, context.db, context.now(), check=context.stopping.check)
     expired = safety.expire(context.home, context.now())
@@ -77,6 +88,7 @@ KINDS: Final = {
         JobKind("scrub", Daily(3, 0), "reads stored data again, all of it within 30 days", _scrub),
         JobKind("sessions", Every(3600), "ends sessions that are over", housekeeping.sweep_sessions),
         JobKind("synthesis", Daily(7, 0), "mails each contract how its machines stand", synthesis.tell_all),
+        JobKind("webhooks", Every(60), "tells webhooks what happened", _webhooks, needed=_webhooks_are_due),
     )
 }
 """By name."""

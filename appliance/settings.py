@@ -87,6 +87,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Where people reach the web interface, for links in mails; no slash at its end."""
     safety_folder: str = ""
     """Where safety copies of the appliance itself go, an absolute path; empty: `safety` in the home."""
+    webhooks_private: bool = False
+    """Webhooks may go to this machine and its network, and unencrypted: for receivers on site."""
     safety_days: Annotated[int, Meta(ge=1, le=365)] = 14
 
 

@@ -22,6 +22,8 @@ from webui.rendering import ROLE_NAMES
 KINDS: Final = {
     "api-token.create": _l("Jeton d’API créé"),
     "api-token.revoke": _l("Jeton d’API révoqué"),
+    "webhook.add": _l("Webhook ajouté"),
+    "webhook.remove": _l("Webhook retiré"),
     "login": _l("Connexion"),
     "logout": _l("Déconnexion"),
     "account.add": _l("Compte créé"),
@@ -118,6 +120,7 @@ FIELDS: Final = {
     "number": _l("Numéro"),
     "password": _l("Mot de passe"),
     "permissions": _l("Droits"),
+    "events": _l("Événements"),
     "expires_at": _l("Expiration"),
     "paused": _l("En pause"),
     "port": _l("Port"),
@@ -171,6 +174,7 @@ _ACTORS: Final = {
 }
 _OBJECTS: Final = {
     "api-token": _l("jeton d’API"),
+    "webhook": _l("webhook"),
     "account": _l("compte"),
     "appliance": _l("appliance"),
     "contract": _l("contrat"),

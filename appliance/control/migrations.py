@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.control import api_schema, job_schema, key_schema, remote_schema, web_schema
+from appliance.control import api_schema, job_schema, key_schema, remote_schema, web_schema, webhook_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,5 +211,7 @@ _STORMS: Final = Migration(8, "what tells an attack from work", job_schema.STORM
 
 _API: Final = Migration(9, "tokens of the REST API, answers that may be asked for again", api_schema.STATEMENTS)
 
-MIGRATIONS: Final = (_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS, _API)
+_HOOKS: Final = Migration(10, "webhooks and what they are to be told", webhook_schema.STATEMENTS)
+
+MIGRATIONS: Final = (_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS, _API, _HOOKS)
 """In order; the number of the last one is the schema version."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from appliance.control import api_tokens, audit, contracts, restores
@@ -22,7 +24,9 @@ from appliance.control.api_tokens import Permission
 from appliance.control.database import Database
 from appliance.control.scope import EVERYTHING
 from appliance.settings import Home
+from tests.support.faults import wait_until
 from tests.support.processes import Agent, House
+from tests.support.webhook_receiver import receiving
 from webui import context
 from webui.app import create_app
 
@@ -188,3 +192,23 @@ def test_when_all_slots_of_downloads_are_taken(house: House, agent: Agent) -> No
         assert answer.status_code == 200 and len(answer.get_data()) > 512
     finally:
         openers.close()
+
+
+def test_a_webhook_is_told_of_a_backup(house: House, agent: Agent) -> None:
+    text = token(house, Permission.READ, Permission.WRITE)
+    home = Home.open(house.appliance.home)
+    with receiving() as receiver:
+        address = f"http://127.0.0.1:{receiver.port}/pilulier"
+        wanted = {"url": address, "events": ["snapshot"]}
+        assert refused(house, text, "/webhooks", wanted) == (422, "usage"), "this machine's own network"
+        home.save_settings(msgspec.structs.replace(home.load_settings(), webhooks_private=True))
+        secret = ask(house, text, "/webhooks", wanted)["secret"]
+        agent.backup()
+        house.appliance.command("jobs", "run", "webhooks")
+        # The service's own look, once a minute, may have come first.
+        wait_until(lambda: bool(receiver.heard), "a webhook that was told", 60)
+    [(path, headers, body)] = receiver.heard
+    said = json.loads(body)
+    assert path == "/pilulier" and (said["event"], said["machine_id"], said["snapshot"]) == ("snapshot", agent.machine, 2)
+    at, mac = re.fullmatch(r"t=(\d+),v1=([0-9a-f]{64})", headers["Pilulier-Signature"]).groups()  # type: ignore[union-attr]
+    assert hmac.new(secret.encode(), f"{at}.".encode() + body, "sha256").hexdigest() == mac

@@ -72,6 +72,8 @@ POSTED: dict[str, Writes | Nothing] = {
     "api.revoke_machine": writes("machine.revoke"),
     "api.save_settings": writes("machine.settings"),
     "api.search_entries": Nothing("it looks for names; words that are looked for may be a patient's"),
+    "api.create_webhook": writes("webhook.add"),
+    "api.remove_webhook": writes("webhook.remove"),
     "api.withdraw_codes": writes("contract.codes-withdraw"),
     "api_tokens.index": writes("api-token.create"),
     "api_tokens.revoke": writes("api-token.revoke"),

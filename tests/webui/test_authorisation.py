@@ -76,7 +76,7 @@ TENANT_IDS = frozenset(_KINDS) | {f"{kind}_id" for kind in _KINDS}
 """Parameters that name a tenant's thing."""
 PLAIN: dict[str, str] = {
     **{"number": "1", "name": "x", "kind": "transfer", "token": "x", "wanted": "x", "filename": "x"},
-    **{"act": "disable", "restore": "0123456789abcdef"},
+    **{"act": "disable", "restore": "0123456789abcdef", "webhook_id": "x"},
 }
 """Parameters that name nobody's thing."""
 

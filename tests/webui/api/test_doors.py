@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import pytest
 from werkzeug.routing import Rule
 
-from appliance.control import alert_table, api_tokens, deletions
+from appliance.control import alert_table, api_tokens, deletions, webhooks
 from appliance.control.api_tokens import Permission
 from appliance.control.deletions import Kind
 from appliance.control.machine_alerts import Alert, AlertFacts, AlertKind
 from appliance.control.scope import EVERYTHING
+from appliance.control.webhooks import Event
 from tests.webui.api.programs import ALL, ApiHouse
 from webui import gate
 from webui.api import operations
@@ -55,6 +56,10 @@ def ids_of(api: ApiHouse, where: str) -> dict[str, object]:
         "space_id": contract.space_id,
         "deletion_id": waiting.id,
         "restore": "0123456789abcdef",
+        "webhook_id": webhooks.create(
+            house.db, space_id=contract.space_id, url="https://example.org/", events=[Event.LATE], by="x",
+            now=api.web.clock.at,
+        ).webhook.id,
         "number": alert_of(api, contract.space_id, contract.id, machine.id),
     }
 
@@ -67,6 +72,7 @@ BODIES: dict[str, object] = {
     "list_folder": {"snapshot": 1},
     "search_entries": {"snapshot": 1, "text": "x"},
     "download_archive": {"snapshot": 1, "paths": ["/"]},
+    "create_webhook": {"url": "https://example.org/", "events": ["late"]},
     "create_contract": {"client_id": "new", "email": "new@example.org"},
 }
 """A body that would do, for what takes one."""
@@ -111,7 +117,7 @@ def test_lists_show_one_space(api: ApiHouse) -> None:
     }
     assert [one["id"] for one in api.program.get("/spaces")["items"]] == [api.near]
     assert api.program.get("/machines?contract_id=" + house.elsewhere.id)["items"] == []
-    for path in ("/alerts", "/deletions", "/running", "/snapshots", "/logs", "/audit", "/statistics"):
+    for path in ("/alerts", "/deletions", "/running", "/webhooks", "/snapshots", "/logs", "/audit", "/statistics"):
         assert api.program.get(path)["items"] == [], path
 
 
