@@ -55,6 +55,7 @@ JOBS: Final = {
     "scrub": _l("Relecture des données stockées"),
     "sessions": _l("Fermeture des sessions échues"),
     "synthesis": _l("Synthèse quotidienne par e-mail"),
+    "webhooks": _l("Appels des webhooks"),
 }
 OUTCOMES: Final = {
     Outcome.RUNNING: Look("busy", _l("En cours"), "arrow-repeat"),

@@ -209,6 +209,8 @@ def test_a_webhook_is_told_of_a_backup(house: House, agent: Agent) -> None:
         wait_until(lambda: bool(receiver.heard), "a webhook that was told", 60)
     [(path, headers, body)] = receiver.heard
     said = json.loads(body)
-    assert path == "/pilulier" and (said["event"], said["machine_id"], said["snapshot"]) == ("snapshot", agent.machine, 2)
-    at, mac = re.fullmatch(r"t=(\d+),v1=([0-9a-f]{64})", headers["Pilulier-Signature"]).groups()  # type: ignore[union-attr]
+    assert (path, said["event"], said["machine_id"], said["snapshot"]) == ("/pilulier", "snapshot", agent.machine, 2)
+    signed = re.fullmatch(r"t=(\d+),v1=([0-9a-f]{64})", headers["Pilulier-Signature"])
+    assert signed is not None
+    at, mac = signed.groups()
     assert hmac.new(secret.encode(), f"{at}.".encode() + body, "sha256").hexdigest() == mac
