@@ -26,7 +26,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 @pytest.fixture(scope="module")
 def machine(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
-    made = Trials(house, tmp_path_factory.mktemp("trials"), accounts=4)
+    made = Trials(house, tmp_path_factory.mktemp("trials"), accounts=10)
     yield made
     made.finish()
     made.close()

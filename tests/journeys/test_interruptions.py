@@ -140,14 +140,8 @@ def test_a_connection_cut_in_the_middle_of_a_restore(house: House, tmp_path: Pat
         wait_until(lambda: proxy.received_bytes > 10 << 20, "10 MiB received")
         proxy.cut()
         outcome = running.wait()
-        assert outcome.code in (1, 5), outcome.told()
-        assert len(outcome.stderr.strip().splitlines()) == 1, outcome.told()
-        for path in landed(target, source).iterdir():
-            if path.name in {original.name for original in source.iterdir()}:
-                assert path.read_bytes() == (source / path.name).read_bytes(), f"{path.name} was not whole"
-        proxy.bytes_s = 0
-        report = agent.restore(target, house.account())
-    assert report["errors"] == []
+        assert outcome.code == 0 and outcome.document["reconnections"] >= 1, outcome.told()
+    assert outcome.document["errors"] == []
     assert_same(source, landed(target, source))
 
 

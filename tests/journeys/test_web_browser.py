@@ -18,6 +18,11 @@ from tests.support.chromium import WIDTHS, chromium, log_in, new_page
 from tests.support.faults import TcpProxy
 from tests.support.processes import PASSWORD, Agent, House
 
+_WIDE = (
+    "[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1)"
+    ".map(e => `${e.tagName}.${e.className} ${e.textContent.trim().slice(0, 60)}`).slice(0, 6)"
+)
+"""What sticks out of a page."""
 STEP_S = 30
 PATIENT_MS = 40_000
 expect.set_options(timeout=PATIENT_MS)
@@ -85,17 +90,18 @@ def backed_up(seat: Seat, tmp_path: Path, code: str) -> Agent:
     """An agent that enrols with the page's code and backs up over a slow line, watched on the page."""
     source = tmp_path / "pharmacie"
     source.mkdir()
-    for number in range(20):
+    for number in range(80):
         (source / f"scan-{number}.jpg").write_bytes(random.Random(number).randbytes(1 << 20))
     agent = Agent(tmp_path / "agent")
     agent.enrol(code, "COMPTOIR-1")
     agent.command("select", "include", str(source))
-    with TcpProxy(seat.house.appliance.address, 1 << 20) as proxy:
+    with TcpProxy(seat.house.appliance.address, 8 << 20) as proxy:
         agent.by_way_of(proxy.address)
         seat.goto("/running")
         running = agent.start("backup")
         expect(seat.page.get_by_role("link", name="COMPTOIR-1").first).to_be_visible()
-        # A first backup does not know its total: the bar moves without a share, the volume grows.
+        # A first backup does not know its total: the bar moves without a share, the volume grows. What is told of it waits
+        # behind 32 MiB of segments on a slow line.
         expect(seat.page.locator("progress").first).to_be_visible()
         expect(seat.page.locator(".running-facts").first).to_contain_text(re.compile(r"[1-9][0-9,]*\sMo"))
         assert running.wait().code == 0
@@ -111,7 +117,7 @@ def test_from_a_contract_to_a_finished_backup_and_a_restored_file(seat: Seat, tm
     expect(seat.page.get_by_text("COMPTOIR-1").first).to_be_visible()
     expect(seat.page.locator(".state-ok").first).to_contain_text("À jour")
     seat.goto(f"/statistics?machine={agent.machine}")
-    expect(seat.page.get_by_role("row", name=re.compile("COMPTOIR-1|20 full"))).not_to_have_count(0)
+    expect(seat.page.get_by_role("row", name=re.compile("COMPTOIR-1|80 full"))).not_to_have_count(0)
     seat.goto(f"/logs?machine={agent.machine}")
     expect(seat.page.get_by_text(re.compile("Backup ok")).first).to_be_visible()
     seat.goto("/audit")
@@ -165,9 +171,11 @@ def test_languages_look_and_widths(seat: Seat) -> None:
     page.set_viewport_size({"width": WIDTHS["phone"][0], "height": WIDTHS["phone"][1]})
     for path in ("/", "/contracts", "/running", "/alerts", "/statistics", "/logs", "/accounts", "/profile", "/system"):
         seat.goto(path)
-        assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS["phone"][0], f"{path} is too wide"
+        assert page.evaluate("document.documentElement.scrollWidth") <= WIDTHS["phone"][0], (path, page.evaluate(_WIDE))
     page.get_by_role("button", name="Menu").click()
     expect(page.get_by_role("link", name="Statistiques")).to_be_visible()
+    # While it slides in it does not hear the key.
+    expect(page.locator("#menu.show:not(.showing)")).to_have_count(1)
     page.keyboard.press("Escape")
     expect(page.get_by_role("link", name="Statistiques")).to_be_hidden()
 
