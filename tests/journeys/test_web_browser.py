@@ -100,8 +100,8 @@ def backed_up(seat: Seat, tmp_path: Path, code: str) -> Agent:
         seat.goto("/running")
         running = agent.start("backup")
         expect(seat.page.get_by_role("link", name="COMPTOIR-1").first).to_be_visible()
-        # A first backup does not know its total: the bar moves without a share, the volume grows. What is told of it waits
-        # behind 32 MiB of segments on a slow line.
+        # A first backup does not know its total: the bar moves without a share, the volume grows. What is told of it
+        # waits behind 32 MiB of segments on a slow line.
         expect(seat.page.locator("progress").first).to_be_visible()
         expect(seat.page.locator(".running-facts").first).to_contain_text(re.compile(r"[1-9][0-9,]*\sMo"))
         assert running.wait().code == 0
