@@ -74,6 +74,9 @@ def register(commands: Commands, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--client", metavar="ID")
     parser.add_argument("--email", metavar="E")
     parser.add_argument("--start", metavar="YYYY-MM-DD")
+    parser.add_argument(
+        "--open-days", metavar="DAYS", help="hours of these days alone make late, like mon-sat; 'space': as its space"
+    )
     _common_options(parser)
     parser.set_defaults(run=edit)
 
@@ -146,6 +149,7 @@ def _document(contract: Contract, usage: Usage, invocation: Invocation) -> dict[
         "start": contract.start_date.isoformat(),
         "end": contract.end_date.isoformat() if contract.end_date else None,
         "escrow": str(contract.escrow),
+        "open_days": contract.open_days,
         **{name: getattr(contract.retention, name) for name, _ in _RETENTION},
     }
 
@@ -330,6 +334,8 @@ def edit(invocation: Invocation) -> int:
         end_date=None if arguments.end in (None, "none") else _date(arguments.end, "--end"),
         no_end_date=arguments.end == "none",
         escrow=None if arguments.escrow is None else contracts.Escrow(arguments.escrow),
+        open_days=None if arguments.open_days in (None, "space") else arguments.open_days,
+        no_open_days=arguments.open_days == "space",
     )
     keeps_otherwise = any(getattr(arguments, name) is not None for name, _ in _RETENTION)
     if changes == contracts.Changes() and not keeps_otherwise:

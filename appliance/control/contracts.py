@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from appliance.control import deletions
+from appliance.control import deletions, opening_days
 from appliance.control.database import Database, new_id
 from appliance.control.scope import EVERYTHING, Scope, condition
 from appliance.control.text import checked_email, checked_line
@@ -58,7 +58,10 @@ class ContractState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """One customer. Dates are inclusive, in UTC; times in seconds since 1970. `late_hours` None: the space's."""
+    """One customer. Dates are inclusive, in UTC; times in seconds since 1970.
+
+    `late_hours` and `open_days` None: the space's.
+    """
 
     id: str
     space_id: str
@@ -75,6 +78,7 @@ class Contract:
     retention: Policy = field(default_factory=Policy)
     notify: Notify = Notify.ALL
     late_hours: int | None = None
+    open_days: str | None = None
 
     def state(self, now: float) -> ContractState:
         """The state to show at time `now`; a pause or deletion outranks the end date."""
@@ -112,6 +116,8 @@ class Changes:
     notify: Notify | None = None
     late_hours: int | None = None
     no_late_hours: bool = False
+    open_days: str | None = None
+    no_open_days: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,8 @@ _COLUMNS: Final = (
     "contract.id, contract.space_id, contract.client_id, contract.email, contract.allocated_bytes, "
     "contract.machine_quota, contract.created_at, contract.start_date, contract.end_date, contract.escrow, "
     "contract.state, contract.delete_requested_at, contract.keep_days, contract.floor_days, contract.keep_daily, "
-    "contract.keep_weekly, contract.keep_monthly, contract.keep_yearly, contract.notify, contract.late_hours"
+    "contract.keep_weekly, contract.keep_monthly, contract.keep_yearly, contract.notify, contract.late_hours, "
+    "contract.open_days"
 )
 _POLICY: Final = ("keep_days", "floor_days", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly")
 LATEST: Final = "(SELECT max(number) FROM snapshot_statistics AS newest WHERE newest.machine_id = machine.id)"
@@ -159,6 +166,7 @@ def _contract(row: dict[str, Any]) -> Contract:
         retention=Policy(**{name: row[name] for name in _POLICY}),
         notify=Notify(row["notify"]),
         late_hours=row["late_hours"],
+        open_days=row["open_days"],
     )
 
 
@@ -306,6 +314,7 @@ def edit(db: Database, contract: Contract, changes: Changes) -> Contract:
         late = None if changes.no_late_hours else changes.late_hours or contract.late_hours
         if changes.late_hours is not None and not 1 <= changes.late_hours <= LATE_HOURS_LIMIT:
             raise UsageError(f"{changes.late_hours} hours are out of range: give 1 to {LATE_HOURS_LIMIT}")
+        days = contract.open_days if changes.open_days is None else opening_days.checked(changes.open_days)
         client = contract.client_id
         if changes.client_id is not None:
             client = checked_line(changes.client_id, "the client id", 100)
@@ -322,6 +331,7 @@ def edit(db: Database, contract: Contract, changes: Changes) -> Contract:
                 "escrow": str(changes.escrow or contract.escrow),
                 "notify": str(changes.notify or contract.notify),
                 "late_hours": late,
+                "open_days": None if changes.no_open_days else days,
                 **_policy_columns(changes.retention or contract.retention),
             },
         )

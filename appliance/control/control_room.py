@@ -2,19 +2,20 @@
 
 A machine's state, in this order: revoked; running; never (no snapshot at all); failed (its log has an error since
 its last complete backup, or the newest snapshot stayed incomplete and is late); late (no complete backup for the
-contract's hours, else its space's); warning (the last complete backup had some); ok. An incomplete snapshot in time
-is a first upload on its way, not a failure. Volumes count latest complete snapshots only.
+contract's hours on opening days, else its space's); warning (the last complete backup had some); ok. An incomplete
+snapshot in time is a first upload on its way, not a failure. Volumes count latest complete snapshots only.
 """
 
 from __future__ import annotations
 
 import collections
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from appliance.control import space_settings
+from appliance.control import opening_days, space_settings
 from appliance.control.contracts import LATEST, LATEST_COMPLETE
 from appliance.control.database import Database
 from appliance.control.scope import Scope, condition
@@ -147,6 +148,7 @@ SELECT machine.id AS machine_id, machine.name, machine.state AS machine_state, m
     machine.last_seen_at, machine.last_error_at, machine.last_error,
     machine.agent_version, machine.platform, machine.language, machine.created_at,
     coalesce(contract.late_hours, space_settings.late_hours, {space_settings.DEFAULT.late_hours}) AS late_hours,
+    coalesce(contract.open_days, space_settings.open_days, '{opening_days.EVERY_DAY}') AS open_days,
     deletion.due_at AS delete_due_at
 FROM machine
 JOIN contract ON contract.id = machine.contract_id
@@ -167,10 +169,9 @@ def state_of(
     good_at: float | None,
     last_error_at: float | None,
     warnings: int,
-    late_hours: int,
-    now: float,
+    late_before: float,
 ) -> State:
-    """The state that these facts make. Pure."""
+    """The state that these facts make; `late_before` is from `opening_days`. Pure."""
     if revoked:
         return State.REVOKED
     if running:
@@ -181,15 +182,15 @@ def state_of(
         return State.NEVER
     # Before the first complete backup, what is on its way counts as a sign of life.
     since = good_at if good_at is not None else last_at
-    if now - since > late_hours * 3600:
+    if since < late_before:
         return State.FAILED if last_at > since else State.LATE
     return State.WARNING if warnings else State.OK
 
 
-def _row(row: dict[str, Any], used_bytes: int, now: float, running: frozenset[bytes]) -> RoomRow:
+def _row(row: dict[str, Any], used_bytes: int, late_before: float, running: frozenset[bytes]) -> RoomRow:
     if row["last_complete"] is not None:
         row["last_complete"] = bool(row["last_complete"])
-    del row["email"]
+    del row["email"], row["open_days"]
     state = state_of(
         revoked=row["machine_state"] == "revoked",
         running=row["machine_id"] in running,
@@ -197,8 +198,7 @@ def _row(row: dict[str, Any], used_bytes: int, now: float, running: frozenset[by
         good_at=row["good_at"],
         last_error_at=row["last_error_at"],
         warnings=row["warnings"],
-        late_hours=row["late_hours"],
-        now=now,
+        late_before=late_before,
     )
     return RoomRow(**row, used_bytes=used_bytes, state=state)
 
@@ -252,7 +252,13 @@ def _rows(
     used: dict[str, int] = {}
     for row in read:
         used[row["contract_id"]] = used.get(row["contract_id"], 0) + row["bytes_source"]
-    return [_row(row, used[row["contract_id"]], now, running) for row in read if wanted(row)]
+    # Once for each pair of settings, of which there are few: walking back through days is too slow for each machine.
+    before = functools.cache(lambda days, hours: opening_days.late_before(days, hours, now))
+    return [
+        _row(row, used[row["contract_id"]], before(row["open_days"], row["late_hours"]), running)
+        for row in read
+        if wanted(row)
+    ]
 
 
 def find(

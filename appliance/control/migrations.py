@@ -213,5 +213,14 @@ _API: Final = Migration(9, "tokens of the REST API, answers that may be asked fo
 
 _HOOKS: Final = Migration(10, "webhooks and what they are to be told", webhook_schema.STATEMENTS)
 
-MIGRATIONS: Final = (_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS, _API, _HOOKS)
+_DAYS: Final = Migration(
+    11,
+    "opening days of spaces and contracts",
+    (
+        "ALTER TABLE space_settings ADD COLUMN open_days TEXT NOT NULL DEFAULT 'mon,tue,wed,thu,fri,sat,sun'",
+        "ALTER TABLE contract ADD COLUMN open_days TEXT",
+    ),
+)
+
+MIGRATIONS: Final = (_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS, _API, _HOOKS, _DAYS)
 """In order; the number of the last one is the schema version."""

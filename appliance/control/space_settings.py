@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from appliance.control import opening_days
 from appliance.control.accounts import checked_language
 from appliance.control.database import Database
 from appliance.store.upkeep.retention import Policy
@@ -21,6 +22,7 @@ class SpaceSettings:
     suspicious_percent: int = 40
     keep_days: int = 90
     floor_days: int = 7
+    open_days: str = opening_days.EVERY_DAY
 
 
 DEFAULT: Final = SpaceSettings()
@@ -34,8 +36,8 @@ _LIMITS: Final = {
 def of_space(db: Database, space_id: str | None) -> SpaceSettings:
     """A space's settings; the defaults where it has none."""
     row = db.row(
-        "SELECT language, late_hours, expiring_days, suspicious_percent, keep_days, floor_days FROM space_settings "
-        "WHERE space_id = ?",
+        "SELECT language, late_hours, expiring_days, suspicious_percent, keep_days, floor_days, open_days "
+        "FROM space_settings WHERE space_id = ?",
         [space_id],
     )
     return DEFAULT if row is None else SpaceSettings(**row)
@@ -61,6 +63,7 @@ def save(db: Database, space_id: str, settings: SpaceSettings, now: float) -> Sp
         "suspicious_percent": settings.suspicious_percent,
         "keep_days": settings.keep_days,
         "floor_days": settings.floor_days,
+        "open_days": opening_days.checked(settings.open_days),
         "updated_at": now,
     }
     with db.write():

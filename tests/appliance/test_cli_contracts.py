@@ -40,6 +40,16 @@ def test_retention_has_defaults_and_is_edited_one_number_at_a_time(shell: Shell)
     assert shown(shell)["keep_weekly"] == 0
 
 
+def test_opening_days_are_the_spaces_until_they_are_edited(shell: Shell) -> None:
+    added(shell)
+    shell("contract", "edit", "A", "--open-days", "tue-sat")
+    assert shell("--json", "contract", "show", "A").document["open_days"] == "tue,wed,thu,fri,sat"
+    refused = shell("contract", "edit", "A", "--open-days", "lundi")
+    assert refused.code == 2 and "give for instance mon-sat" in refused.sentence
+    shell("contract", "edit", "A", "--open-days", "space")
+    assert shell("--json", "contract", "show", "A").document["open_days"] is None
+
+
 def test_few_days_bring_a_floor_that_fits(shell: Shell) -> None:
     assert added(shell, "--keep-days", "5") == DEFAULTS | {"keep_days": 5, "floor_days": 5}
 

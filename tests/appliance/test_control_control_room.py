@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from appliance.control import contracts, control_room, deletions, machine_logs, machines, space_settings, statistics
+from appliance.control import (
+    contracts,
+    control_room,
+    deletions,
+    machine_logs,
+    machines,
+    opening_days,
+    space_settings,
+    statistics,
+)
 from appliance.control.contracts import Changes
 from appliance.control.control_room import RoomRow, State, state_of
 from appliance.control.scope import EVERYTHING, OneContract, OneSpace
@@ -54,7 +64,7 @@ def test_a_state_follows_from_its_facts(facts: dict[str, object], state: State) 
     plain: dict[str, object] = {
         "revoked": False, "running": False, "last_at": None, "good_at": None, "last_error_at": None, "warnings": 0,
     }  # fmt: skip
-    assert state_of(**{**plain, **facts}, late_hours=36, now=NOW) is state  # type: ignore[arg-type]
+    assert state_of(**{**plain, **facts}, late_before=NOW - 36 * HOUR) is state  # type: ignore[arg-type]
 
 
 def test_rows_tell_the_newest_and_the_newest_complete(house: House) -> None:
@@ -90,6 +100,20 @@ def test_lateness_is_the_contracts_then_the_spaces(house: House) -> None:
     assert contract.late_hours == 24 and ours(house).state is State.LATE
     assert contracts.edit(house.db, contract, Changes(no_late_hours=True)).late_hours is None
     assert ours(house).state is State.OK
+
+
+def test_a_closed_sunday_makes_nobody_late(house: House) -> None:
+    monday = datetime(2027, 1, 18, 8, tzinfo=opening_days.ZONE).timestamp()
+    backup(house, monday - 38 * HOUR)
+    assert ours(house, monday).state is State.LATE
+    settings = replace(space_settings.DEFAULT, open_days="mon-sat")
+    space_settings.save(house.db, house.ours.space_id, settings, NOW)
+    assert ours(house, monday).state is State.OK
+    assert ours(house, monday + 25 * HOUR).state is State.LATE
+    contract = contracts.edit(house.db, house.ours, Changes(open_days="mon-sun"))
+    assert ours(house, monday).state is State.LATE
+    assert contracts.edit(house.db, contract, Changes(no_open_days=True)).open_days is None
+    assert ours(house, monday).state is State.OK
 
 
 def test_filters_order_and_counts(house: House) -> None:
