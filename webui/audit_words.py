@@ -112,6 +112,7 @@ FIELDS: Final = {
     "keep_weekly": _l("Une par semaine (jours)"),
     "keep_yearly": _l("Une par an (jours)"),
     "language": _l("Langue"),
+    "open_days": _l("Jours d’ouverture"),
     "late_hours": _l("En retard après (heures)"),
     "logo": _l("Logo"),
     "machine_quota": _l("Nombre de machines"),

@@ -30,7 +30,7 @@ from webui.contracts import choosable_spaces, keep_code, of_address
 from webui.fields import CountField, DayField, GigabytesField
 from webui.forms import Form, required, say
 from webui.gate import MANAGERS, allow
-from webui.states import ESCROWS, NOTIFICATIONS
+from webui.states import ESCROWS, NOTIFICATIONS, opening_choices
 
 blueprint = Blueprint("contract_forms", __name__)
 
@@ -86,6 +86,7 @@ class EditForm(ContractForm):
         _l("Messages au client"), choices=[SelectChoice(str(one), label) for one, label in NOTIFICATIONS.items()]
     )
     late_hours = CountField(_l("En retard après"), render_kw={"inputmode": "numeric"})
+    open_days = SelectField(_l("Jours d’ouverture"))
     keep_days = CountField(_l("Conservation"), validators=[required()], render_kw={"inputmode": "numeric"})
 
     def validate_end_date(self, field: Any) -> None:
@@ -170,9 +171,11 @@ def edit(contract_id: str) -> ResponseReturnValue:
         escrow=str(contract.escrow),
         notify=str(contract.notify),
         late_hours=contract.late_hours,
+        open_days=contract.open_days or "",
         keep_days=contract.retention.keep_days,
     )
     form.space.choices = []
+    form.open_days.choices = [SelectChoice("", _("Ceux de l’espace")), *opening_choices(contract.open_days)]
     has_machines = contracts.usage(context.db(), contract.id).machines_total > 0
     if has_machines:
         # Their keys are what they are: the form does not show the field, and a crafted one changes nothing.
@@ -228,6 +231,8 @@ def _change(form: EditForm, contract_id: str) -> None:
             notify=Notify(form.notify.data),
             late_hours=form.late_hours.data,
             no_late_hours=form.late_hours.data is None,
+            open_days=form.open_days.data or None,
+            no_open_days=not form.open_days.data,
         )
         after = contracts.edit(db, before, changes)
         old, new = acts.changed(before, after)

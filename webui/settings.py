@@ -28,6 +28,7 @@ from webui import context, formats
 from webui.fields import CountField
 from webui.forms import Form, required, say
 from webui.gate import MANAGERS, allow
+from webui.states import opening_choices
 
 blueprint = Blueprint("settings", __name__)
 _LOGO_ACCEPTS: Final = "image/png,image/jpeg,image/gif,image/webp,image/bmp"
@@ -248,6 +249,7 @@ class RulesForm(Form):
 
     language = SelectField(_l("Langue de l’espace"), choices=list(formats.LANGUAGES.items()))
     late_hours = CountField(_l("En retard après"), validators=[_between(1, 24 * 365)])
+    open_days = SelectField(_l("Jours d’ouverture"))
     expiring_days = CountField(_l("Prévenir de la fin d’un contrat"), validators=[_between(0, 365)])
     suspicious_percent = CountField(_l("Changements suspects à partir de"), validators=[_between(1, 100)])
     keep_days = CountField(_l("Conservation"), validators=[_between(0, LONGEST_DAYS)])
@@ -268,6 +270,7 @@ def rules() -> ResponseReturnValue:
         return choose("rules")
     old = space_settings.of_space(context.db(), of.id)
     form = RulesForm(obj=old)
+    form.open_days.choices = opening_choices(old.open_days)
     if form.validate_on_submit():
         new = SpaceSettings(
             form.language.data,
@@ -276,6 +279,7 @@ def rules() -> ResponseReturnValue:
             form.suspicious_percent.data,
             form.keep_days.data,
             form.floor_days.data,
+            form.open_days.data,
         )
         with context.db().write():
             space_settings.save(context.db(), of.id, new, context.now())

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from flask import Flask
 from flask_babel import lazy_gettext as _l
+from wtforms.fields import SelectChoice
 
+from appliance.control import opening_days
 from appliance.control.contracts import ContractState, Escrow, Notify
 from appliance.control.control_room import State
 
@@ -65,6 +67,22 @@ NOTIFICATIONS: Final = {
     Notify.WARNINGS: _l("Les avertissements et les échecs"),
     Notify.FAILURES: _l("Les échecs seulement"),
 }
+
+OPENINGS: Final = {
+    opening_days.EVERY_DAY: _l("Tous les jours"),
+    opening_days.checked("mon-sat"): _l("Du lundi au samedi"),
+    opening_days.checked("tue-sat"): _l("Du mardi au samedi"),
+    opening_days.checked("mon-fri"): _l("Du lundi au vendredi"),
+}
+
+
+def opening_choices(current: str | None) -> list[SelectChoice]:
+    """The usual weeks, and what `pilulier contract edit` has set where it is another one."""
+    choices = [SelectChoice(days, label) for days, label in OPENINGS.items()]
+    if current and current not in OPENINGS:
+        choices.append(SelectChoice(current, _l("D’autres jours, choisis sur le serveur")))
+    return choices
+
 
 PHASES: Final = {
     "scanning": _l("Parcours des dossiers"),

@@ -168,6 +168,22 @@ def test_a_contract_is_changed_and_the_log_says_what(web: WebHouse) -> None:
     assert "client_id" not in (line.after or "")
 
 
+def test_a_contract_may_have_opening_days_of_its_own(web: WebHouse) -> None:
+    browser, path = web.browser("admin"), f"/contracts/{web.house.ours.id}/edit"
+    browser.get(path)
+    assert browser.post(path, edited(web, open_days="tue,wed,thu,fri,sat")).status_code == 303
+    assert contracts.find(web.house.db, EVERYTHING, web.house.ours.id).open_days == "tue,wed,thu,fri,sat"
+    assert "Du mardi au samedi" in browser.get(path).get_data(as_text=True)
+    refused = browser.post(path, edited(web, open_days="never"))
+    assert refused.status_code == 200 and "invalid-feedback" in refused.get_data(as_text=True)
+    browser.post(path, edited(web, open_days=""))
+    after = contracts.edit(web.house.db, web.house.ours, contracts.Changes(open_days="mon,thu"))
+    assert "choisis sur le serveur" in browser.get(path).get_data(as_text=True)
+    browser.post(path, edited(web, open_days=""))
+    assert after.open_days == "mon,thu"
+    assert contracts.find(web.house.db, EVERYTHING, web.house.ours.id).open_days is None
+
+
 def test_an_empty_field_takes_the_end_date_and_the_hours_away(web: WebHouse) -> None:
     browser, path = web.browser("admin"), f"/contracts/{web.house.ours.id}/edit"
     browser.get(path)

@@ -25,6 +25,7 @@ THEME: dict[str, object] = {
 RULES: dict[str, object] = {
     "language": "de",
     "late_hours": "48",
+    "open_days": "mon,tue,wed,thu,fri,sat",
     "expiring_days": "15",
     "suspicious_percent": "25",
     "keep_days": "120",
@@ -159,7 +160,9 @@ def test_a_logo_far_too_large_gets_a_page_and_not_a_traceback(web: WebHouse) -> 
 def test_rules_are_saved_and_written_down(web: WebHouse) -> None:
     browser, space = web.browser("admin"), web.house.ours.space_id
     assert send(browser, "/settings/rules", RULES).status_code == 303
-    assert space_settings.of_space(web.house.db, space) == space_settings.SpaceSettings("de", 48, 15, 25, 120, 10)
+    assert space_settings.of_space(web.house.db, space) == space_settings.SpaceSettings(
+        "de", 48, 15, 25, 120, 10, "mon,tue,wed,thu,fri,sat"
+    )
     [act] = acts(web, "space.settings")
     assert json.loads(act.after or "")["late_hours"] == 48
     page = text(browser.get("/settings/rules"))
@@ -178,6 +181,7 @@ def test_rules_are_saved_and_written_down(web: WebHouse) -> None:
         ({"floor_days": "2"}, "Entre 3 et"),
         ({"floor_days": "121"}, "Le minimum garanti dépasse la conservation"),
         ({"language": "xx"}, "invalid-feedback"),
+        ({"open_days": "never"}, "invalid-feedback"),
     ],
 )
 def test_rules_that_cannot_work_are_said_beside_their_field(
@@ -188,7 +192,7 @@ def test_rules_that_cannot_work_are_said_beside_their_field(
     page = text(answer)
     assert answer.status_code == 200 and sentence in page
     for name, typed in (RULES | changes).items():
-        assert name == "language" or f'value="{typed}"' in page, name
+        assert name in ("language", "open_days") or f'value="{typed}"' in page, name
     assert space_settings.of_space(web.house.db, web.house.ours.space_id) == space_settings.DEFAULT
     assert not acts(web, "space.settings")
 
