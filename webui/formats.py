@@ -33,6 +33,12 @@ def language() -> str:
     return str(get_locale() or "fr")
 
 
+def _calendar(locale: str | None = None) -> str:
+    """The locale of dates: English of Europe, whose readers would take 8/6 for June."""
+    locale = locale or language()
+    return "en_GB" if locale == "en" else locale
+
+
 def size(size_bytes: int | float | None, locale: str | None = None) -> str:
     """A size in bytes with at most one decimal; a dash where there is none."""
     if size_bytes is None:
@@ -90,12 +96,12 @@ def _local(at: float) -> datetime:
 
 def moment(at: float | None) -> str:
     """Day and minute; seconds since 1970."""
-    return str(_("jamais")) if at is None else dates.format_datetime(_local(at), "short", locale=language())
+    return str(_("jamais")) if at is None else dates.format_datetime(_local(at), "short", locale=_calendar())
 
 
 def moment_full(at: float) -> str:
     """Day and second."""
-    return dates.format_datetime(_local(at), "medium", locale=language())
+    return dates.format_datetime(_local(at), "medium", locale=_calendar())
 
 
 def stamp(at: float) -> str:
@@ -110,12 +116,12 @@ def minute(at: float) -> str:
 
 def clock_time(at: float) -> str:
     """The minute of the day."""
-    return dates.format_time(_local(at), "short", locale=language())
+    return dates.format_time(_local(at), "short", locale=_calendar())
 
 
 def clock_second(at: float) -> str:
     """The second of the day."""
-    return dates.format_time(_local(at), "medium", locale=language())
+    return dates.format_time(_local(at), "medium", locale=_calendar())
 
 
 def day(value: date | float | None) -> str:
@@ -128,18 +134,18 @@ def day(value: date | float | None) -> str:
 @lru_cache(4096)
 def _day(value: date, locale: str) -> str:
     # Lists say the same few hundred days thousands of times.
-    return dates.format_date(value, "short", locale=locale)
+    return dates.format_date(value, "short", locale=_calendar(locale))
 
 
 def day_short(value: date, locale: str | None = None) -> str:
     """A day and its month, for the axis of a chart."""
-    text: str = dates.format_skeleton("MMMd", value, locale=locale or language())
+    text: str = dates.format_skeleton("MMMd", value, locale=_calendar(locale))
     return text
 
 
 def day_long(value: date | float) -> str:
     """A day with its name, for headings."""
-    return dates.format_date(value if isinstance(value, date) else _local(value).date(), "full", locale=language())
+    return dates.format_date(value if isinstance(value, date) else _local(value).date(), "full", locale=_calendar())
 
 
 def local_day(at: float) -> date:
@@ -171,7 +177,8 @@ def ago(at: float | None, now: float) -> str:
         return str(_("jamais"))
     # This very moment lies in the past: « dans 0 seconde » is what nobody says.
     seconds = -1.0 if -1 < at - now <= 0 else at - now
-    text: str = dates.format_timedelta(timedelta(seconds=seconds), add_direction=True, locale=language(), threshold=1.1)
+    since = timedelta(seconds=seconds)
+    text: str = dates.format_timedelta(since, add_direction=True, locale=_calendar(), threshold=1.1)
     return text
 
 
@@ -212,4 +219,4 @@ def sheet_gigabytes(size_bytes: int, locale: str | None = None) -> str:
 
 def month_name(year: int, month: int) -> str:
     """octobre 2026."""
-    return dates.format_date(date(year, month, 1), "LLLL y", locale=language())
+    return dates.format_date(date(year, month, 1), "LLLL y", locale=_calendar())
