@@ -45,6 +45,7 @@ from webui import (
     passwords,
     profile,
     rendering,
+    request_ids,
     restore,
     running,
     spaces,
@@ -90,6 +91,7 @@ def create_app(home: Home, *, secure: bool = False, clock: Callable[[], float] =
         BOOTSTRAP_SERVE_LOCAL=True,
     )
     context.install(app, context.Appliance(home, clock, secure=secure))
+    request_ids.install(app)
     headers.install(app, secure=secure)
     # Before CSRF: a stranger learns to log in, not that a token is missing.
     gate.install(app)

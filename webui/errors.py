@@ -9,7 +9,6 @@ operators.
 from __future__ import annotations
 
 import logging
-import secrets
 
 from flask import Flask, g, render_template, request
 from flask.typing import ResponseReturnValue
@@ -19,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 
 from appliance.errors import ConflictError, NotFoundError, ThrottledError
 from transport.errors import PilulierError, RefusedError, UsageError
-from webui import problems
+from webui import problems, request_ids
 from webui.gate import is_api
 
 log = logging.getLogger("pilulier.web")
@@ -93,11 +92,11 @@ def install(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def unforeseen(error: Exception) -> ResponseReturnValue:
-        reference = secrets.token_hex(4)
+        reference = request_ids.current()
         # The address of a mailed link holds its token: of those the log names the rule only.
         secret = "token" in (request.view_args or {})
         where = request.url_rule if secret else request.path
-        log.error("request %s: %s %s failed", reference, request.method, where, exc_info=error)
+        log.error("%s %s failed", request.method, where, exc_info=error)
         if is_api(request.path):
             return problems.unforeseen(reference)
         # The page must not trip over what the error tripped over.

@@ -168,6 +168,14 @@ def test_languages_look_and_widths(seat: Seat) -> None:
     expect(page.locator("html")).to_have_attribute("data-bs-theme", "dark")
     page.reload()
     expect(page.locator("html")).to_have_attribute("data-bs-theme", "dark")
+    seat.goto("/settings")
+    page.get_by_role("button", name=re.compile("default", re.I)).first.click()
+    page.get_by_label("Nom du produit").fill("Officine Sauvegarde")
+    page.get_by_label("Couleur des bandeaux").fill("#7a1f3d")
+    page.get_by_role("button", name="Enregistrer").first.click()
+    expect(page.locator(".topbar-brand")).to_contain_text("Officine Sauvegarde")
+    bar = page.evaluate("getComputedStyle(document.querySelector('.topbar')).backgroundColor")
+    assert bar == "rgb(122, 31, 61)", "the space's colour is the bar's"
     page.set_viewport_size({"width": WIDTHS["phone"][0], "height": WIDTHS["phone"][1]})
     for path in ("/", "/contracts", "/running", "/alerts", "/statistics", "/logs", "/accounts", "/profile", "/system"):
         seat.goto(path)
