@@ -16,8 +16,6 @@ import warnings
 from dataclasses import dataclass
 from typing import Final
 
-from PIL import Image, UnidentifiedImageError
-
 from appliance.control.database import Database
 from appliance.control.text import checked_line, one_line
 from transport.errors import UsageError
@@ -160,6 +158,9 @@ def save(
 
 def encoded_anew(data: bytes) -> Logo:
     """An uploaded picture as a new PNG (JPEG for a JPEG); UsageError for what is no picture, too large, or SVG."""
+    # Loaded when a logo comes: every process that sends mails or pages would hold Pillow for nothing.
+    from PIL import Image, UnidentifiedImageError
+
     if len(data) > LOGO_BYTES_LIMIT:
         raise UsageError(f"the logo has {len(data)} bytes: at most {LOGO_BYTES_LIMIT} are taken")
     try:
