@@ -58,6 +58,7 @@ def serve(
     """
     keep_large_buffers()
     collect_seldom()
+    _allow_many_files()
     with home.serving():
         prepared = endpoints.prepare_to_serve(home, Overrides(listen=listen, web=web))
         for notice in (*prepared.notices, *web_part.notices(prepared.addresses.web, prepared.settings)):

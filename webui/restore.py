@@ -11,20 +11,23 @@ import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
+from typing import Final, TypeVar
 
-from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from appliance.control import acts, machine_keys, restores
 from appliance.control.contracts import Escrow
 from appliance.control.machines import Machine
 from appliance.errors import KeyModeError
 from appliance.opening import words
-from appliance.opening.clients import Opened, OpeningError, TooManyDownloadsError, beginning
+from appliance.opening.baskets import TOP
+from appliance.opening.clients import BUSY, GONE, Opened, OpeningError, TooManyDownloadsError, beginning
 from appliance.opening.clients import download as archive_of
 from appliance.store.errors import UnknownItemError
+from transport.errors import UsageError
 from webui import calendars, context, formats
 from webui.forms import CodeForm, confirmed, has_grant, spend
 from webui.gate import EVERYONE, allow
@@ -35,6 +38,7 @@ blueprint = Blueprint("restore", __name__)
 ACTION: Final = "restore"
 DAYS: Final = 90
 PER_PAGE: Final = 500
+_Answer = TypeVar("_Answer", bound=words.Answer)
 FORMS: Final = {"zip": "application/zip", "tar": "application/x-tar"}
 
 
@@ -64,12 +68,61 @@ def shown(path: bytes) -> str:
     return path.decode("utf-8", "replace")
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A person before a machine's opened backups, looking at one snapshot."""
+
+    machine: Machine
+    opened: Opened
+    snapshot: words.Snapshot
+
+    def ask(self, question: words.AnyQuestion, expected: type[_Answer]) -> _Answer:
+        """The opener's answer. One that is gone leads back to the code; OpeningError where it answers with an error."""
+        try:
+            return self.opened.ask(question, expected)
+        except OpeningError as error:
+            if error.code == GONE:
+                flash(
+                    _("Les sauvegardes se sont refermées après un quart d’heure : saisissez un nouveau code."), "info"
+                )
+                abort(_to("restore.start", self.machine))
+            if error.code != UsageError.code:
+                log.error("machine %s: %s", self.machine.hex, error)
+            raise
+
+    def browse(self, at: str = "", anchor: str | None = None) -> WerkzeugResponse:
+        """To a folder of the snapshot."""
+        number = self.snapshot.number
+        place = url_for("restore.browse", machine=self.machine.hex, snapshot=number, at=at or None, _anchor=anchor)
+        return redirect(place, 303)
+
+
+def _to(endpoint: str, machine: Machine) -> WerkzeugResponse:
+    return redirect(url_for(endpoint, machine=machine.hex), 303)
+
+
 def _opened(machine: Machine) -> Opened | None:
-    return context.appliance().openers.find(context.my_session().id, machine.id)
+    """What this session has opened of a machine, if there is something in it to read."""
+    opened = context.appliance().openers.find(context.my_session().id, machine.id)
+    return opened if opened is not None and opened.snapshots else None
 
 
-def _back(machine: Machine) -> ResponseReturnValue:
-    return redirect(url_for("restore.start", machine=machine.hex), 303)
+def _seat(address: str) -> Seat:
+    """Who asks, with the snapshot that the request names, else the newest. Nothing opened leads to the code."""
+    machine = of_address(address)
+    opened = _opened(machine)
+    if opened is None:
+        abort(_to("restore.start", machine))
+    wanted = request.values.get("snapshot", type=int)
+    chosen = next((one for one in opened.snapshots if one.number == wanted), opened.snapshots[-1])
+    return Seat(machine, opened, chosen)
+
+
+def _trouble(error: OpeningError) -> str:
+    """An opener's error in the reader's words."""
+    if error.code == BUSY:
+        return str(_("La demande précédente n’est pas terminée : patientez un instant."))
+    return str(_("Cette sauvegarde n’a pas pu être lue telle qu’elle a été signée : prévenez l’assistance."))
 
 
 @blueprint.route("/machines/<machine>/restore", methods=["GET", "POST"])
@@ -82,80 +135,60 @@ def start(machine: str) -> ResponseReturnValue:
     if held is None or held.mode is not Escrow.CONFIDED or row.last_at is None:
         return render_template("machines/restore.html", machine=found, row=row, private=held is not None)
     if _opened(found) is not None and request.method == "GET":
-        return redirect(url_for("restore.browse", machine=found.hex), 303)
+        return _to("restore.browse", found)
     form = CodeForm()
     if form.validate_on_submit() and confirmed(form, ACTION, found.hex):
         try:
-            _open(found)
+            readable = _open(found)
         except (OpeningError, KeyModeError) as error:
             log.error("machine %s: its backups do not open: %s", found.hex, error)
             flash(_("Les sauvegardes n’ont pas pu être ouvertes ici : restaurez avec l’agent."), "danger")
         else:
-            return redirect(url_for("restore.browse", machine=found.hex), 303)
+            if readable:
+                return _to("restore.browse", found)
+            flash(_("Aucune sauvegarde de cette machine ne peut être lue ici."), "warning")
     return render_template(
         "restore/start.html", machine=found, row=row, form=form, granted=has_grant(ACTION, found.hex)
     )
 
 
-def _open(machine: Machine) -> None:
+def _open(machine: Machine) -> bool:
+    """Whether there is a snapshot to read."""
     db = context.db()
-    context.appliance().openers.open(
+    opened = context.appliance().openers.open(
         context.my_session().id, machine.id, beginning(context.home(), db, context.scope(), machine)
     )
     with db.write():
         spend(ACTION, machine.hex)
         restores.record_web(db, context.me(), machine.id, context.now())
         acts.note(db, context.actor(), "restore.open", machine, now=context.now())
-
-
-def _snapshot(opened: Opened) -> words.Snapshot:
-    """The one that the address names, else the newest."""
-    wanted = request.values.get("snapshot", type=int)
-    for snapshot in opened.snapshots:
-        if snapshot.number == wanted:
-            return snapshot
-    return opened.snapshots[-1]
+    return bool(opened.snapshots)
 
 
 @blueprint.get("/machines/<machine>/restore/browse")
 @allow(EVERYONE)
 def browse(machine: str) -> ResponseReturnValue:
     """A folder of a snapshot, the calendar, and what is to be restored."""
-    found = of_address(machine)
-    opened = _opened(found)
-    if opened is None or not opened.snapshots:
-        return _back(found)
-    snapshot = _snapshot(opened)
+    seat = _seat(machine)
     try:
-        path = opened.basket.path(request.args.get("at", ""))
-        listing = opened.ask(words.ListFolder(snapshot.number, path), words.Entries)
+        path = seat.opened.basket.path(request.args.get("at", ""))
     except UnknownItemError:
-        return redirect(url_for("restore.browse", machine=found.hex, snapshot=snapshot.number), 303)
+        return seat.browse()
+    entries: list[words.Entry] = []
+    try:
+        entries = seat.ask(words.ListFolder(seat.snapshot.number, path), words.Entries).entries
     except OpeningError as error:
-        if error.code == "opener":
-            return _closed(found)
-        # A folder that this snapshot does not hold: a day on which it was not there yet.
-        flash(_("Ce dossier n’existe pas dans la sauvegarde choisie : en voici le premier niveau."), "info")
-        return redirect(url_for("restore.browse", machine=found.hex, snapshot=snapshot.number), 303)
+        if error.code == UsageError.code and path != TOP:
+            # A day on which this folder was not there yet.
+            flash(_("Ce dossier n’existe pas dans la sauvegarde choisie : en voici le premier niveau."), "info")
+            return seat.browse()
+        flash(_trouble(error), "danger")
     page = max(1, request.args.get("page", 1, type=int))
-    entries = sorted(listing.entries, key=lambda entry: (entry.kind != "d", shown(entry.path).casefold()))
+    entries = sorted(entries, key=lambda entry: (entry.kind != "d", shown(entry.path).casefold()))
     pages = max(1, -(-len(entries) // PER_PAGE))
     page = min(page, pages)
-    return _page(
-        found,
-        opened,
-        snapshot,
-        path,
-        rows=_rows(opened, snapshot, entries[(page - 1) * PER_PAGE : page * PER_PAGE]),
-        total=len(entries),
-        page=page,
-        pages=pages,
-    )
-
-
-def _closed(machine: Machine) -> ResponseReturnValue:
-    flash(_("Les sauvegardes se sont refermées après un quart d’heure : saisissez un nouveau code."), "info")
-    return _back(machine)
+    rows = _rows(seat.opened, seat.snapshot, entries[(page - 1) * PER_PAGE : page * PER_PAGE])
+    return _page(seat, path, rows=rows, total=len(entries), page=page, pages=pages)
 
 
 def _rows(opened: Opened, snapshot: words.Snapshot, entries: list[words.Entry]) -> list[Row]:
@@ -191,9 +224,7 @@ def _calendar(opened: Opened) -> list[calendars.Month[words.Snapshot]]:
 
 
 def _page(
-    machine: Machine,
-    opened: Opened,
-    snapshot: words.Snapshot,
+    seat: Seat,
     path: bytes,
     *,
     rows: list[Row],
@@ -203,12 +234,13 @@ def _page(
     searched: str = "",
     cut: bool = False,
 ) -> ResponseReturnValue:
+    opened, snapshot = seat.opened, seat.snapshot
     day = formats.local_day(snapshot.received_ms / 1000)
     return render_template(
         "restore/browse.html",
-        machine=machine,
+        machine=seat.machine,
         snapshot=snapshot,
-        here_token="" if path == b"/" else opened.basket.token(path),
+        here_token="" if path == TOP else opened.basket.token(path),
         steps=_steps(opened, path),
         rows=rows,
         total=total,
@@ -220,17 +252,18 @@ def _page(
         chosen_day=day,
         same_day=[one for one in opened.snapshots if formats.local_day(one.received_ms / 1000) == day],
         basket=[Step(opened.basket.token(one), shown(one)) for one in opened.basket.ticked(snapshot.number)],
-        measured=_measured(opened, snapshot),
+        measured=_measured(seat),
         closes_at=context.now() + opened.seconds_left(),
     )
 
 
-def _measured(opened: Opened, snapshot: words.Snapshot) -> words.Measured | None:
-    ticked = opened.basket.ticked(snapshot.number)
+def _measured(seat: Seat) -> words.Measured | None:
+    """How much is ticked; None where that cannot be told: the list itself still shows."""
+    ticked = seat.opened.basket.ticked(seat.snapshot.number)
     if not ticked:
         return None
     try:
-        return opened.ask(words.Measure(snapshot.number, ticked), words.Measured)
+        return seat.ask(words.Measure(seat.snapshot.number, ticked), words.Measured)
     except OpeningError:
         return None
 
@@ -239,48 +272,37 @@ def _measured(opened: Opened, snapshot: words.Snapshot) -> words.Measured | None
 @allow(EVERYONE)
 def search(machine: str) -> ResponseReturnValue:
     """Names that hold a word. A POST, since the word may be a patient's name and addresses are kept."""
-    found = of_address(machine)
-    opened = _opened(found)
-    if opened is None or not opened.snapshots:
-        return _back(found)
-    snapshot = _snapshot(opened)
+    seat = _seat(machine)
     text = request.form.get("text", "").strip()[:200]
     if not text:
-        return redirect(url_for("restore.browse", machine=found.hex, snapshot=snapshot.number), 303)
+        return seat.browse()
     try:
-        answer = opened.ask(words.Search(snapshot.number, text), words.Entries)
-    except OpeningError:
-        return _closed(found)
-    return _page(
-        found,
-        opened,
-        snapshot,
-        b"/",
-        rows=_rows(opened, snapshot, answer.entries),
-        total=len(answer.entries),
-        searched=text,
-        cut=answer.more,
-    )
+        answer = seat.ask(words.Search(seat.snapshot.number, text), words.Entries)
+    except OpeningError as error:
+        flash(_trouble(error), "danger")
+        return seat.browse()
+    rows = _rows(seat.opened, seat.snapshot, answer.entries)
+    return _page(seat, TOP, rows=rows, total=len(answer.entries), searched=text, cut=answer.more)
 
 
 @blueprint.get("/machines/<machine>/restore/versions")
 @allow(EVERYONE)
 def versions(machine: str) -> ResponseReturnValue:
     """A file as it was, each time it differed."""
-    found = of_address(machine)
-    opened = _opened(found)
-    if opened is None:
-        return _back(found)
+    seat = _seat(machine)
     try:
-        path = opened.basket.path(request.args.get("at", ""))
-        answer = opened.ask(words.FileVersions(path), words.Versions)
-    except (OpeningError, UnknownItemError):
-        return _closed(found)
+        path = seat.opened.basket.path(request.args.get("at", ""))
+        answer = seat.ask(words.FileVersions(path), words.Versions)
+    except UnknownItemError:
+        return seat.browse()
+    except OpeningError as error:
+        flash(_trouble(error), "danger")
+        return seat.browse()
     return render_template(
         "restore/versions.html",
-        machine=found,
+        machine=seat.machine,
         path=shown(path),
-        token=opened.basket.token(path),
+        token=seat.opened.basket.token(path),
         versions=list(reversed(answer.versions)),
     )
 
@@ -289,76 +311,57 @@ def versions(machine: str) -> ResponseReturnValue:
 @allow(EVERYONE)
 def tick(machine: str) -> ResponseReturnValue:
     """Put paths on the list of what is to be restored, or take them off."""
-    found = of_address(machine)
-    opened = _opened(found)
-    if opened is None or not opened.snapshots:
-        return _back(found)
-    snapshot = _snapshot(opened)
-    basket = opened.basket
+    seat = _seat(machine)
+    basket, number = seat.opened.basket, seat.snapshot.number
+    at = request.form.get("at", "")
     try:
         if "remove" in request.form:
             token = request.form["remove"]
-            basket.untick(snapshot.number, None if token == "all" else basket.path(token))
+            basket.untick(number, None if token == "all" else basket.path(token))
         else:
-            basket.tick(snapshot.number, [basket.path(token) for token in request.form.getlist("pick") if token])
-        at = request.form.get("at", "")
+            basket.tick(number, [basket.path(token) for token in request.form.getlist("pick") if token])
         basket.path(at)
     except UnknownItemError:
         at = ""
-    number = snapshot.number
-    place = url_for("restore.browse", machine=found.hex, snapshot=number, at=at or None, _anchor="restore-list")
-    return redirect(place, 303)
+    return seat.browse(at, "restore-list")
 
 
 @blueprint.post("/machines/<machine>/restore/download")
 @allow(EVERYONE)
 def download(machine: str) -> ResponseReturnValue:
     """What is on the list, or one file, as it streams."""
-    found = of_address(machine)
-    opened = _opened(found)
-    if opened is None or not opened.snapshots:
-        return _back(found)
-    snapshot = _snapshot(opened)
-    form = request.form.get("form", "zip")
-    only = request.form.get("only", "")
+    seat = _seat(machine)
+    number = seat.snapshot.number
+    form, only = request.form.get("form", "zip"), request.form.get("only", "")
     try:
-        paths = [opened.basket.path(only)] if only else opened.basket.ticked(snapshot.number)
+        paths = [seat.opened.basket.path(only)] if only else seat.opened.basket.ticked(number)
     except UnknownItemError:
         paths = []
     if form not in FORMS or not paths:
         flash(_("Cochez d’abord ce qui est à restaurer."), "warning")
-        return redirect(url_for("restore.browse", machine=found.hex, snapshot=snapshot.number), 303)
+        return seat.browse()
     db = context.db()
     try:
-        measured = opened.ask(words.Measure(snapshot.number, paths), words.Measured)
+        measured = seat.ask(words.Measure(number, paths), words.Measured)
         parts = archive_of(
             context.appliance().openers.downloads,
-            beginning(context.home(), db, context.scope(), found),
-            words.Archive(snapshot.number, paths, form, found.name),
+            beginning(context.home(), db, context.scope(), seat.machine),
+            words.Archive(number, paths, form, seat.machine.name),
         )
     except TooManyDownloadsError:
         flash(_("Trop de téléchargements sont en cours : réessayez dans quelques minutes."), "warning")
-        return redirect(url_for("restore.browse", machine=found.hex, snapshot=snapshot.number), 303)
-    except (OpeningError, KeyModeError) as error:
-        log.error("machine %s: no archive: %s", found.hex, error)
-        return _closed(found)
-    acts.note(
-        db,
-        context.actor(),
-        "restore.download",
-        found,
-        now=context.now(),
-        after={
-            "snapshot": snapshot.number,
-            "files": measured.files,
-            "size": measured.size,
-            "form": form,
-        },
-    )
+        return seat.browse()
+    except KeyModeError:
+        return _to("restore.start", seat.machine)
+    except OpeningError as error:
+        flash(_trouble(error), "danger")
+        return seat.browse()
+    told = {"snapshot": number, "files": measured.files, "size": measured.size, "form": form}
+    acts.note(db, context.actor(), "restore.download", seat.machine, now=context.now(), after=told)
     # Cut short, it raises: the connection ends without its last chunk, so that browsers say it failed.
     answer = Response(parts, mimetype=FORMS[form])
-    day = formats.local_day(snapshot.received_ms / 1000).isoformat()
-    safe = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in found.name)[:40]
+    day = formats.local_day(seat.snapshot.received_ms / 1000).isoformat()
+    safe = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in seat.machine.name)[:40]
     answer.headers["Content-Disposition"] = f'attachment; filename="{safe}-{day}.{form}"'
     return answer
 

@@ -29,6 +29,10 @@ from appliance.settings import Home
 from transport.errors import PilulierError
 
 LIFE_S: Final = 900.0
+WAIT_S: Final = 3.0
+GONE: Final = "opener"
+"""Code of an OpeningError: the process has ended, open anew."""
+BUSY: Final = "busy"
 OPENERS_LIMIT: Final = 8
 """Browsing openers at once, some 60 MB each."""
 DOWNLOADS_LIMIT: Final = 6
@@ -73,12 +77,19 @@ class Opened:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, question: words.AnyQuestion, expected: type[_Answer]) -> _Answer:
-        """Its answer; OpeningError where it has none."""
-        with self.lock:
+        """Its answer; OpeningError where it has none, with code BUSY where it is still at the question before.
+
+        Whoever asks ten things at once waits for two of them: each waits in a thread that pages need.
+        """
+        if not self.lock.acquire(timeout=WAIT_S):
+            raise OpeningError(BUSY, "the question before is not answered yet: wait for it")
+        try:
             self.used = time.monotonic()
             answer = _ask(self.process, question)
+        finally:
+            self.lock.release()
         if not isinstance(answer, expected):
-            raise OpeningError("opener", f"the opener answered {type(question).__name__} with {type(answer).__name__}")
+            raise OpeningError(GONE, f"the opener answered {type(question).__name__} with {type(answer).__name__}")
         return answer
 
     def seconds_left(self) -> float:
@@ -97,9 +108,9 @@ def _ask(process: subprocess.Popen[bytes], question: words.AnyQuestion) -> words
         process.stdin.flush()
         answer = words.read_answer(process.stdout.read)
     except (OSError, words.BrokenPipeOfWords) as error:
-        raise OpeningError("opener", f"the opener is gone ({error}): open the backups anew") from None
+        raise OpeningError(GONE, f"the opener is gone ({error}): open the backups anew") from None
     if answer is None:
-        raise OpeningError("opener", "the opener has ended: open the backups anew")
+        raise OpeningError(GONE, "the opener has ended: open the backups anew")
     if isinstance(answer, words.Failed):
         raise OpeningError(answer.code, answer.reason)
     return answer
@@ -116,7 +127,7 @@ def _start(begin: words.Begin) -> tuple[subprocess.Popen[bytes], words.Ready]:
     try:
         ready = _ask(process, begin)
         if not isinstance(ready, words.Ready):
-            raise OpeningError("opener", "the opener did not become ready")
+            raise OpeningError(GONE, "the opener did not become ready")
     except BaseException:
         _end(process)
         raise
@@ -124,15 +135,17 @@ def _start(begin: words.Begin) -> tuple[subprocess.Popen[bytes], words.Ready]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
+    # The process first: closing a pipe would wait for a thread that still reads from it.
+    process.terminate()
     try:
         process.wait(2.0)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
 
 
 class Openers:
@@ -241,7 +254,7 @@ class Download:
 class TooManyDownloadsError(PilulierError):
     """As many archives leave now as there may be at once."""
 
-    code = "busy"
+    code = BUSY
 
 
 def download(slots: threading.BoundedSemaphore, begin: words.Begin, question: words.Archive) -> Download:
@@ -260,7 +273,7 @@ def download(slots: threading.BoundedSemaphore, begin: words.Begin, question: wo
             process.stdin.flush()
         except OSError as error:
             _end(process)
-            raise OpeningError("opener", f"the opener is gone ({error.strerror})") from None
+            raise OpeningError(GONE, f"the opener is gone ({error.strerror})") from None
     except BaseException:
         slots.release()
         raise

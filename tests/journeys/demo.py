@@ -122,7 +122,7 @@ def _change(work: Path) -> tuple[Path, str]:
 
 
 def _demonstrate(guide: Guide, house: House, agent_folder: Path, source: Path) -> None:
-    guide.step("An appliance starts: it stores, and never holds a key that opens what it stores.")
+    guide.step("An appliance starts: it stores, and needs no key for that.")
     guide.command("pilulier init --admin admin@example.test --password-file … --listen tcp://127.0.0.1:0")
     guide.command("pilulier serve")
     house.open()
@@ -139,7 +139,8 @@ def _demonstrate(guide: Guide, house: House, agent_folder: Path, source: Path) -
     guide.command(f"pilulier-agent enrol {code[:13]}… --name comptoir-1")
     guide.command(f"pilulier-agent select include {work}")
     agent: Agent = house.agent(work, name="comptoir-1", code=code)
-    guide.result(f"Machine {agent.machine}. Its keys were made here and stay here.")
+    guide.result(f"Machine {agent.machine}. Its keys were made here; a copy is confided to the appliance, wrapped.")
+    guide.result("(--passphrase-file would have kept it private: then no appliance opens these backups.)")
 
     guide.step("The first backup sends everything, compressed and sealed.")
     guide.command("pilulier-agent backup")

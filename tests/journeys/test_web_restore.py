@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import sqlite3
 import tarfile
 import time
 import zipfile
@@ -22,6 +23,7 @@ from appliance.control.database import Database
 from appliance.control.scope import EVERYTHING
 from appliance.opening.archives import MANIFEST
 from appliance.settings import Home
+from appliance.store.layout import Layout
 from tests.support.processes import PASSWORD, Agent, House
 from tests.webui.web_house import Browser, Clock
 from webui import context
@@ -155,6 +157,18 @@ def test_a_wrong_code_opens_nothing_and_a_closed_door_stays_closed(scene: Scene)
     assert scene.browser.post(f"{scene.at}/close").status_code == 303
     assert scene.browser.get(f"{scene.at}/browse").headers["Location"].endswith("/restore")
     assert scene.browser.post(f"{scene.at}/download", {"snapshot": "2"}).headers["Location"].endswith("/restore")
+
+
+def test_a_listing_that_was_tampered_with_is_said_and_never_shown(scene: Scene) -> None:
+    scene.open()
+    scene.house.appliance.stop()
+    folder = Home.open(scene.house.appliance.home).repository(bytes.fromhex(scene.agent.machine))
+    with sqlite3.connect(Layout(folder).catalog) as catalog:
+        catalog.execute("UPDATE entry SET size = size + 1")
+    page = scene.text(f"{scene.at}/browse")
+    assert "n’a pas pu être lue telle qu’elle a été signée" in page and "tbody" not in page.split("restore-files")[1]
+    answer = scene.browser.post(f"{scene.at}/search", {"snapshot": "2", "text": "base"}, follow_redirects=True)
+    assert "n’a pas pu être lue telle qu’elle a été signée" in answer.get_data(as_text=True)
 
 
 def test_logging_out_ends_the_process_that_holds_the_key(scene: Scene) -> None:

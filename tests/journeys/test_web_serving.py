@@ -68,6 +68,12 @@ def test_the_ready_line_says_where_and_it_answers(house: House) -> None:
     assert ask(house.appliance.web, "/api/v1/contracts").status == 401
 
 
+def test_the_service_may_hold_a_file_for_each_agent(house: House) -> None:
+    limits = Path(f"/proc/{house.appliance.pid}/limits").read_text().splitlines()
+    soft, hard = next(line for line in limits if line.startswith("Max open files")).split()[3:5]
+    assert hard == "unlimited" or int(soft) == min(65_536, int(hard))
+
+
 def _worker_of(house: House) -> int:
     """The process id of the web part."""
     for children in Path(f"/proc/{house.appliance.pid}/task").glob("*/children"):
