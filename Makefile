@@ -30,12 +30,15 @@ help:
 environment:
 	@.ci/prepare environment
 
-# What tests compare with, or need to make files as people have them.
+# What tests compare with, drive, or need to make files as people have them.
 tools:
 	@.ci/prepare tool rdiff rdiff
 	@.ci/prepare tool setfattr attr
 	@.ci/prepare tool setfacl acl
 	@.ci/prepare tool chromium chromium
+	@.ci/prepare tool systemd-analyze systemd
+	@.ci/prepare tool curl curl
+	@.ci/prepare tool jq jq
 
 run: environment
 	@$(PYTHON_IN) -m tests.journeys.demo $(if $(SOURCE),--source "$(SOURCE)")
