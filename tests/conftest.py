@@ -17,9 +17,13 @@ hypothesis.settings.load_profile("pilulier")
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    """An appliance of its own, serving; ended with the test."""
-    with House(tmp_path / "house") as opened:
+def house(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[House]:
+    """An appliance of its own, serving; ended with the test.
+
+    Its exchange with agents alone, unless the test is marked `whole_service`: web and jobs take three processes and
+    some seconds of CPU, which journeys that never speak to them would pay a hundred times.
+    """
+    with House(tmp_path / "house", whole=request.node.get_closest_marker("whole_service") is not None) as opened:
         yield opened
 
 

@@ -30,6 +30,8 @@ from tests.support.webhook_receiver import receiving
 from webui import context
 from webui.app import create_app
 
+pytestmark = pytest.mark.whole_service
+
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 
 

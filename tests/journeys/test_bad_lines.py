@@ -20,7 +20,7 @@ POINTS = 12
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with House(tmp_path_factory.mktemp("bad-lines") / "house") as opened:
+    with House(tmp_path_factory.mktemp("bad-lines") / "house", whole=False) as opened:
         yield opened
 
 

@@ -19,7 +19,7 @@ def test_a_full_disk_on_the_appliance(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     folder = tmp_path / "disk"
-    with small_disk(folder, _RESERVE_BYTES + (16 << 20)) as disk, House(folder / "house") as house:
+    with small_disk(folder, _RESERVE_BYTES + (16 << 20)) as disk, House(folder / "house", whole=False) as house:
         (source / "first").write_bytes(rng.randbytes(3 << 20))
         agent = house.agent(source)
         agent.backup()
@@ -44,7 +44,7 @@ def test_an_appliance_without_any_room_still_restores(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "file").write_bytes(random.Random("none").randbytes(1 << 20))
-    with small_disk(tmp_path / "disk", 24 << 20) as disk, House(tmp_path / "disk" / "house") as house:
+    with small_disk(tmp_path / "disk", 24 << 20) as disk, House(tmp_path / "disk" / "house", whole=False) as house:
         try:
             agent = house.agent(source)
             disk.resize(_RESERVE_BYTES + (24 << 20))

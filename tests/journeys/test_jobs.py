@@ -9,11 +9,15 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from appliance import jobs
 from appliance.control.database import Database
 from appliance.settings import Home
 from tests.support.faults import TcpProxy, wait_until
 from tests.support.processes import House, _descendants
+
+pytestmark = pytest.mark.whole_service
 
 STOP_WITHIN_S = 10.0
 

@@ -29,7 +29,7 @@ def test_strangers_and_revoked_machines(house: House, tmp_path: Path) -> None:
     neighbour.backup()
 
     stranger = agent.copy(tmp_path / "stranger")
-    other = House(tmp_path / "other house")
+    other = House(tmp_path / "other house", whole=False)
     # A key that was enrolled with another appliance is a stranger's here.
     try:
         other.open()
@@ -114,7 +114,7 @@ def test_enrolment_codes(house: House, tmp_path: Path) -> None:
 
 def test_a_code_of_another_appliance(house: House, tmp_path: Path) -> None:
     """A code names its appliance's key: whoever answers at the address instead is not believed."""
-    with House(tmp_path / "other") as other:
+    with House(tmp_path / "other", whole=False) as other:
         _, code = other.contract()
         with_codes = other.appliance.address
     assert with_codes

@@ -18,6 +18,8 @@ from tests.support.chromium import WIDTHS, chromium, log_in, new_page
 from tests.support.faults import TcpProxy
 from tests.support.processes import PASSWORD, Agent, House
 
+pytestmark = pytest.mark.whole_service
+
 _WIDE = (
     "[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1)"
     ".map(e => `${e.tagName}.${e.className} ${e.textContent.trim().slice(0, 60)}`).slice(0, 6)"

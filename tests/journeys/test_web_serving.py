@@ -12,12 +12,15 @@ import ssl
 import urllib.parse
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support.faults import wait_until
 from tests.support.processes import House
+
+pytestmark = pytest.mark.whole_service
 
 
 def ask(address: str, path: str, context: ssl.SSLContext | None = None, **headers: str) -> http.client.HTTPResponse:

@@ -230,10 +230,11 @@ def _descendants(pid: int) -> list[int]:
 class Appliance:
     """`pilulier serve` on one home, started and stopped as often as a test likes, on the same port each time."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, whole: bool = True) -> None:
         self.home = home
         self.address = ""
         self.web = ""
+        self.whole = whole
         self._running: Running | None = None
 
     @property
@@ -252,6 +253,8 @@ class Appliance:
         """Start the service and wait for its `ready` line, a minute at most."""
         assert self._running is None, "the appliance is already running"
         listen = ["--listen", self.address] if self.address else []
+        if not self.whole:
+            listen.append("--transport-only")
         argv = [*program("pilulier"), "--home", str(self.home), "--json", "serve", *listen, *arguments]
         running = start(argv)
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -407,13 +410,15 @@ class House:
     """One appliance and its agents in one folder. A context manager: whatever it started is ended at its end."""
 
     folder: Path
+    whole: bool = True
+    """Whether web and jobs run too, as `pilulier serve` has it; else the exchange alone, as its systemd unit has it."""
     appliance: Appliance = field(init=False)
     admin: Account = field(init=False)
     _agents: list[Agent] = field(init=False, default_factory=list)
     _numbers: itertools.count[int] = field(init=False, default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
-        self.appliance = Appliance(self.folder / "appliance")
+        self.appliance = Appliance(self.folder / "appliance", whole=self.whole)
 
     def __enter__(self) -> House:
         self.open()
