@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from agent import __version__, journal, mending, planner
+from agent import __version__, journal, planner
 from agent.bookkeeping import next_run
+from agent.caring import Caretaker
 from agent.client import ApplianceFailed, Client
 from agent.enrolling import Enrolled, check_welcome
 from agent.entries import EntryWriter
@@ -40,9 +41,9 @@ from agent.system.zone import LocalZone
 from agent.uploader import Uploader
 from transport import delta as deltas
 from transport import messages as m
-from transport.commits import COMMIT_FORMAT, COMMIT_LABEL, FIRST_PREVIOUS, CommitRecord, SignedCommit
+from transport.commits import COMMIT_FORMAT, COMMIT_LABEL, FIRST_PREVIOUS, CommitRecord
 from transport.errors import RefusedError
-from transport.names import NO_VERSION, SessionId, VersionId, random_id
+from transport.names import NO_VERSION, SessionId, random_id
 from transport.tree import EntryKind, FileType
 
 log = logging.getLogger("pilulier-agent")
@@ -141,18 +142,17 @@ class _Run:
             sealer, ledger, self._uploader, MetadataReader(lambda w: self._figures.warn(w.path, w.reason))
         )
         delta = machine.settings.delta
-        self._signatures = Signatures(machine.home.signatures)
-        self._content_key = sealer.keys.content
-        self._wishes: dict[VersionId, list[tuple[int, int]]] = {}
+        signatures = Signatures(machine.home.signatures)
         self._sender = Sender(
             ledger,
-            self._signatures,
+            signatures,
             self._packer,
             self._uploader,
-            self._content_key,
+            sealer.keys.content,
             deltas.Budget(seconds_per_gib=delta.seconds_per_gib, literal_share=delta.literal_share),
             self._figures.advance,
         )
+        self._care = Caretaker(machine, self._packer, signatures, self._sender, self._entries)
         self._linked: dict[bytes, Sent] = {}
         self._linking: set[bytes] = set()
         """Link groups whose first name is with a reader: the other names wait for its version."""
@@ -167,7 +167,7 @@ class _Run:
             self._uploader.begin(head.hash() if head else FIRST_PREVIOUS)
             self._uploader.start()
             self._figures.say("info", "backup", f"Backup started ({self._started_by})")
-            self._take_care(head)
+            self._care.take_care(head, self._ledger, self._uploader, self._figures)
             for listing in self._scanner.scan():
                 self._folder(listing)
                 self._take_outcomes(0.0)
@@ -236,8 +236,8 @@ class _Run:
                 case planner.Unchanged(found=found, known=before, refresh=refresh):
                     if refresh:
                         self._entries.refresh(found, before)
-                    if self._wishes and before.version_id in self._wishes:
-                        self._lay_out_anew(listing.path, found, before)
+                    if self._care.wishes and before.version_id in self._care.wishes:
+                        self._care.lay_out_anew(joined(listing.path, found.name), found, before)
                     if before.kind == _FILE:
                         same_files += 1
                         same_bytes += before.size
@@ -255,41 +255,6 @@ class _Run:
         if same_files:  # told once a folder: one by one they were a tenth of a backup without changes (measured)
             self._figures.files(How.SAME, same_files, same_bytes)
             self._figures.advance(same_bytes)
-
-    def _take_care(self, head: SignedCommit | None) -> None:
-        """Give back what the appliance lost and this disk still has; remember what it wishes to have laid out anew."""
-        care = mending.believable(self._uploader.care)
-        if not care or head is None:
-            return
-        settings, sealer = self._machine.settings, self._machine.sealer()
-        vault = mending.Vault(settings.vault, settings.machine, settings.installation, head.decoded().number)
-        mender = mending.Mender(
-            sealer, self._machine.keys.signing, self._uploader.put, vault, self._signatures
-        )
-        mended = mender.mend(care, self._ledger)
-        self._sender.unsound = mended.unsound
-        self._wishes = mending.wishes_of(care)
-        self._figures.bytes_mended = mended.bytes_sent
-
-    def _lay_out_anew(self, folder: bytes, found: Found, known: Known) -> None:
-        """A wish of the appliance: the same content, of which some parts stand in fresh segments."""
-        path = joined(folder, found.name)
-        made = mending.lay_out_anew(
-            path, known, self._wishes[known.version_id], self._packer, self._signatures, self._content_key
-        )
-        if made is not None:
-            version, sent = made
-            self._sender.literal_bytes += sent
-            self._entries.add(
-                path,
-                found,
-                version,
-                known.mac,
-                known.size,
-                known=known,
-                signed=known.has_signature,
-                settled=known.settled,
-            )
 
     def _warn_all(self, warnings: Iterable[ScanWarning]) -> None:
         for warning in warnings:
