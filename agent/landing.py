@@ -10,7 +10,6 @@ appliance: it is handed bytes and says where they went.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 from collections import OrderedDict
@@ -19,7 +18,7 @@ from typing import Final
 
 from agent.landing_attributes import Note as Note
 from agent.landing_attributes import Restorer
-from agent.landing_rules import FULL, Attributes, Keep, Place, judge
+from agent.landing_rules import FULL, Attributes, Explained, Keep, Place, judge
 from agent.landing_rules import DiskFullError as DiskFullError
 from agent.landing_rules import LandingError as LandingError
 from agent.landing_rules import unsafe_name as unsafe_name
@@ -475,30 +474,5 @@ class Landing:
         del self._unfinished[unfinished]
         return None
 
-    def _explained(self) -> _Explained:
-        return _Explained(self.root.name)
-
-
-class _Explained:
-    """Turns what the operating system says into a sentence; a full disk is everybody's error, the rest one path's."""
-
-    __slots__ = ("_root",)
-
-    def __init__(self, root: bytes) -> None:
-        self._root = root
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            if error.errno in FULL:
-                raise DiskFullError(
-                    f"the disk that holds {os.fsdecode(self._root)} is full: the restore stopped and removed its "
-                    "unfinished files; make room, then run it again (what is already restored is not fetched twice)"
-                ) from None
-            if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise LandingError("a symbolic link or a file stands in the place of a folder: not followed") from None
-            raise LandingError(error.strerror or str(error)) from None
-        if isinstance(error, (OverflowError, ValueError)):
-            raise LandingError(f"this system cannot hold it: {error}") from None
+    def _explained(self) -> Explained:
+        return Explained(self.root.name)

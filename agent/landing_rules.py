@@ -1,7 +1,7 @@
 """What may land on a disk, and what must stay: the pure rules of a restore.
 
-Owns the errors of landing, the names that are refused, and the judgement over what already stands under a
-name. Decides from facts it is handed and touches nothing.
+Owns the errors of landing, how the operating system's become them, the names that are refused, and the judgement over
+what already stands under a name. Decides from facts it is handed and touches nothing.
 """
 
 from __future__ import annotations
@@ -112,3 +112,28 @@ def judge(status: os.stat_result | None, mtime_ns: int, *, overwrite: bool, crea
     if status.st_mtime_ns > mtime_ns and not overwrite:
         return Keep("what stands there is newer than the backup: it was kept (--overwrite replaces it)")
     return _PLACE
+
+
+class Explained:
+    """Turns what the operating system says into a sentence; a full disk is everybody's error, the rest one path's."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self, root: bytes) -> None:
+        self._root = root
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            if error.errno in FULL:
+                raise DiskFullError(
+                    f"the disk that holds {os.fsdecode(self._root)} is full: the restore stopped and removed its "
+                    "unfinished files; make room, then run it again (what is already restored is not fetched twice)"
+                ) from None
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise LandingError("a symbolic link or a file stands in the place of a folder: not followed") from None
+            raise LandingError(error.strerror or str(error)) from None
+        if isinstance(error, (OverflowError, ValueError)):
+            raise LandingError(f"this system cannot hold it: {error}") from None

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from appliance import attendance, delivery, intake
+from appliance import attendance, delivery, intake, restore_desk
 from appliance.admission import Admission
 from appliance.connections import (
     CONNECTIONS_PER_MACHINE,
@@ -260,7 +260,7 @@ class Exchange:
         elif isinstance(message, m.BackupEnd):
             self._backup_over(connection)
             connection.backup = None
-        elif isinstance(message, m.RestoreOpen | m.RestoreResume):
+        elif isinstance(message, restore_desk.OPENINGS):
             connection.taken_before = self._channel.taken_bytes(connection.peer) or 0
         elif isinstance(message, m.FetchSegments) and not self._was_taken(connection, message.received_bytes):
             return
@@ -271,7 +271,7 @@ class Exchange:
         with self._lock:
             connection.inflight_bytes += task.size
         # The table moves on when the message is accepted; a worker that refuses it moves it back.
-        if not isinstance(message, m.RestoreOpen | m.RestoreResume):
+        if not isinstance(message, restore_desk.OPENINGS):
             connection.session.succeeded(message)
         self._queue(task)
 
@@ -402,6 +402,20 @@ class Exchange:
             self._post(connection, attendance.written(message, connection, machine, self._database(), may=may))
             return
         repository = self._repositories.get(connection.peer.machine)
+        if isinstance(message, restore_desk.WORDS):
+            former = restore_desk.serve(
+                message,
+                connection,
+                machine,
+                repository,
+                self._database(),
+                self._restores,
+                lambda answer, payload: self._post(connection, answer, payload),
+            )
+            if former is not None:
+                former.overdrawn = True  # nobody is at its other end
+                self._condemned.append(former.peer)
+            return
         match message:
             case m.Hello():
                 self._post(connection, attendance.welcome(machine, repository.head, self._certificate, self._escrow))
@@ -430,29 +444,10 @@ class Exchange:
             case m.SampleQuery():
                 for answer, payload in delivery.sample(message, machine, repository):
                     self._post(connection, answer, payload)
-            case m.RestoreOpen():
-                opened = delivery.open_restore(message, connection, machine, self._database(), self._restores)
-                connection.session.succeeded(message)
-                self._post(connection, opened)
-            case m.RestoreResume():
-                opened, former = delivery.resume_restore(
-                    message, connection, machine, self._database(), self._restores
-                )
-                connection.session.succeeded(message)
-                self._post(connection, opened)
-                if former is not None:
-                    former.overdrawn = True  # nobody is at its other end
-                    self._condemned.append(former.peer)
             case m.ResyncOpen():
                 resynced = delivery.resync(message, machine, repository, self._database())
                 self._directory.reload(self._channel.wake)  # the next connection must meet the new installation
                 connection.installation = InstallationId(message.installation)
                 self._post(connection, resynced)
-            case m.ExtentsQuery():
-                self._post(connection, delivery.extents(message, connection, repository, self._restores))
-            case m.FetchSegments():
-                delivery.want(message, connection, self._restores)
-                for answer, payload in delivery.deliver(connection, repository, self._restores):
-                    self._post(connection, answer, payload)
             case m.BackupEnd():
                 connection.credit_bytes = 0  # others may have it; the table has moved on already

@@ -19,9 +19,15 @@ from transport.errors import DecodeError
 from transport.extents import ExtentPage, VersionRecord
 from transport.keys import Certificate, EscrowCertificate
 from transport.mending import SignedMend
+from transport.message_types import Count as Count
+from transport.message_types import Hash as Hash
+from transport.message_types import Id as Id
+from transport.message_types import Language as Language
+from transport.message_types import Message as Message
+from transport.message_types import RemoteRule as RemoteRule
+from transport.message_types import Text as Text
 from transport.names import (
     MESSAGE_LIMIT,
-    REMOTE_RULE_LIMIT,
     REMOTE_RULES_LIMIT,
     PathId,
     SegmentId,
@@ -29,13 +35,6 @@ from transport.names import (
 )
 from transport.schedule import Schedule
 from transport.tree import EntryBatch, EntryPage
-
-Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
-Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
-Text = Annotated[str, Meta(max_length=500)]
-Count = Annotated[int, Meta(ge=0, le=2**53)]
-Language = Annotated[str, Meta(max_length=16)]
-RemoteRule = Annotated[str, Meta(min_length=1, max_length=REMOTE_RULE_LIMIT)]
 
 _T = TypeVar("_T")
 
@@ -51,10 +50,6 @@ SPREAD_LIMIT_S: Final = 4 * 3600
 
 KeyMode = Literal["confided", "private"]
 """Who can open a machine's backups without the machine: the appliance too, or its owner's passphrase alone."""
-
-
-class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """Base of all messages."""
 
 
 class Enrol(Message, frozen=True):

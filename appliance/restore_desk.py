@@ -1,0 +1,55 @@
+"""What is said inside a restore session and at its beginning, answered in order: opening, taking up again, extents,
+segments.
+
+Runs on worker threads, one at a time per machine. Who may open what is `delivery`'s to say, who holds a session
+`restoring`'s; the session table moves on here, once an opening was accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from appliance import delivery
+from appliance.connections import Connection
+from appliance.control.database import Database
+from appliance.control.machines import AuthorisedMachine
+from appliance.restoring import RestoreSessions
+from appliance.store.repository import Repository
+from transport import messages as m
+from transport.names import Buffer
+
+Opening = m.RestoreOpen | m.RestoreResume
+OPENINGS: Final = (m.RestoreOpen, m.RestoreResume)
+"""What begins a session on a connection; it moves on only when that was accepted."""
+Word = Opening | m.ExtentsQuery | m.FetchSegments
+WORDS: Final = (*OPENINGS, m.ExtentsQuery, m.FetchSegments)
+
+
+def serve(
+    message: Word,
+    connection: Connection,
+    machine: AuthorisedMachine,
+    repository: Repository,
+    database: Database,
+    sessions: RestoreSessions,
+    post: Callable[[m.Message, Buffer], None],
+) -> Connection | None:
+    """Answer one word through `post`; the connection that lost its session to this one, for whoever ends it."""
+    match message:
+        case m.RestoreOpen():
+            opened = delivery.open_restore(message, connection, machine, database, sessions)
+            connection.session.succeeded(message)
+            post(opened, b"")
+        case m.RestoreResume():
+            opened, former = delivery.resume_restore(message, connection, machine, database, sessions)
+            connection.session.succeeded(message)
+            post(opened, b"")
+            return former
+        case m.ExtentsQuery():
+            post(delivery.extents(message, connection, repository, sessions), b"")
+        case m.FetchSegments():
+            delivery.want(message, connection, sessions)
+            for answer, payload in delivery.deliver(connection, repository, sessions):
+                post(answer, payload)
+    return None
