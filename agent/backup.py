@@ -59,10 +59,14 @@ def run_backup(
     *,
     allow_empty: bool = False,
     progress: Callable[[BackupProgress], None] | None = None,
+    watched: bool = False,
     checkpoint_s: float = CHECKPOINT_S,
     started_by: StartedBy = "manual",
 ) -> BackupReport:
-    """Make a snapshot of the selection; raises PilulierError with a sentence where that is not possible."""
+    """Make a snapshot of the selection; raises PilulierError with a sentence where that is not possible.
+
+    `watched`: somebody waits for the end, so that counting what there is first is worth a second walk.
+    """
     if not machine.settings.selection.include:
         raise EmptySourceError("nothing is selected: run pilulier-agent select include PATH first")
     client = machine.client()
@@ -82,7 +86,8 @@ def run_backup(
         journal.send(machine.home, client)
         try:
             with open_ledger(machine, client, welcome) as ledger:
-                return _Run(machine, ledger, client, welcome, allow_empty, progress, checkpoint_s, started_by).run()
+                run = _Run(machine, ledger, client, welcome, allow_empty, progress, watched, checkpoint_s, started_by)
+                return run.run()
         except ApplianceFailed as error:
             if error.code != "drift":
                 raise
@@ -105,6 +110,7 @@ class _Run:
         welcome: m.Welcome,
         allow_empty: bool,
         progress: Callable[[BackupProgress], None] | None,
+        watched: bool,
         checkpoint_s: float,
         started_by: StartedBy,
     ) -> None:
@@ -128,7 +134,7 @@ class _Run:
             )
             for count_only in (False, True)
         )
-        self._watched = progress is not None
+        self._watched = watched
         self._finished = False
         self._pending = PendingSegments.open(machine.home.pending)
         self._uploader = Uploader(client, SessionId(random_id()), self._pending)

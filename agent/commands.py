@@ -148,6 +148,7 @@ def _real(path: bytes) -> bytes:
 
 
 def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    from agent import diary, under_way
     from agent.commands_service import told_if_failed
     from agent.progress import watched
 
@@ -159,10 +160,15 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         from agent.backup import run_backup
 
         machine = enrolled(home)
-        with watched("Backing up") as progress:
+        with watched("Backing up") as shown, under_way.noted(home, "backup", shown) as progress:
             report = run_backup(
-                machine, allow_empty=options.allow_empty, progress=progress, started_by=options.started_by
+                machine,
+                allow_empty=options.allow_empty,
+                progress=progress,
+                watched=shown is not None,
+                started_by=options.started_by,
             )
+    diary.backup_done(home, options.started_by, report)
     document: Row = {
         "snapshot": report.snapshot,
         "state": report.state,

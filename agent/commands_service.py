@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 
-from agent import __version__, journal
+from agent import __version__, diary, journal
 from agent.bookkeeping import next_run
 from agent.commands import Row, iso, show
 from agent.enrolling import Enrolled, enrolled
@@ -203,6 +203,7 @@ def _failed(home: AgentHome, error: BaseException, started_by: str) -> None:
     write_failure(home, "it was stopped" if interrupted else str(error), code, int(now * 1000))
     if busy:
         return
+    diary.backup_failed(home, started_by, error)
     text = f"Backup failed: {journal.reason_of(error)}"
     level = "warning" if interrupted else "error"
     if isinstance(error, PilulierError) and error.exit_code == 5 or interrupted:

@@ -112,6 +112,26 @@ class AgentHome:
         return self.path / "unsent.jsonl"
 
     @property
+    def diary(self) -> Path:
+        """What ran on this machine and how it ended, for its own people."""
+        return self.path / "diary.jsonl"
+
+    @property
+    def under_way(self) -> Path:
+        """How far the run is that holds the home now."""
+        return self.path / "running.json"
+
+    @property
+    def interface(self) -> Path:
+        """The folder of the local interface: where it listens, and tokens that open it once."""
+        return self.path / "interface"
+
+    @property
+    def interface_lock(self) -> Path:
+        """Held by the one local interface of this home."""
+        return self.path / "interface.lock"
+
+    @property
     def books(self) -> Path:
         """What the scheduler remembers."""
         return self.path / "schedule.json"
