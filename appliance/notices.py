@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from appliance.control import alarms, alert_table, disk_readings, outbox
+from appliance.control import alarms, alert_table, disk_readings, outbox, space_settings
 from appliance.control.alert_table import AlertState, LivingAlert
 from appliance.control.contracts import Notify
 from appliance.control.database import Database
@@ -34,27 +34,33 @@ _OPENING_AGE_S: Final = 2 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What is done about a kind of alert. `level`: the least preference of a contract that lets it through."""
+    """What is done about a kind of alert. `level`: the least preference of a contract that lets it through.
+
+    `admins_if_wanted`: the space's admins hear of it where their space says so: what each customer is told already.
+    """
 
     mail: str
     level: Notify
     contract: bool = False
     admins: bool = False
+    admins_if_wanted: bool = False
     supers: bool = False
     again_s: float | None = None
     urgent: bool = False
 
 
 RULES: Final[Mapping[AlertKind, Rule]] = {
-    AlertKind.FAILED: Rule(outbox.BACKUP_FAILED, Notify.FAILURES, contract=True),
+    AlertKind.FAILED: Rule(outbox.BACKUP_FAILED, Notify.FAILURES, contract=True, admins_if_wanted=True),
     AlertKind.SUSPICIOUS: Rule(
         outbox.SUSPICIOUS_CHANGE, Notify.FAILURES, contract=True, admins=True, again_s=86400.0, urgent=True
     ),
     AlertKind.SHRUNK: Rule(outbox.SELECTION_SHRUNK, Notify.WARNINGS, contract=True, admins=True),
     AlertKind.DAMAGE: Rule(outbox.DAMAGE_FOUND, Notify.FAILURES, contract=True, admins=True, supers=True, urgent=True),
     AlertKind.ALARM: Rule(outbox.APPLIANCE_ALARM, Notify.FAILURES, supers=True, again_s=WEEK_S, urgent=True),
-    AlertKind.LATE: Rule(outbox.MACHINE_SILENT, Notify.FAILURES, contract=True, again_s=WEEK_S),
-    AlertKind.NEVER: Rule(outbox.NEVER_BACKED_UP, Notify.WARNINGS, contract=True),
+    AlertKind.LATE: Rule(
+        outbox.MACHINE_SILENT, Notify.FAILURES, contract=True, admins_if_wanted=True, again_s=WEEK_S
+    ),
+    AlertKind.NEVER: Rule(outbox.NEVER_BACKED_UP, Notify.WARNINGS, contract=True, admins_if_wanted=True),
     AlertKind.EXPIRED: Rule(outbox.CONTRACT_EXPIRED, Notify.WARNINGS, contract=True, admins=True),
     AlertKind.OVER_QUOTA: Rule(
         outbox.CONTRACT_OVER_QUOTA, Notify.WARNINGS, contract=True, admins=True, again_s=WEEK_S
@@ -173,7 +179,8 @@ def _whom(db: Database, one: LivingAlert, rule: Rule) -> set[Person]:
         wanted = db.value("SELECT notify FROM contract WHERE id = ?", [alert.contract_id])
         if wanted is not None and _RANK[rule.level] >= _RANK[Notify(wanted)]:
             people.update(contract_people(db, alert.contract_id))
-    if rule.admins and alert.space_id:
+    wanted_by_admins = rule.admins_if_wanted and space_settings.of_space(db, alert.space_id).tell_admins
+    if (rule.admins or wanted_by_admins) and alert.space_id:
         people.update(admins(db, alert.space_id))
     if rule.supers:
         people.update(supers(db))

@@ -30,9 +30,11 @@ def notify(line: str) -> None:
 class Pulse:
     """Signs of life of one loop: `beat` as often as it likes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, of: int | None = None) -> None:
+        """`of`: the process that systemd knows, where the loop works in a child of it (NotifyAccess=all)."""
         wait_us = os.environ.get("WATCHDOG_USEC", "")
-        meant = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        pid = str(os.getpid() if of is None else of)
+        meant = os.environ.get("WATCHDOG_PID", pid) == pid
         self._every_s = int(wait_us) / 1e6 / _SHARE if wait_us.isdigit() and meant else 0.0
         self._last = 0.0
 

@@ -61,7 +61,8 @@ ROOMS = {
     "markupsafe": ("webui/*.py",),
     "werkzeug": ("webui/*.py",),
     "segno": ("webui/qr_codes.py",),
-    "gunicorn": ("webui/serving.py",),
+    "gunicorn": ("webui/serving.py", "webui/worker.py"),
+    "holidays": ("appliance/control/opening_days.py",),
 }
 """Where a library may be imported. `*` crosses folders. A library that is not named here has no room yet."""
 

@@ -113,6 +113,7 @@ FIELDS: Final = {
     "keep_yearly": _l("Une par an (jours)"),
     "language": _l("Langue"),
     "open_days": _l("Jours d’ouverture"),
+    "tell_admins": _l("Échecs dits aux administrateurs"),
     "late_hours": _l("En retard après (heures)"),
     "logo": _l("Logo"),
     "machine_quota": _l("Nombre de machines"),

@@ -14,6 +14,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 from wtforms import BooleanField, PasswordField, SelectField, StringField, ValidationError
+from wtforms.fields import SelectChoice
 from wtforms.validators import Length
 
 from appliance.control import audit, space_settings, themes
@@ -34,11 +35,11 @@ SET: Final = "mail.set"
 _APPLIANCE: Final = "appliance"
 _PLAIN: Final = ("host", "port", "security", "user", "sender", "sender_name")
 _SOME_SENDER: Final = "sender@example.org"
-_HOURS: Final = [(str(hour), f"{hour:02d} h") for hour in range(24)]
+_HOURS: Final = [SelectChoice(str(hour), f"{hour:02d} h") for hour in range(24)]
 SECURITY: Final = (
-    ("starttls", _l("STARTTLS (port 587)")),
-    ("tls", _l("TLS dès la connexion (port 465)")),
-    ("none", _l("Aucun, serveur de cette machine seulement")),
+    SelectChoice("starttls", _l("STARTTLS (port 587)")),
+    SelectChoice("tls", _l("TLS dès la connexion (port 465)")),
+    SelectChoice("none", _l("Aucun, serveur de cette machine seulement")),
 )
 
 

@@ -52,7 +52,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # untyped base
         """The few settings that differ from gunicorn's own."""
         settings: dict[str, Any] = {
             "bind": self.served.bind,
-            "worker_class": "gthread",
+            "worker_class": "webui.worker.Worker",
             "workers": 1,
             "threads": THREADS,
             "timeout": TIMEOUT_S,

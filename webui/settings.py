@@ -14,7 +14,8 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
-from wtforms import FileField, SelectField, StringField, ValidationError
+from wtforms import BooleanField, FileField, SelectField, StringField, ValidationError
+from wtforms.fields import SelectChoice
 from wtforms.validators import Length
 
 from appliance.control import audit, space_settings, spaces, themes
@@ -247,10 +248,11 @@ def _between(least: int, most: int) -> Any:
 class RulesForm(Form):
     """What the space decides for all its contracts."""
 
-    language = SelectField(_l("Langue de l’espace"), choices=list(formats.LANGUAGES.items()))
+    language = SelectField(_l("Langue de l’espace"), choices=[SelectChoice(*one) for one in formats.LANGUAGES.items()])
     late_hours = CountField(_l("En retard après"), validators=[_between(1, 24 * 365)])
     open_days = SelectField(_l("Jours d’ouverture"))
     expiring_days = CountField(_l("Prévenir de la fin d’un contrat"), validators=[_between(0, 365)])
+    tell_admins = BooleanField(_l("Prévenir aussi les administrateurs de l’espace de chaque échec"))
     suspicious_percent = CountField(_l("Changements suspects à partir de"), validators=[_between(1, 100)])
     keep_days = CountField(_l("Conservation"), validators=[_between(0, LONGEST_DAYS)])
     floor_days = CountField(_l("Minimum garanti"), validators=[_between(MINIMUM_FLOOR_DAYS, LONGEST_DAYS)])
@@ -280,6 +282,7 @@ def rules() -> ResponseReturnValue:
             form.keep_days.data,
             form.floor_days.data,
             form.open_days.data,
+            form.tell_admins.data,
         )
         with context.db().write():
             space_settings.save(context.db(), of.id, new, context.now())

@@ -76,6 +76,11 @@ OPENINGS: Final = {
 }
 
 
+def opening(days: str) -> str:
+    """Opening days in words."""
+    return str(OPENINGS.get(days) or _l("D’autres jours, choisis sur le serveur"))
+
+
 def opening_choices(current: str | None) -> list[SelectChoice]:
     """The usual weeks, and what `pilulier contract edit` has set where it is another one."""
     choices = [SelectChoice(days, label) for days, label in OPENINGS.items()]
@@ -106,5 +111,6 @@ def install(app: Flask) -> None:
         ESCROWS=ESCROWS,
         ESCROW_MEANING=ESCROW_MEANING,
         NOTIFICATIONS=NOTIFICATIONS,
+        opening=opening,
         phase=phase,
     )

@@ -222,5 +222,14 @@ _DAYS: Final = Migration(
     ),
 )
 
-MIGRATIONS: Final = (_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS, _API, _HOOKS, _DAYS)
+_ADMINS: Final = Migration(
+    12,
+    "admins of a space who want to hear of each failure",
+    ("ALTER TABLE space_settings ADD COLUMN tell_admins INTEGER NOT NULL DEFAULT 0 CHECK (tell_admins IN (0, 1))",),
+)
+
+MIGRATIONS: Final = (
+    *(_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS, _API, _HOOKS, _DAYS),
+    _ADMINS,
+)
 """In order; the number of the last one is the schema version."""

@@ -1,14 +1,21 @@
 """Opening days: on which days of the week a pharmacy works, and since when a machine without a backup is late.
 
 Hours count on open days only, from midnight to midnight in France, so that a day of the clock change has 23 or 25 of
-them. Days are written as `mon,tue,…`, in the order of the week. Pure: the time is given.
+them. Who is closed on some day of the week is closed on public holidays too; who is open every day stays so. Days are
+written as `mon,tue,…`, in the order of the week. Pure: the time is given.
+
+*Why only the holidays of the whole country?* Alsace, Moselle and the overseas departments have some of their own: there
+a machine may be told as late a day early, which nobody misses; the other way round a real silence would stay untold.
 """
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
+
+import holidays
 
 from transport.errors import UsageError
 
@@ -40,12 +47,18 @@ def late_before(open_days: str, late_hours: int, now: float) -> float:
     end = now
     while True:
         start = _begins(day)
-        if day.weekday() in weekdays:
+        if day.weekday() in weekdays and day not in public_holidays(day.year):
             # Strictly: where nothing is left at the start of a day, closed days before it are in time too.
             if left < end - start:
                 return end - left
             left -= end - start
         day, end = day - timedelta(days=1), start
+
+
+@functools.cache
+def public_holidays(year: int) -> frozenset[date]:
+    """The days of a year on which all of France is closed."""
+    return frozenset(holidays.country_holidays("FR", years=year))
 
 
 def _begins(day: date) -> float:

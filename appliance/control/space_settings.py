@@ -23,6 +23,8 @@ class SpaceSettings:
     keep_days: int = 90
     floor_days: int = 7
     open_days: str = opening_days.EVERY_DAY
+    tell_admins: bool = False
+    """Whether failed, silent and never saved machines are mailed to the space's admins too."""
 
 
 DEFAULT: Final = SpaceSettings()
@@ -36,11 +38,11 @@ _LIMITS: Final = {
 def of_space(db: Database, space_id: str | None) -> SpaceSettings:
     """A space's settings; the defaults where it has none."""
     row = db.row(
-        "SELECT language, late_hours, expiring_days, suspicious_percent, keep_days, floor_days, open_days "
-        "FROM space_settings WHERE space_id = ?",
+        "SELECT language, late_hours, expiring_days, suspicious_percent, keep_days, floor_days, open_days, "
+        "tell_admins FROM space_settings WHERE space_id = ?",
         [space_id],
     )
-    return DEFAULT if row is None else SpaceSettings(**row)
+    return DEFAULT if row is None else SpaceSettings(**{**row, "tell_admins": bool(row["tell_admins"])})
 
 
 def save(db: Database, space_id: str, settings: SpaceSettings, now: float) -> SpaceSettings:
@@ -64,6 +66,7 @@ def save(db: Database, space_id: str, settings: SpaceSettings, now: float) -> Sp
         "keep_days": settings.keep_days,
         "floor_days": settings.floor_days,
         "open_days": opening_days.checked(settings.open_days),
+        "tell_admins": settings.tell_admins,
         "updated_at": now,
     }
     with db.write():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.control.opening_days import EVERY_DAY, ZONE, checked, late_before
+from appliance.control.opening_days import EVERY_DAY, ZONE, checked, late_before, public_holidays
 from transport.errors import UsageError
 
 NAMES = EVERY_DAY.split(",")
@@ -34,6 +34,10 @@ def at(day: int, hour: int, month: int = 11) -> float:
         ("sun", 25, at(26, 9, 10), at(19, 0, 10)),
         ("sun,mon", 10, at(26, 9, 10), at(25, 23, 10)),
         ("sat,sun", 24, at(30, 9, 3), at(28, 23, 3)),
+        # Easter Monday of 2026 is 6 April: from Tuesday morning back to Saturday. 11 November is a Wednesday.
+        ("mon-sat", 36, at(7, 20, 4), at(4, 8, 4)),
+        ("mon-fri", 12, at(12, 10), at(10, 22)),
+        ("mon-sun", 36, at(7, 20, 4), at(6, 8, 4)),
     ],
 )
 def test_only_hours_of_open_days_count(days: str, hours: int, now: float, before: float) -> None:
@@ -44,7 +48,9 @@ def open_hours(days: str, start: float, end: float) -> int:
     """Counted one by one."""
     moment, counted = start, 0
     while moment < end:
-        counted += NAMES[datetime.fromtimestamp(moment, UTC).astimezone(ZONE).weekday()] in days
+        day = datetime.fromtimestamp(moment, UTC).astimezone(ZONE).date()
+        closed = days != EVERY_DAY and day in public_holidays(day.year)
+        counted += NAMES[day.weekday()] in days and not closed
         moment += 3600
     return counted
 
@@ -62,6 +68,13 @@ def test_closed_days_only_ever_give_more_time(days: str, hours: int, now: float)
     assert late_before(days, hours, now) <= late_before(EVERY_DAY, hours, now) == now - hours * 3600
     assert late_before(days, hours + 1, now) < late_before(days, hours, now)
     assert late_before(days, hours, now) <= late_before(days, hours, now + timedelta(hours=1).total_seconds())
+
+
+def test_the_eleven_days_on_which_france_is_closed() -> None:
+    fixed = {(1, 1), (5, 1), (5, 8), (7, 14), (8, 15), (11, 1), (11, 11), (12, 25)}
+    moving = {2026: {(4, 6), (5, 14), (5, 25)}, 2027: {(3, 29), (5, 6), (5, 17)}}
+    for year, around_easter in moving.items():
+        assert {(day.month, day.day) for day in public_holidays(year)} == fixed | around_easter
 
 
 @given(DAYS)

@@ -19,7 +19,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
 
 
 def test_each_space_has_its_own(house: House) -> None:
-    chosen = SpaceSettings("de", 50, 10, 25, 120, 14)
+    chosen = SpaceSettings("de", 50, 10, 25, 120, 14, "mon,tue", tell_admins=True)
     assert space_settings.save(house.db, house.ours.space_id, chosen, NOW) == chosen
     assert space_settings.of_space(house.db, house.ours.space_id) == chosen
     assert space_settings.of_space(house.db, house.elsewhere.space_id) == DEFAULT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from appliance.control import (
     machine_alerts,
     machine_logs,
     outbox,
+    space_settings,
     statistics,
     themes,
 )
@@ -84,6 +86,16 @@ def test_a_failure_is_told_once_to_the_contract_s_people_in_their_language(house
     assert tell(house, NOW + 31 * HOUR) == 0
     fail(house, NOW + 32 * HOUR)
     assert tell(house, NOW + 32 * HOUR) == 2
+
+
+def test_admins_hear_of_failures_where_their_space_says_so(house: House) -> None:
+    settings = replace(space_settings.DEFAULT, tell_admins=True)
+    space_settings.save(house.db, house.ours.space_id, settings, NOW)
+    fail(house)
+    fail(house, machine_id=house.elsewhere_machine.id)
+    tell(house)
+    heard = {mail.recipient for mail in mails(house) if mail.kind == outbox.BACKUP_FAILED}
+    assert heard == OURS | {"admin@example.org", "away@example.org"}, "the other space's admins did not ask for it"
 
 
 @pytest.mark.parametrize(

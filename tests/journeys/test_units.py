@@ -14,6 +14,7 @@ import shlex
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import time
 import urllib.request
@@ -135,3 +136,37 @@ def test_the_exchange_tells_systemd_that_it_is_ready_lives_and_stops(house: Hous
             process.kill()
             process.wait()
     house.appliance.serve()
+
+
+def test_the_web_interface_gives_its_sign_of_life_from_the_loop_that_answers(house: House, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(tmp_path / "notify"))
+        heard.settimeout(30)
+        heard.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        process = subprocess.Popen(
+            [*program("pilulier"), "--home", str(house.appliance.home), "web", "work"],
+            env=environment({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+        def sign_of_life() -> int:
+            """The process that gave the next one."""
+            while True:
+                text, attached, _, _ = heard.recvmsg(200, 100)
+                if text == b"WATCHDOG=1":
+                    return int(struct.unpack("3i", attached[0][2][:12])[0])
+
+        try:
+            worker = sign_of_life()
+            assert worker != process.pid and sign_of_life() == worker
+            os.kill(worker, signal.SIGKILL)
+            while (after := sign_of_life()) == worker:  # what it had said before its end
+                pass
+            assert after != process.pid, "the next worker has taken its place"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()

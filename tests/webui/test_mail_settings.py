@@ -225,4 +225,4 @@ def test_only_the_super_user_chooses_the_server(web: WebHouse, who: str) -> None
 
 
 def test_security_has_a_word_for_each_choice() -> None:
-    assert {name for name, _ in mail_settings.SECURITY} == {"starttls", "tls", "none"}
+    assert {choice.value for choice in mail_settings.SECURITY} == {"starttls", "tls", "none"}

@@ -28,6 +28,7 @@ RULES: dict[str, object] = {
     "open_days": "mon,tue,wed,thu,fri,sat",
     "expiring_days": "15",
     "suspicious_percent": "25",
+    "tell_admins": "y",
     "keep_days": "120",
     "floor_days": "10",
 }
@@ -161,7 +162,7 @@ def test_rules_are_saved_and_written_down(web: WebHouse) -> None:
     browser, space = web.browser("admin"), web.house.ours.space_id
     assert send(browser, "/settings/rules", RULES).status_code == 303
     assert space_settings.of_space(web.house.db, space) == space_settings.SpaceSettings(
-        "de", 48, 15, 25, 120, 10, "mon,tue,wed,thu,fri,sat"
+        "de", 48, 15, 25, 120, 10, "mon,tue,wed,thu,fri,sat", tell_admins=True
     )
     [act] = acts(web, "space.settings")
     assert json.loads(act.after or "")["late_hours"] == 48

@@ -21,8 +21,10 @@ from appliance.errors import ConflictError, NotFoundError
 from appliance.store.upkeep.retention import Policy
 from transport.errors import UsageError
 from webui import context
-from webui.api import cursors, nouns
-from webui.api.nouns import ContractChanges, ContractsWanted, NewContract, moment, moment_or_none
+from webui.api import contract_nouns as nouns
+from webui.api import cursors
+from webui.api.contract_nouns import ContractChanges, ContractsWanted, NewContract
+from webui.api.nouns import moment, moment_or_none
 from webui.api.operations import operation
 
 GROUP: Final = "Contracts"
@@ -48,7 +50,7 @@ def _given(value: _T | UnsetType) -> _T | None:
     return None if value is UNSET or isinstance(value, UnsetType) else value
 
 
-def _shown(card: Card, keep_days: int) -> nouns.Contract:
+def _shown(card: Card, contract: contracts.Contract) -> nouns.Contract:
     return nouns.Contract(
         id=card.id,
         space_id=card.space_id,
@@ -67,14 +69,15 @@ def _shown(card: Card, keep_days: int) -> nouns.Contract:
         deletion_due_at=moment_or_none(card.delete_due_at),
         notify=card.notify,
         late_hours=card.late_hours,
+        open_days=contract.open_days.split(",") if contract.open_days else None,
         escrow=card.escrow,
-        keep_days=keep_days,
+        keep_days=contract.retention.keep_days,
     )
 
 
 def _one(contract_id: str) -> nouns.Contract:
     card = contract_cards.one(context.db(), context.scope(), contract_id, context.now())
-    return _shown(card, of_id(contract_id).retention.keep_days)
+    return _shown(card, of_id(contract_id))
 
 
 @operation("GET", "/contracts", "List contracts", group=GROUP, needs_permission=READ, query=ContractsWanted,
@@ -92,7 +95,7 @@ def list_contracts(query: ContractsWanted) -> nouns.ContractPage:
         state=query.state,
     )
     cards = found[: query.limit]
-    kept = {one.id: one.retention.keep_days for one in contracts.every(context.db(), context.scope())}
+    kept = {one.id: one for one in contracts.every(context.db(), context.scope())}
     return nouns.ContractPage(
         items=[_shown(card, kept[card.id]) for card in cards if card.id in kept],
         next=cursors.encode("contracts", cards[-1].id) if len(found) > query.limit else None,
@@ -168,6 +171,8 @@ def change_contract(contract_id: str, body: ContractChanges) -> nouns.Contract:
             notify=_given(body.notify),
             late_hours=_given(body.late_hours),
             no_late_hours=body.late_hours is None,
+            open_days=",".join(body.open_days) if isinstance(body.open_days, list) else None,
+            no_open_days=body.open_days is None,
         ),
     )
     old, new = acts.changed(before, after)

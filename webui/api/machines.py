@@ -22,7 +22,7 @@ from appliance.control.selection_changes import loss
 from appliance.errors import ConflictError, NotFoundError
 from transport.schedule import Schedule
 from webui import context
-from webui.api import cursors, nouns
+from webui.api import contract_nouns, cursors, nouns
 from webui.api.contracts import by, deletion
 from webui.api.nouns import MachineChanges, MachinesWanted, SettingsWanted, moment, moment_or_none
 from webui.api.operations import operation
@@ -136,8 +136,8 @@ def revoke_machine(machine: str) -> nouns.Machine:
 
 
 @operation("DELETE", "/machines/<machine>", "Ask for a machine's deletion", group=GROUP, needs_permission=DELETE,
-           answer=nouns.Deletion, status=202)  # fmt: skip
-def delete_machine(machine: str) -> nouns.Deletion:
+           answer=contract_nouns.Deletion, status=202)  # fmt: skip
+def delete_machine(machine: str) -> contract_nouns.Deletion:
     """In seven days, announced by mail; until then it goes on, and the deletion can be taken back."""
     db, now = context.db(), context.now()
     found = of_id(machine)

@@ -15,7 +15,6 @@ from msgspec import UNSET, Meta, UnsetType
 from appliance.control.alert_table import AlertState
 from appliance.control.api_tokens import Permission
 from appliance.control.backup_requests import RequestState
-from appliance.control.contracts import ContractState, Escrow, Notify
 from appliance.control.control_room import State
 from appliance.control.machine_alerts import AlertKind, Severity
 from appliance.control.machine_settings import Sync
@@ -35,6 +34,7 @@ Machines = Annotated[int, Meta(ge=0, le=100_000)]
 Days = Annotated[int, Meta(ge=1, le=LONGEST_DAYS)]
 Hours = Annotated[int, Meta(ge=1, le=24 * 365)]
 Moment = Annotated[datetime, Meta(tz=True)]
+Day = Annotated[str, Meta(pattern="^(mon|tue|wed|thu|fri|sat|sun)$")]
 Limit = Annotated[int, Meta(ge=1, le=PAGE_LIMIT)]
 Cursor = Annotated[str, Meta(max_length=200)]
 Number = Annotated[int, Meta(ge=0, le=2**53)]
@@ -93,111 +93,6 @@ class Spaces(Answer, frozen=True, kw_only=True):
     """The spaces that the token sees: its own."""
 
     items: list[Space]
-
-
-class Contract(Answer, frozen=True, kw_only=True):
-    """One customer. `used_bytes` may exceed `allocated_bytes`: nothing is refused for it."""
-
-    id: str
-    space_id: str
-    client_id: str
-    email: str
-    state: ContractState
-    allocated_bytes: int
-    used_bytes: int
-    machines_active: int
-    machines_total: int
-    machines_allowed: int
-    created_at: datetime
-    start_date: date
-    end_date: date | None
-    last_backup_at: datetime | None
-    deletion_due_at: datetime | None
-    notify: Notify
-    late_hours: int | None
-    escrow: Escrow
-    keep_days: int
-
-
-class ContractPage(Answer, frozen=True, kw_only=True):
-    """Some contracts; `next` is the cursor of the page after, null on the last."""
-
-    items: list[Contract]
-    next: str | None
-
-
-class NewContract(Asked, frozen=True, kw_only=True):
-    """A contract to be. What is left out is the space's choice."""
-
-    client_id: Line
-    email: Email
-    allocated_bytes: Bytes | UnsetType = UNSET
-    machines_allowed: Machines | UnsetType = UNSET
-    start_date: date | None = None
-    end_date: date | None = None
-    escrow: Escrow = Escrow.CONFIDED
-    keep_days: Days | UnsetType = UNSET
-
-
-class ContractChanges(Asked, frozen=True, kw_only=True):
-    """What to change of a contract: what is left out stays, null takes a date or a delay away."""
-
-    client_id: Line | UnsetType = UNSET
-    email: Email | UnsetType = UNSET
-    allocated_bytes: Bytes | UnsetType = UNSET
-    machines_allowed: Machines | UnsetType = UNSET
-    start_date: date | UnsetType = UNSET
-    end_date: date | None | UnsetType = UNSET
-    notify: Notify | UnsetType = UNSET
-    late_hours: Hours | None | UnsetType = UNSET
-    keep_days: Days | UnsetType = UNSET
-
-
-class ContractsWanted(Listing, frozen=True, kw_only=True):
-    """Which contracts; `text` is looked for in client, e-mail and id."""
-
-    text: Text = ""
-    state: ContractState | None = None
-
-
-class Deletion(Answer, frozen=True, kw_only=True):
-    """A deletion that waits; until `due_at` it can be taken back."""
-
-    id: str
-    kind: str
-    object_id: str
-    name: str
-    contract_id: str | None
-    requested_by: str
-    requested_at: datetime
-    due_at: datetime
-
-
-class Deletions(Answer, frozen=True, kw_only=True):
-    """What is to be deleted, next due first."""
-
-    items: list[Deletion]
-
-
-class EnrolmentCode(Answer, frozen=True, kw_only=True):
-    """A code that enrols one machine, shown once; `command` is what is typed on that machine."""
-
-    code: str
-    command: str
-    expires_at: datetime
-
-
-class WaitingCode(Answer, frozen=True, kw_only=True):
-    """A code that no machine has used yet."""
-
-    created_at: datetime
-    expires_at: datetime
-
-
-class WaitingCodes(Answer, frozen=True, kw_only=True):
-    """The codes of a contract that still enrol a machine."""
-
-    items: list[WaitingCode]
 
 
 class Machine(Answer, frozen=True, kw_only=True):
@@ -276,7 +171,7 @@ class Times(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         list[Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]], Meta(max_length=TIMES_LIMIT)
     ]
     days: Annotated[
-        list[Annotated[str, Meta(pattern="^(mon|tue|wed|thu|fri|sat|sun)$")]], Meta(min_length=1, max_length=7)
+        list[Day], Meta(min_length=1, max_length=7)
     ] = msgspec.field(default_factory=lambda: list(DAYS))
 
 

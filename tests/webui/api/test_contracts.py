@@ -23,11 +23,15 @@ def test_a_contract_is_made_shown_and_changed(api: ApiHouse) -> None:
     assert changed == {**made, "client_id": "Sud", "end_date": None, "late_hours": 48, "notify": "failures"}
     assert ask.do("PATCH", path, {"late_hours": None})["late_hours"] is None
     assert ask.do("PATCH", path, {}) == {**changed, "late_hours": None}
+    assert made["open_days"] is None
+    days = ask.do("PATCH", path, {"open_days": ["sat", "tue", "wed"]})["open_days"]
+    assert days == ask.get(path)["open_days"] == ["tue", "wed", "sat"]
+    assert ask.do("PATCH", path, {"open_days": None})["open_days"] is None
     line = api.acts("contract.add")[0]
     new = api.program.token.token
     assert (line.account_id, line.email, line.role) == (new.id, f"caisse ({new.prefix})", "token")
     assert line.space_id == api.near and line.address == "127.0.0.1"
-    assert len(api.acts("contract.edit")) == 2, "a change of nothing is none"
+    assert len(api.acts("contract.edit")) == 4, "a change of nothing is none"
 
 
 def test_what_makes_no_sense_changes_nothing(api: ApiHouse) -> None:
@@ -38,7 +42,8 @@ def test_what_makes_no_sense_changes_nothing(api: ApiHouse) -> None:
         status, code = ask.problem("PATCH", path, body)
         assert (status, code) in ((422, "usage"), (400, "body")), body
     for body in ({"allocated_bytes": -1}, {"allocated_bytes": 1.5}, {"late_hours": 0}, {"keep_days": 0},
-                 {"notify": "never"}, {"end_date": "31/12/2030"}, {"state": "paused"}, [], None, "x"):  # fmt: skip
+                 {"notify": "never"}, {"open_days": []}, {"open_days": ["lundi"]},
+                 {"end_date": "31/12/2030"}, {"state": "paused"}, [], None, "x"):  # fmt: skip
         status, code = ask.problem("PATCH", path, body)
         assert status in (400, 415), body
     assert ask.get(path) == before and not api.acts("contract.edit")
