@@ -11,18 +11,16 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
-import agent
 from agent import journal
 from agent.scheduler import Ending, Why
 from agent.settings import AgentHome
 from agent.state import read_failure
+from agent.system.program import this_program
 
 log = logging.getLogger("pilulier.service")
 
@@ -34,13 +32,8 @@ _ENDINGS: Final = {0: Ending.DONE, 3: Ending.DONE, 5: Ending.UNREACHABLE}
 
 
 def command(home: AgentHome, why: Why) -> list[str]:
-    """How the child is started: this interpreter, this package, wherever it lies (a folder, a zip archive)."""
-    place = str(Path(agent.__file__).resolve().parents[1])
-    start = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.cli import main; sys.exit(main())"
-    return [
-        *(sys.executable, "-c", start, place),
-        *("--home", str(home.path), "--json", "backup", "--started-by", str(why)),
-    ]
+    """How the child is started."""
+    return [*this_program(), "--home", str(home.path), "--json", "backup", "--started-by", str(why)]
 
 
 class BackupProcess:
