@@ -67,7 +67,7 @@ def run_backup(
 
     `watched`: somebody waits for the end, so that counting what there is first is worth a second walk.
     """
-    if not machine.settings.selection.include:
+    if not machine.settings.has_source:
         raise EmptySourceError("nothing is selected: run pilulier-agent select include PATH first")
     client = machine.client()
     try:

@@ -36,6 +36,6 @@ def save_books(home: AgentHome, books: Books) -> None:
 
 def next_run(home: AgentHome, settings: Settings, now: float, zone: tzinfo) -> float | None:
     """When a backup begins by itself; None where none does: no service runs, no times, nothing selected."""
-    if not settings.selection.include or not service_runs(home):
+    if not settings.has_source or not service_runs(home):
         return None
     return scheduler.next_run(load_books(home), settings.schedule, Clock(now, zone))

@@ -110,7 +110,7 @@ def _following(home: AgentHome, settings: Settings, following: float | None) -> 
         return "A backup is due and begins as soon as it can."
     if following is not None:
         return f"Next: {_local(following)}."
-    if not settings.selection.include:
+    if not settings.has_source:
         return "Nothing is selected: pilulier-agent select include PATH"
     if not settings.schedule.minutes:
         return "No backup starts by itself: pilulier-agent schedule set HH:MM changes that."

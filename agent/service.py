@@ -100,7 +100,7 @@ class Service:
             return CLOCK_S if following is None else min(CLOCK_S, max(0.05, following - clock.now))
 
     def _decide(self, clock: Clock, good: float) -> Start | Wait:
-        selected = bool(self._settings.selection.include)
+        selected = self._settings.has_source
         self._keep(scheduler.look(self._books, self._settings.schedule, clock, selected=selected, last_good=good))
         conditions = Conditions(selected, self._reachable, self._paused, self._child is not None)
         return scheduler.decide(self._books, clock, conditions)
@@ -202,7 +202,7 @@ class Service:
                 return m.BackupAnswer(number, True, "")
             if not self._settings.remote.allowed:
                 reason = remote_settings.REFUSED
-            elif not self._settings.selection.include:
+            elif not self._settings.has_source:
                 reason = "nothing is selected on this machine"
             else:
                 log.info("the appliance asks for a backup (%d)", number)
@@ -222,7 +222,7 @@ class Service:
     def next_run(self) -> float | None:
         """When a backup begins by itself."""
         with self._lock:
-            if not self._settings.selection.include:
+            if not self._settings.has_source:
                 return None
             return scheduler.next_run(self._books, self._settings.schedule, Clock(self._now(), self._zone()))
 

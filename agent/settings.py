@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from agent.errors import BusyError, NotEnrolledError, SelectionError, SettingsError
 from agent.selection import Selection
+from agent.sources.configured import Databases, Hooks
 from transport.keys import write_key_file
 from transport.names import InstallationId, RepositoryId, VaultId
 from transport.schedule import Schedule
@@ -137,6 +138,16 @@ class AgentHome:
         return self.path / "schedule.json"
 
     @property
+    def hook_runs(self) -> Path:
+        """How hooks ended, and what they said."""
+        return self.path / "hooks.jsonl"
+
+    @property
+    def dumps(self) -> Path:
+        """What a database's dump needs on the disk while it runs."""
+        return self.path / "dumps"
+
+    @property
     def service(self) -> Path:
         """Where the running service listens for a knock."""
         return self.path / "service.json"
@@ -231,6 +242,13 @@ class Settings:
     language: str = ""
     """Of the local interface and of messages on this machine; empty for the system's."""
     remote: RemoteState = RemoteState()
+    hooks: Hooks = Hooks()
+    databases: Databases = Databases()
+
+    @property
+    def has_source(self) -> bool:
+        """Whether there is anything to back up: paths, or databases to dump."""
+        return bool(self.selection.include or self.databases.sources)
 
 
 _HexId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
@@ -264,6 +282,8 @@ class _SettingsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schedule: Schedule = DEFAULT_SCHEDULE
     language: str = ""
     remote: RemoteState = RemoteState()
+    hooks: Hooks = Hooks()
+    databases: Databases = Databases()
 
 
 _decoder = msgspec.json.Decoder(_SettingsFile)
@@ -316,6 +336,8 @@ def load_settings(home: AgentHome) -> Settings:
             schedule=stored.schedule,
             language=stored.language,
             remote=stored.remote,
+            hooks=stored.hooks,
+            databases=stored.databases,
         )
     except (msgspec.MsgspecError, SelectionError, ValueError) as error:
         raise SettingsError(
@@ -347,6 +369,8 @@ def save_settings(home: AgentHome, settings: Settings) -> None:
         schedule=settings.schedule,
         language=settings.language,
         remote=settings.remote,
+        hooks=settings.hooks,
+        databases=settings.databases,
     )
     write_key_file(home.config, msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n")
 
