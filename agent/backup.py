@@ -28,7 +28,7 @@ from agent.ledger import Ledger
 from agent.metadata import MetadataReader
 from agent.packing import Packer
 from agent.pending import PendingSegments
-from agent.report import BackupProgress, BackupReport, Figures, StartedBy, used_configuration
+from agent.report import BackupProgress, BackupReport, Figures, StartedBy, Warned, used_configuration
 from agent.reporting import report_if_changed
 from agent.resync import open_ledger, remove_ledger
 from agent.scanner import Found, IncludedRoot, Listing, Scanner, ScanWarning, joined
@@ -62,10 +62,12 @@ def run_backup(
     watched: bool = False,
     checkpoint_s: float = CHECKPOINT_S,
     started_by: StartedBy = "manual",
+    warnings: tuple[Warned, ...] = (),
 ) -> BackupReport:
     """Make a snapshot of the selection; raises PilulierError with a sentence where that is not possible.
 
-    `watched`: somebody waits for the end, so that counting what there is first is worth a second walk.
+    `watched`: somebody waits for the end, so that counting what there is first is worth a second walk. `warnings`: what
+    the report is to begin with.
     """
     if not machine.settings.has_source:
         raise EmptySourceError("nothing is selected: run pilulier-agent select include PATH first")
@@ -87,7 +89,7 @@ def run_backup(
         try:
             with open_ledger(machine, client, welcome) as ledger:
                 run = _Run(machine, ledger, client, welcome, allow_empty, progress, watched, checkpoint_s, started_by)
-                return run.run()
+                return run.run(warnings)
         except ApplianceFailed as error:
             if error.code != "drift":
                 raise
@@ -164,7 +166,8 @@ class _Run:
         """Link groups whose first name is with a reader: the other names wait for its version."""
         self._checkpoint_at = time.monotonic() + checkpoint_s
 
-    def run(self) -> BackupReport:
+    def run(self, warnings: tuple[Warned, ...]) -> BackupReport:
+        self._figures.warnings += warnings
         self._check_roots()
         if self._watched or not self._had_files:
             threading.Thread(target=self._count, name="counting", daemon=True).start()

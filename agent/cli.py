@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from agent import __version__
+from agent.cli_databases import add_commands, apart
 from agent.settings import AgentHome, agent_home
 from transport.errors import PilulierError
 
@@ -101,6 +102,10 @@ def build_parser() -> argparse.ArgumentParser:
     command("refuse", "do not let it; the web interface says so", into=remotes)
     command("show", "print whether it may, and what it set last", into=remotes)
 
+    add_commands(
+        command,
+        lambda parent, kept: parent.add_subparsers(dest=kept, metavar="WHAT", required=True, parser_class=_Parser),
+    )
     command("snapshots", "list the snapshots of this machine")
 
     listing = command("ls", "list a folder of a snapshot")
@@ -172,7 +177,12 @@ def _percent(text: str) -> float:
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line. argparse takes `DIR --key FILE PATH` for an error: paths may come after options here."""
     parser = build_parser()
-    options, rest = parser.parse_known_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    before, words = apart(given)
+    options, rest = parser.parse_known_args(before)
+    if words is not None and options.command != "hooks":
+        options, rest = parser.parse_known_args(given)
+    options.words = words or []
     if rest and options.command == "read-repository" and not any(word.startswith("-") for word in rest):
         options.paths += rest
     elif rest:

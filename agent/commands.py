@@ -20,6 +20,7 @@ from agent.settings import AgentHome, exclusive
 from transport.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
+    from agent.report import BackupReport, Warned
     from agent.restore import RestoreReport
     from agent.selection import Selection
 
@@ -28,7 +29,7 @@ Row = dict[str, Any]
 
 def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
     """Carry out a parsed command line; returns the exit code."""
-    from agent import commands_folder, commands_service
+    from agent import commands_databases, commands_folder, commands_service
 
     handlers: dict[str, Callable[[argparse.Namespace, AgentHome, bool], int]] = {
         "enrol": _enrol,
@@ -43,6 +44,7 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         "run": commands_service.run_service,
         "schedule": commands_service.schedule,
         "remote": commands_service.remote,
+        "hooks": commands_databases.hooks,
         "key": commands_folder.key,
         "read-repository": commands_folder.read_repository,
     }
@@ -161,13 +163,17 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
 
         machine = enrolled(home)
         with watched("Backing up") as shown, under_way.noted(home, "backup", shown) as progress:
-            report = run_backup(
-                machine,
-                allow_empty=options.allow_empty,
-                progress=progress,
-                watched=shown is not None,
-                started_by=options.started_by,
-            )
+            def backup(warnings: tuple[Warned, ...] = ()) -> BackupReport:
+                return run_backup(
+                    machine,
+                    allow_empty=options.allow_empty,
+                    progress=progress,
+                    watched=shown is not None,
+                    started_by=options.started_by,
+                    warnings=warnings,
+                )
+
+            report = _with_hooks(machine, options.started_by, backup)
     diary.backup_done(home, options.started_by, report)
     document: Row = {
         "snapshot": report.snapshot,
@@ -206,6 +212,17 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         if len(report.warnings) > 50:
             print(f"… and {len(report.warnings) - 50} more warnings", file=sys.stderr)
     return 3 if report.warnings else 0
+
+
+def _with_hooks(
+    machine: Enrolled, started_by: str, backup: Callable[[tuple[Warned, ...]], BackupReport]
+) -> BackupReport:
+    hooks = machine.settings.hooks
+    if not hooks.numbered():
+        return backup(())
+    from agent.hooks import run_around  # what starts programs is only loaded where there are some
+
+    return run_around(machine.home, hooks, started_by, backup)
 
 
 def _snapshots(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:

@@ -56,3 +56,15 @@ class BackupInterrupted(PilulierError):
 
     exit_code = 5
     code = "interrupted"
+
+
+class HookFailed(PilulierError):
+    """A before-hook without which there is to be no backup failed; the sentence names it."""
+
+    code = "hook"
+
+
+class DatabaseError(PilulierError):
+    """A database could not be dumped, looked at or put back; the sentence says what its programs said."""
+
+    code = "database"

@@ -35,6 +35,7 @@ _REASONS: Final = {
     "empty-selection": "nothing is selected",
     "settings": "the agent's settings file is damaged",
     "selection": "the selection makes no sense",
+    "hook": "a program that must run before each backup failed",
     "key-file": "a key file of the agent is missing or damaged",
     "integrity": "what the appliance sent did not stand up to its check",
     "protocol": "the appliance did not keep to the protocol",

@@ -140,11 +140,11 @@ class Figures:
         self.bytes_read = 0
         self.deleted = 0
         self.bytes_mended = 0
-        self._warnings: list[Warned] = []
+        self.warnings: list[Warned] = []
 
     def warn(self, path: bytes, reason: str) -> None:
         """Something to tell the person about."""
-        self._warnings.append(Warned(path, reason))
+        self.warnings.append(Warned(path, reason))
 
     def file(self, how: How, size: int) -> None:
         """One file of the snapshot."""
@@ -223,8 +223,8 @@ class Figures:
         """The last lines of a run that only has to be committed."""
         files = sum(self._files.values())
         self.say("info", "progress", progression(files, self._bytes_source, self._bytes_source))
-        if self._warnings:
-            count = len(self._warnings)
+        if self.warnings:
+            count = len(self.warnings)
             paths = "1 path was" if count == 1 else f"{count} paths were"
             self.say("warning", "source", f"{paths} not backed up as they should be; the machine names them")
 
@@ -266,5 +266,5 @@ class Figures:
             over_quota=self._over_quota,
             reconnections=self._uploader.reconnections,
             bytes_mended=self.bytes_mended,
-            warnings=tuple(self._warnings),
+            warnings=tuple(self.warnings),
         )

@@ -70,7 +70,7 @@ class Tail:
             return bytes(self._kept)
 
 
-def _identity(run_as: str) -> dict[str, Any]:
+def identity(run_as: str) -> dict[str, Any]:
     """What Popen needs to start a program as another user; UsageError where there is no such user or no right."""
     if not run_as:
         return {}
@@ -121,7 +121,7 @@ def start(
         env=environment(run_as, extra or {}),
         start_new_session=_POSIX,
         umask=0o077 if _POSIX else -1,
-        **_identity(run_as),
+        **identity(run_as),
     )
 
 
@@ -134,8 +134,9 @@ def run(
     stdin: IO[bytes] | None = None,
     limit: int = OUTPUT_BYTES,
     apart: bool = False,
+    grace_s: float = GRACE_S,
 ) -> Ended:
-    """Run a program to its end, at most `timeout_s` and GRACE_S long; OSError where it cannot be started.
+    """Run a program to its end, at most `timeout_s` and `grace_s` long; OSError where it cannot be started.
 
     `output` is what it said on both streams, on stdout alone where `apart` and it ended well. Whatever interrupts the
     wait kills the program first.
@@ -155,9 +156,9 @@ def run(
         process.wait(timeout_s)
     except subprocess.TimeoutExpired:
         timed_out = True
-        kill(process)
+        kill(process, grace_s)
     except BaseException:
-        kill(process)
+        kill(process, grace_s)
         raise
     output = words.take()
     complaint = errors.take() if errors is not None else b""

@@ -11,6 +11,7 @@ from agent import remote_settings
 from agent.remote_settings import allowed, chosen_here, spoken
 from agent.selection import Selection
 from agent.settings import Settings
+from agent.sources.configured import Databases, Hook, Hooks, SqliteSource
 from tests.agent.test_settings import SETTINGS
 from transport import messages as m
 from transport.schedule import Schedule
@@ -48,6 +49,32 @@ def test_a_choice_made_here_stands_until_the_web_changes_that_part() -> None:
 
 def dataclasses_replace(wanted: m.WantedSettings, **changes: object) -> m.WantedSettings:
     return msgspec.structs.replace(wanted, **changes)
+
+
+def test_no_word_of_the_appliance_sets_a_command_or_a_database() -> None:
+    """The message has no field for either; one that had would not be read; and all else of the settings stays."""
+    assert set(m.WantedSettings.__struct_fields__) == {
+        *("version", "selection", "selection_version", "schedule", "schedule_version")
+    }
+    assert set(m.RemoteSelection.__struct_fields__) == {"include", "exclude"}
+    mine = dataclasses.replace(
+        SETTINGS,
+        hooks=Hooks((Hook(("/usr/local/bin/quiesce",)),), (Hook(("/usr/local/bin/go-on",), required=False),)),
+        databases=Databases((SqliteSource("officine", "/srv/officine.db"),), threshold_bytes=5),
+    )
+    steps = (
+        take_over(mine, WANTED),
+        take_over(mine, m.WantedSettings(1, None, 0, None, 0)),
+        take_over(allowed(mine, False), WANTED),
+        allowed(take_over(allowed(mine, False), WANTED), True),
+        spoken(mine, "de"),
+        chosen_here(mine, schedule=NIGHT),
+    )
+    by_the_web = {"selection", "schedule", "remote", "language"}
+    for after in steps:
+        for field in dataclasses.fields(Settings):
+            if field.name not in by_the_web:
+                assert getattr(after, field.name) == getattr(mine, field.name), field.name
 
 
 def test_parts_that_are_left_to_the_machine_stay() -> None:
