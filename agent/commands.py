@@ -304,6 +304,7 @@ def _restore(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int
                     overwrite=options.overwrite,
                     keep_privileges=options.keep_privileges,
                     repository=machine.settings.machine,
+                    approver=machine.settings.appliance.identity,
                     progress=progress,
                 )
             received = client.channel.bytes_received

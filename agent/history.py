@@ -30,6 +30,8 @@ def list_snapshots(machine: Enrolled) -> list[Snapshot]:
             last_head(machine.home),
             vault=machine.settings.vault,
             repository=machine.settings.machine,
+            successions=source.successions(),
+            approver=machine.settings.appliance.identity,
         )
         return list(history.snapshots)
     finally:
@@ -42,7 +44,13 @@ def reader_for(
     """A reader of one proved snapshot (the newest by default)."""
     settings = machine.settings
     history = verify_history(
-        source.commits(), machine.keys.signing.public, witness, vault=settings.vault, repository=settings.machine
+        source.commits(),
+        machine.keys.signing.public,
+        witness,
+        vault=settings.vault,
+        repository=settings.machine,
+        successions=source.successions(),
+        approver=settings.appliance.identity,
     )
     return SnapshotReader(source, machine.sealer(), choose_snapshot(history, number=number, at_ms=at_ms))
 

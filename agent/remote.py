@@ -21,10 +21,13 @@ from transport.errors import ProtocolError, RefusedError, UnreachableError
 from transport.extents import ExtentPage
 from transport.names import Buffer, PathId, SegmentId, VersionId
 from transport.snapshot_reader import MissingSegment
+from transport.succession import SignedSuccession
 from transport.tree import EntryPage
 
 _Reply = TypeVar("_Reply", bound=m.Message)
 
+_BEYOND: Final = 2**53
+"""No snapshot has a higher number: an answer about those says only what stands beside them."""
 _NO_PATH = bytes(16)
 _ASK_AT_ONCE: Final = 8
 _SPEAK_S: Final = 20.0
@@ -129,6 +132,10 @@ class RemoteSource:
             if last <= after:
                 raise ProtocolError("the appliance lists snapshots that do not go forward")
             after = last
+
+    def successions(self) -> list[SignedSuccession]:
+        """The signing keys that took over, in order."""
+        return self._ask(m.SnapshotsQuery(_BEYOND), m.Snapshots).successions
 
     def children(self, snapshot: int, folder: PathId) -> Iterator[EntryPage]:
         """The entries of one folder."""

@@ -38,6 +38,7 @@ from transport.snapshot_reader import (
     choose_snapshot,
     verify_history,
 )
+from transport.succession import Succession
 from transport.tree import FileType
 
 _WORKERS: Final = 2
@@ -66,6 +67,8 @@ class RestoreReport(msgspec.Struct, frozen=True):
     seconds: float
     errors: list[RestoreError]
     notes: list[Note]
+    taken_over: tuple[Succession, ...] = ()
+    """Installations that came after the one whose key was given."""
 
 
 def restore(
@@ -81,20 +84,30 @@ def restore(
     overwrite: bool = False,
     keep_privileges: bool = False,
     repository: RepositoryId | None = None,
+    approver: bytes | None = None,
+    may_have_moved_on: bool = False,
     progress: Callable[[RestoreProgress], None] | None = None,
 ) -> RestoreReport:
     """Restore `paths` (none: everything) of a snapshot (by number, by time, or the newest) under `target`.
 
     `/a/b` lands at target/a/b; `target` None restores in place. Existing files: same content stays, older is
     replaced, newer is kept and reported unless `overwrite`. Folders on the way to a selected path get their
-    attributes only where this job made them. `repository`, where known, is the one whose history it must be.
+    attributes only where this job made them. `repository`, where known, is the one whose history it must be;
+    `approver` and `may_have_moved_on` are as in `verify_history`.
     Raises UsageError (nothing to restore), IntegrityError or SealError (the tree or history is not what was signed;
     nothing is written then), DiskFullError, and what the source raises. `progress` is called from the calling thread.
     """
     began = time.monotonic()
     tell = progress or (lambda _: None)
     history = verify_history(
-        source.commits(), public_key, witness, vault=sealer.keys.vault, repository=repository
+        source.commits(),
+        public_key,
+        witness,
+        vault=sealer.keys.vault,
+        repository=repository,
+        successions=source.successions(),
+        approver=approver,
+        may_have_moved_on=may_have_moved_on,
     )
     chosen = choose_snapshot(history, number=snapshot, at_ms=at_ms)
     reader = SnapshotReader(source, sealer, chosen)
@@ -118,6 +131,7 @@ def restore(
             seconds=time.monotonic() - began,
             errors=job.records.errors,
             notes=list(landing.notes.values()),
+            taken_over=history.taken_over,
         )
 
 

@@ -95,7 +95,14 @@ def _elsewhere(shown: SignedCommit) -> HistoryElsewhere:
 def rebuild(machine: Enrolled, client: Client, ledger: Ledger, head: SignedCommit) -> None:
     """Fill the ledger from the verified tree of `head`; nothing local is assumed, nothing needs to be sent again."""
     source = RemoteSource(client)
-    history = verify_history(source.commits(), machine.keys.signing.public, head, vault=machine.settings.vault)
+    history = verify_history(
+        source.commits(),
+        machine.keys.signing.public,
+        head,
+        vault=machine.settings.vault,
+        successions=source.successions(),
+        approver=machine.settings.appliance.identity,
+    )
     chosen = choose_snapshot(history, number=head.decoded().number, at_ms=None)
     reader = SnapshotReader(source, machine.sealer(), chosen)
     ledger.replace_all((_known(node) for node in reader.whole_tree()), head)

@@ -51,7 +51,7 @@ def snapshots(message: m.SnapshotsQuery, repository: Repository) -> m.Snapshots:
         if page and room < 0:
             break
         page.append(commit)
-    return m.Snapshots(page, len(commits) > len(page))
+    return m.Snapshots(page, len(commits) > len(page), repository.successions())
 
 
 def children(message: m.ChildrenQuery, repository: Repository) -> m.Entries:

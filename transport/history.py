@@ -1,15 +1,15 @@
 """The history of a machine: a chain of signed commits, proved before anything below it is believed.
 
 Owns the walk of the chain and the choice of a snapshot by number or time. Rules kept: numbers without a gap,
-each commit names the hash of the one before, signatures of this machine only, and the last head that this
-machine knows of must stand in the chain: a host that shows an older history is noticed here. Needs no data
-key; must not know sockets or files.
+each commit names the hash of the one before, signatures of this machine only (of the installation whose turn it was,
+where others followed it), and the last head that this machine knows of must stand in the chain: a host that shows an
+older history is noticed here. Needs no data key; must not know sockets or files.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,8 @@ from transport.commits import FIRST_PREVIOUS, CommitRecord, SignedCommit, Stored
 from transport.errors import IntegrityError, UsageError
 from transport.keys import verify_commit
 from transport.names import NO_DIGEST, RepositoryId, VaultId
+from transport.signers import Signers
+from transport.succession import SignedSuccession, Succession
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
@@ -41,6 +43,8 @@ class History:
     """A verified chain, oldest first; empty before the first backup."""
 
     snapshots: tuple[Snapshot, ...]
+    taken_over: tuple[Succession, ...] = ()
+    """By which installations it went on since the key by which it was asked for; for people to see."""
 
     @property
     def head(self) -> Snapshot | None:
@@ -67,17 +71,27 @@ def verify_history(
     *,
     vault: VaultId | None = None,
     repository: RepositoryId | None = None,
+    successions: Sequence[SignedSuccession] = (),
+    approver: bytes | None = None,
+    may_have_moved_on: bool = False,
 ) -> History:
     """The history, once signatures, numbering and hash chain hold and the witness stands in it.
 
-    `witness` is the last head this machine knows of. Commits older than it are proved by the hash chain that
-    ends in it and every newer one by its own signature too (a year of continuous backups has 35,000 of them, at
-    0.1 ms each); without a witness every signature is checked. IntegrityError names the snapshot that fails.
+    `public_key` is the key of an installation of this machine, this one's own or a former one's. `witness` is the last
+    head this machine knows of. Commits older than it are proved by the hash chain that ends in it and every newer one
+    by its own signature too (a year of continuous backups has 35,000 of them, at 0.1 ms each); without a witness every
+    signature is checked. IntegrityError names what fails.
+
+    Installations that came after `public_key` are refused unless it `may_have_moved_on`: then they stand in
+    `taken_over`. With `approver`, the identity of the appliance, no other one's word counts for any succession.
     """
-    known = verify_commit(public_key, witness).number if witness is not None else 0
+    known = witness.decoded().number if witness is not None else 0
     witness_hash = witness.hash() if witness is not None else NO_DIGEST
+    signers = Signers.of(None if successions else public_key, successions)
+    taken_over = _taken_over(signers, public_key, approver, may_have_moved_on)
     snapshots: list[Snapshot] = []
     previous = FIRST_PREVIOUS
+    signers.check_place(0, previous)
     for number, stored in enumerate(commits, start=1):
         record = stored.signed.decoded()
         if record.number != number:
@@ -85,7 +99,7 @@ def verify_history(
         if record.previous != previous:
             raise IntegrityError(f"the history is broken: snapshot {number} does not continue snapshot {number - 1}")
         if number >= known:
-            verify_commit(public_key, stored.signed)
+            verify_commit(signers.at(number), stored.signed)
         if vault is not None and record.vault != vault:
             raise IntegrityError(f"snapshot {number} belongs to another vault ({record.vault.hex()})")
         if repository is not None and record.repository != repository:
@@ -96,13 +110,31 @@ def verify_history(
         previous = stored.signed.hash()
         if number == known and previous != witness_hash:
             raise IntegrityError(_ROLLED_BACK.format(detail=f" (snapshot {number} is another one)"))
+        signers.check_place(number, previous)
         snapshots.append(
             Snapshot(record, stored.signed, stored.received_ms, stored.bytes_received, stored.retired)
         )
-    if len(snapshots) < known:
-        detail = f" (it ends at snapshot {len(snapshots)}, snapshot {known} was acknowledged)"
+    last_needed = max([known, *(succession.after for succession in signers.successions)])
+    if len(snapshots) < last_needed:
+        detail = f" (it ends at snapshot {len(snapshots)}, snapshot {last_needed} was acknowledged)"
         raise IntegrityError(_ROLLED_BACK.format(detail=detail))
-    return History(tuple(snapshots))
+    return History(tuple(snapshots), taken_over)
+
+
+def _taken_over(
+    signers: Signers, public_key: bytes, approver: bytes | None, may_have_moved_on: bool
+) -> tuple[Succession, ...]:
+    """The successions behind `public_key`; IntegrityError where none may be, or a stranger approved one."""
+    for succession in signers.successions:
+        if approver is not None and not succession.by_former_key and succession.approver != approver:
+            raise IntegrityError(f"succession {succession.number} was approved by another appliance than this one")
+    later = signers.after(public_key)
+    if later and not may_have_moved_on:
+        raise IntegrityError(
+            f"another installation took over this machine's history after snapshot {later[0].after} "
+            f"({iso_time(later[0].approved_ms)}): this one can go on no further"
+        )
+    return later
 
 
 def iso_time(milliseconds: int) -> str:

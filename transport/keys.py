@@ -21,9 +21,11 @@ from msgspec import Meta
 from transport.commits import CommitRecord, SignedCommit, encode_commit
 from transport.errors import IntegrityError, KeyFileError
 from transport.mending import MendOrder, SignedMend, decode_mend, encode_mend
+from transport.succession import SignedSuccession, Succession, decode_succession, encode_succession
 
 _COMMIT_CONTEXT = b"pilulier/sign/commit/1\0"
 _MEND_CONTEXT = b"pilulier/sign/mend/1\0"
+_SUCCESSION_CONTEXT = b"pilulier/sign/succession/1\0"
 _CERTIFICATE_CONTEXT = b"pilulier/sign/curve-certificate/1\0"
 _ESCROW_CONTEXT = b"pilulier/sign/escrow-key/1\0"
 
@@ -61,11 +63,16 @@ class SigningKey:
         data = encode_mend(order)
         return SignedMend(data, Ed25519PrivateKey.from_private_bytes(self.seed).sign(_MEND_CONTEXT + data))
 
+    def sign_succession(self, succession: Succession) -> SignedSuccession:
+        """The statement with its approver's signature: `succession.approver` is this key's public half."""
+        data = encode_succession(succession)
+        signature = Ed25519PrivateKey.from_private_bytes(self.seed).sign(_SUCCESSION_CONTEXT + data)
+        return SignedSuccession(data, signature)
+
     def certify(self, curve_key: bytes, issued_ms: int) -> Certificate:
         """The appliance's identity vouches for one of its CURVE keys (32 bytes)."""
         body = _CERTIFICATE_CONTEXT + curve_key + issued_ms.to_bytes(8, "big")
         return Certificate(curve_key, issued_ms, Ed25519PrivateKey.from_private_bytes(self.seed).sign(body))
-
 
     def certify_escrow(self, public: bytes, issued_ms: int) -> EscrowCertificate:
         """The appliance's identity vouches for its escrow key."""
@@ -111,6 +118,15 @@ def verify_mend(public: bytes, mend: SignedMend) -> MendOrder:
     if not _verified(public, mend.signature, _MEND_CONTEXT + mend.record):
         raise IntegrityError("an order to mend does not carry this machine's signature")
     return order
+
+
+def verify_succession(signed: SignedSuccession) -> Succession:
+    """The succession that its own approver signed; DecodeError or IntegrityError otherwise. Whether that approver is
+    one to believe is the caller's to say."""
+    succession = decode_succession(signed.record)
+    if not _verified(succession.approver, signed.signature, _SUCCESSION_CONTEXT + signed.record):
+        raise IntegrityError(f"succession {succession.number} does not carry the signature of who approved it")
+    return succession
 
 
 def verify_certificate(identity: bytes, certificate: Certificate) -> None:

@@ -34,6 +34,7 @@ from transport.names import (
     VersionId,
 )
 from transport.schedule import Schedule
+from transport.succession import SUCCESSIONS_LIMIT, SignedSuccession
 from transport.tree import EntryBatch, EntryPage
 
 _T = TypeVar("_T")
@@ -403,10 +404,11 @@ class SnapshotsQuery(Message, frozen=True):
 
 
 class Snapshots(Message, frozen=True):
-    """Appliance: commits in ascending order, a bounded page."""
+    """Appliance: commits in ascending order, a bounded page; and all successions of signing keys."""
 
     commits: list[StoredCommit]
     more: bool
+    successions: Annotated[list[SignedSuccession], Meta(max_length=SUCCESSIONS_LIMIT)] = []
 
 
 class ChildrenQuery(Message, frozen=True):

@@ -37,6 +37,7 @@ from transport.names import (
     VersionId,
 )
 from transport.sealing import EntryOpener, Sealer
+from transport.succession import SignedSuccession
 from transport.tree import (
     BatchHeader,
     Child,
@@ -67,6 +68,10 @@ class SnapshotSource(Protocol):
 
     def commits(self) -> Iterator[StoredCommit]:
         """Every commit, ascending."""
+        ...
+
+    def successions(self) -> Sequence[SignedSuccession]:
+        """The signing keys that took over from the founding one, in order."""
         ...
 
     def children(self, snapshot: int, folder: PathId) -> Iterator[EntryPage]:

@@ -55,7 +55,14 @@ class Opener:
         self._sealer = Sealer(vault_keys(unwrap_confided(key, begin.envelope, machine, vault), vault))
         self._repository = Repository.open(Path(begin.folder), read_only=True)
         self._source = RepositorySource(self._repository)
-        history = verify_history(self._source.commits(), begin.public_key, None, vault=vault, repository=machine)
+        history = verify_history(
+            self._source.commits(),
+            begin.public_key,
+            None,
+            vault=vault,
+            repository=machine,
+            successions=self._source.successions(),
+        )
         self._snapshots = {snapshot.number: snapshot for snapshot in history.held()}
         self._readers: dict[int, SnapshotReader] = {}
 

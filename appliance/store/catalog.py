@@ -30,6 +30,8 @@ from transport.names import RepositoryId, SessionId, VaultId
 
 FORMAT: Final = 2
 """Of the catalog, not of the packs. `upgrade` turns a catalog of format 1 into this one."""
+WITH_SUCCESSIONS: Final = 3
+"""Format of a catalog that holds successions of signing keys (see `succession`); none is upgraded to it before."""
 FOREVER: Final = 1 << 62
 """`died` of what is still alive."""
 _PARAMETERS: Final = 4096
@@ -256,9 +258,9 @@ class Catalog:
                 row = self.connection.execute(
                     "SELECT format, repository, vault, public_key FROM state WHERE id = 1"
                 ).fetchone()
-            if row is None or row[0] > FORMAT:
+            if row is None or row[0] > WITH_SUCCESSIONS:
                 raise DamagedRepositoryError(
-                    f"{path} is not a catalog of format {FORMAT}: update Pilulier, or rebuild the catalog"
+                    f"{path} is no catalog of format 1 to {WITH_SUCCESSIONS}: update Pilulier, or rebuild the catalog"
                 )
             if row[0] < FORMAT:
                 with sqlite_errors(path):

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
-from appliance.store import mending, staging
+from appliance.store import mending, staging, succession
 from appliance.store.catalog import State
 from appliance.store.packs import Group, Identity
 from appliance.store.pages import CELLS_PER_MESSAGE, Layout, resolve
@@ -144,7 +144,7 @@ class Intake:
         """An order that heals nothing that is known to be damaged is acknowledged and left undone: what the agent was
         asked for may read well again, or be mended already."""
         self.finish()  # the fresh segments may have come in this very group
-        order = verify_mend(self._identity.public_key, message.mend)
+        order = verify_mend(succession.signers(self._connection, self._identity).current, message.mend)
         if not mending.may_be_done(self._connection, self._identity, order):
             return
         record = MendRecord(self._now_ms, message.mend)

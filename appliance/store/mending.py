@@ -17,9 +17,9 @@ from appliance.store.impact import versions_of
 from appliance.store.packs import Identity
 from appliance.store.pages import EXTENT, pack_extents, unpack_extents
 from appliance.store.records import MendRecord
+from appliance.store.succession import verify_any_mend
 from transport.errors import DecodeError, IntegrityError
 from transport.extents import Extent, merge_extents
-from transport.keys import verify_mend
 from transport.mending import MendOrder, Repoint, decode_mend
 from transport.names import ID_BYTES, SegmentId
 
@@ -114,7 +114,7 @@ def settle(connection: sqlite3.Connection, now_ms: int) -> int:
 def apply_record(connection: sqlite3.Connection, identity: Identity, record: MendRecord) -> int:
     """Carry out a MEND record that stands in the packs; how many pages and versions changed. Doing it twice changes
     nothing the second time."""
-    order = verify_mend(identity.public_key, record.signed)
+    order = verify_any_mend(connection, identity, record.signed)
     if order.vault != identity.vault or order.repository != identity.repository:
         raise IntegrityError("an order to mend was made for another repository or vault than this one")
     redirection = Redirection(order.repoints)

@@ -32,6 +32,7 @@ from transport.names import (
     VaultId,
     VersionId,
 )
+from transport.succession import SUCCESSION_LIMIT, SignedSuccession
 from transport.tree import EntryBatch
 
 MAGIC: Final = b"PLR1"
@@ -58,6 +59,7 @@ class Kind(IntEnum):
     RETIREMENT = 8
     CHECKPOINT = 9
     MEND = 10
+    SUCCESSION = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ KINDS: Final[dict[Kind, KindRule]] = {
     Kind.RETIREMENT: KindRule(1, _TABLE_LIMIT),
     Kind.CHECKPOINT: KindRule(1, _TABLE_LIMIT),
     Kind.MEND: KindRule(1, MESSAGE_LIMIT + 4096),
+    Kind.SUCCESSION: KindRule(1, SUCCESSION_LIMIT + 256),
 }
 
 
@@ -229,6 +232,13 @@ class MendRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     signed: SignedMend
 
 
+class SuccessionRecord(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Another signing key takes over, as its approver signed it."""
+
+    received_ms: int
+    signed: SignedSuccession
+
+
 class CheckpointBegin(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=0):
     """From here on a checkpoint tells all that is held at snapshot `head`; nothing is staged at this moment."""
 
@@ -326,6 +336,12 @@ class CheckpointEnd(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     parts: int
 
 
+class CheckpointSuccessions(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=8):
+    """All successions; they stand before the commits that their keys signed."""
+
+    successions: list[SuccessionRecord]
+
+
 CheckpointPart = (
     CheckpointBegin
     | CheckpointPages
@@ -335,6 +351,7 @@ CheckpointPart = (
     | CheckpointFolders
     | CheckpointSnapshots
     | CheckpointEnd
+    | CheckpointSuccessions
 )
 
 
@@ -356,6 +373,7 @@ Payload = (
     | RetirementRecord
     | MendRecord
     | CheckpointRecord
+    | SuccessionRecord
 )
 _P = TypeVar("_P", bound=Payload)
 

@@ -224,10 +224,11 @@ def _remove(disk: Disk, path: Path) -> int:
 
 
 def _commits_beyond(path: Path, start: int, size: int) -> int:
-    """How many commits stand in the tail of a pack. A crash between fsync and catalog leaves one at most."""
+    """How many commits (or successions, which come alone as well) stand in the tail of a pack. A crash between fsync
+    and catalog leaves one at most."""
     walk = PackWalk(path, size, read_data=False, start=start)
     try:
-        return sum(1 for step in walk if not isinstance(step, Damage) and step.kind == Kind.COMMIT)
+        return sum(1 for step in walk if not isinstance(step, Damage) and step.kind in (Kind.COMMIT, Kind.SUCCESSION))
     except OSError as error:
         raise DamagedRepositoryError(
             f"{path} cannot be read ({error.strerror}): nothing was changed; check the disk"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from appliance.store import care, listing, recovery, snapshots, staging
+from appliance.store import care, listing, recovery, snapshots, staging, stats, succession
 from appliance.store.catalog import Catalog, State, select_in, sqlite_errors
 from appliance.store.durable import Disk, publish
 from appliance.store.errors import (
@@ -30,7 +30,15 @@ from appliance.store.errors import (
 from appliance.store.intake import Intake, Item, fresh_items
 from appliance.store.layout import Layout, pack_name
 from appliance.store.packs import Group, Identity, PackWriter, read_record
-from appliance.store.records import CommitRecordOnDisk, Kind, StagedBy, encode_payload, segment_id_of
+from appliance.store.records import (
+    CommitRecordOnDisk,
+    Kind,
+    StagedBy,
+    SuccessionRecord,
+    encode_payload,
+    segment_id_of,
+)
+from appliance.store.stats import RepositoryStats as RepositoryStats
 from appliance.store.turns import WriterTurn
 from appliance.store.upkeep import check
 from transport.commits import SignedCommit, StoredCommit
@@ -50,24 +58,12 @@ from transport.names import (
     VersionId,
     checked_id,
 )
+from transport.signers import Signers
+from transport.succession import SignedSuccession
 from transport.tree import EntryPage
 
 RESERVE_BYTES: Final = 64 << 20
 """Room kept free for listing, restoring and pruning: below it new data is refused."""
-
-
-@dataclass(frozen=True, slots=True)
-class RepositoryStats:
-    """What a repository holds. `entries` are those of the newest snapshot."""
-
-    snapshots: int
-    entries: int
-    segments: int
-    packs: int
-    bytes_stored: int
-    """All packs."""
-    bytes_live: int
-    """Sealed segments that a held version or the open upload still refers to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +362,7 @@ class Repository:
                 raise ProtocolError(f"message {seq} was something else than this commit")
             if seq != state.received_upto + 1:
                 raise ProtocolError(f"message {seq} came where {state.received_upto + 1} was expected")
-            record = verify_commit(self.public_key, signed)
+            record = verify_commit(succession.signers(connection, self._catalog.identity).current, signed)
             if record.vault != self.vault or record.repository != self.repository:
                 raise IntegrityError(f"snapshot {record.number} was made for another repository or vault than this one")
             snapshots.check_place(connection, state, record)
@@ -390,7 +386,25 @@ class Repository:
                 state.received_upto = seq
             return state.head
 
+    def succeed(self, signed: SignedSuccession, *, received_ms: int) -> None:
+        """Another key signs from now on; durable on return. The caller answers for the approver.
+
+        StaleHeadError where it stands behind another snapshot than the head, IntegrityError where it does not follow.
+        """
+        with self._writing() as writer, self._recording(writer) as (state, group):
+            record = SuccessionRecord(received_ms, signed)
+            succession.take(self._catalog.connection, self._catalog.identity, state, group, record)
+
     # Reading
+
+    def successions(self) -> list[SignedSuccession]:
+        """Those that took over from the key of the founding, in order."""
+        with self._reading():
+            return succession.signed_successions(self._catalog.connection)
+
+    def signers(self) -> Signers:
+        """Who signs which snapshots."""
+        return Signers.of(self.public_key, self.successions())
 
     @property
     def head(self) -> SignedCommit | None:
@@ -488,16 +502,7 @@ class Repository:
     def stats(self) -> RepositoryStats:
         """What is held; reads the whole list of extents."""
         with self._reading():
-            connection = self._catalog.connection
-            kept, head_entries = connection.execute(
-                "SELECT count(*), coalesce((SELECT entry_count FROM snapshot ORDER BY number DESC LIMIT 1), 0) "
-                "FROM snapshot WHERE NOT retired"
-            ).fetchone()
-            (segments,) = connection.execute("SELECT count(*) FROM segment").fetchone()
-            packs = self._catalog.packs()
-            live = check.live_bytes(self._catalog)
-        stored = sum(pack.size_bytes for pack in packs.values())
-        return RepositoryStats(kept, head_entries, segments, len(packs), stored, live)
+            return stats.stats(self._catalog)
 
     def check(self, read_data: bool = False) -> check.CheckReport:
         """Compare packs, catalog and signatures; with `read_data`, every record's checksum too. Changes nothing."""

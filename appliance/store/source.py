@@ -15,6 +15,7 @@ from transport.errors import PilulierError
 from transport.extents import ExtentPage
 from transport.names import Buffer, PathId, SegmentId, VersionId
 from transport.snapshot_reader import MissingSegment
+from transport.succession import SignedSuccession
 from transport.tree import EntryPage
 
 _COMMITS: Final = 500
@@ -36,6 +37,10 @@ class RepositorySource:
         while page := self._repository.commits(after, _COMMITS):
             yield from page
             after += len(page)
+
+    def successions(self) -> list[SignedSuccession]:
+        """The signing keys that took over, in order."""
+        return self._repository.successions()
 
     def children(self, snapshot: int, folder: PathId) -> Iterator[EntryPage]:
         """The entries of one folder."""

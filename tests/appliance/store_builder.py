@@ -35,11 +35,14 @@ from transport.names import (
     VersionId,
 )
 from transport.sealing import Sealer, VaultKeys, vault_keys
+from transport.succession import SUCCESSION_LABEL, SignedSuccession, Succession
 from transport.tree import AddedDigest, EntryBatch, EntryKind, EntryRecord, digest_of_tree
 
 REPOSITORY = RepositoryId(b"repository-id-01")
 VAULT = VaultId(b"vault-id-of-test")
 KEY = SigningKey(bytes(range(32)))
+APPLIANCE = SigningKey(bytes(range(64, 96)))
+"""The appliance's identity, which approves successions."""
 INSTALLATION = InstallationId(b"installation-id-")
 
 
@@ -90,6 +93,9 @@ class Client:
     number: int = 0
     clock_ms: int = 1_700_000_000_000
     """The appliance's, whenever something is staged."""
+    key: SigningKey = KEY
+    """Of the present installation."""
+    successions: int = 0
 
     def __post_init__(self) -> None:
         self.keys = make_keys()
@@ -205,7 +211,25 @@ class Client:
         return commit_record(self.number + 1, self.previous, self.root(), len(self.live), self.added.digest())
 
     def sign(self) -> SignedCommit:
-        return KEY.sign_commit(self.record())
+        return self.key.sign_commit(self.record())
+
+    def succession(self, successor: SigningKey, approver: SigningKey = APPLIANCE) -> SignedSuccession:
+        """Another installation's key behind the present head, approved by the appliance unless said otherwise."""
+        return approver.sign_succession(
+            Succession(
+                label=SUCCESSION_LABEL,
+                vault=VAULT,
+                repository=REPOSITORY,
+                number=self.successions + 1,
+                after=self.number,
+                head=self.previous,
+                former=self.key.public,
+                successor=successor.public,
+                installation=InstallationId(successor.public[:16]),
+                approver=approver.public,
+                approved_ms=self.clock_ms,
+            )
+        )
 
     def commit(self) -> int:
         signed = self.sign()

@@ -130,7 +130,7 @@ def test_killed_at_any_operation_the_upgrade_is_done_or_not_begun(folder: Path, 
 
 def test_a_catalog_from_the_future_is_refused(folder: Path) -> None:
     with sqlite3.connect(folder / "catalog.sqlite") as connection:
-        connection.execute("UPDATE state SET format = ?", (catalog.FORMAT + 1,))
+        connection.execute("UPDATE state SET format = ?", (catalog.WITH_SUCCESSIONS + 1,))
     connection.close()
     with pytest.raises(DamagedRepositoryError, match="update Pilulier"):
         Repository.open(folder)

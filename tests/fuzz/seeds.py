@@ -27,8 +27,19 @@ from transport.enrolment import EnrolmentCode
 from transport.extents import Copy, ExtentPage, Fragment, VersionRecord, Zero, encode_operations
 from transport.keys import SigningKey
 from transport.mending import MEND_LABEL, MendOrder, Repoint, encode_mend
-from transport.names import NO_VERSION, ROOT, InstallationId, PathId, RepositoryId, SegmentId, SessionId, VersionId
+from transport.names import (
+    NO_VERSION,
+    ROOT,
+    Digest,
+    InstallationId,
+    PathId,
+    RepositoryId,
+    SegmentId,
+    SessionId,
+    VersionId,
+)
 from transport.schedule import Schedule
+from transport.succession import SUCCESSION_LABEL, Succession, encode_succession
 from transport.tree import EntryBatch, FileType, Metadata, encode_metadata
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -72,6 +83,7 @@ def _messages() -> dict[str, list[bytes]]:
         m.Welcome(1, SIXTEEN, "n", "c", SIXTEEN, False, False, 90, 30, certificate, signed),
         m.Refused("busy", "wait", 3), m.Pong(), m.BackupBegun(1, 2, 3), m.Held([SegmentId(SIXTEEN)]),
         m.Versions([]), m.Acknowledged(9), m.Committed(1, 2, THIRTY_TWO), m.Snapshots(repository.history, False),
+        m.Snapshots([], False, [SIGNING.sign_succession(_succession())]),
         m.Entries(page), m.Sample(3), m.RestoreOpened(900, 1 << 20, SIXTEEN), m.Resynced(None), m.Extents(extents),
         m.SegmentData(SIXTEEN), m.SegmentMissing(SIXTEEN, "gone"), m.Ping(), m.Care([]),
         m.Attended(4, 3, False, "de", 600, 20), m.Noted(),
@@ -95,12 +107,20 @@ def _order() -> MendOrder:
     return MendOrder(MEND_LABEL, VAULT, RepositoryId(b"R" * 16), InstallationId(b"I" * 16), 3, [repoint])
 
 
+def _succession() -> Succession:
+    return Succession(
+        *(SUCCESSION_LABEL, VAULT, RepositoryId(b"R" * 16), 1, 3, Digest(THIRTY_TWO), SIGNING.public, THIRTY_TWO),
+        *(InstallationId(b"I" * 16), SIGNING.public, 5),
+    )
+
+
 def _packs() -> dict[str, list[bytes]]:
     repository = RepositoryId(b"R" * 16)
     entry, header = seal_entry(encode_metadata(_metadata()), name=b"name")
     signed = Repository()
     signed.commit([Item(b"/a", b"x")])
     by = records.StagedBy(SessionId(SIXTEEN), 1, 2)
+    succession = records.SuccessionRecord(9, SIGNING.sign_succession(_succession()))
     sealed = bytes(SEALER.seal_segment(SEGMENT, b"plaintext " * 30))
     payloads: list[tuple[Kind, records.Payload]] = [
         (Kind.HEADER, records.HeaderRecord(records.LABEL, repository, VAULT, SIGNING.public, 1)),
@@ -112,6 +132,8 @@ def _packs() -> dict[str, list[bytes]]:
         (Kind.RETIREMENT, records.RetirementRecord(7, [1, 2], True)),
         (Kind.MEND, records.MendRecord(8, SIGNING.sign_mend(_order()))),
         (Kind.CHECKPOINT, records.CheckpointRecord(SIXTEEN, 0, records.CheckpointBegin(1, 2, 3, 4, 5))),
+        (Kind.SUCCESSION, succession),
+        (Kind.CHECKPOINT, records.CheckpointRecord(SIXTEEN, 1, records.CheckpointSuccessions([succession]))),
     ]
     encoded = [records.encode_payload(payload) for _, payload in payloads]
     parts = [(kind, [payload]) for (kind, _), payload in zip(payloads, encoded, strict=True)]
@@ -209,6 +231,7 @@ def _rest() -> dict[str, list[bytes]]:
         "key-files": keys,
         "exported-key": [keys[0][:32], _exported(), b"{}", _exported().replace(b"poste", b"p\\ud800ste")],
         "mend": [encode_mend(_order())],
+        "succession": [encode_succession(_succession())],
     }
 
 

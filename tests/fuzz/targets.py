@@ -41,12 +41,22 @@ from transport.enrolment import CODE_PREFIX, EnrolmentCode, decode_code
 from transport.errors import DecodeError, PilulierError
 from transport.extents import ExtentPage, decode_operations, encode_operations
 from transport.history import choose_snapshot, verify_history
-from transport.keys import Certificate, SigningKey, read_key_file, verify_certificate, verify_commit, verify_mend
+from transport.keys import (
+    Certificate,
+    SigningKey,
+    read_key_file,
+    verify_certificate,
+    verify_commit,
+    verify_mend,
+    verify_succession,
+)
 from transport.mending import SignedMend, decode_mend, encode_mend
 from transport.names import NO_VERSION, ROOT, PathId, SegmentId, VaultId, VersionId
 from transport.restore_plan import WantedFile, plan_restore, versions_to_ask
 from transport.sealing import Sealer, vault_keys
+from transport.signers import Signers
 from transport.snapshot_reader import Snapshot, SnapshotReader, split_path
+from transport.succession import SignedSuccession, decode_succession, encode_succession
 from transport.tree import (
     EMPTY_FOLDER,
     BatchHeader,
@@ -471,6 +481,16 @@ def mend(data: bytes) -> None:
         raise AssertionError("a signature of nobody holds")
 
 
+def succession(data: bytes) -> None:
+    """A succession of signing keys, and a signature over it that does not hold."""
+    assert encode_succession(decode_succession(data)) == data
+    with contextlib.suppress(PilulierError):
+        verify_succession(SignedSuccession(data, bytes(64)))
+        raise AssertionError("a signature of nobody holds")
+    with contextlib.suppress(PilulierError):
+        Signers.of(None, [SIGNING.sign_succession(decode_succession(data))])
+
+
 TARGETS: Final[dict[str, Target]] = {
     "message-agent": message_agent,
     "message-appliance": message_appliance,
@@ -495,6 +515,7 @@ TARGETS: Final[dict[str, Target]] = {
     "key-files": key_files,
     "exported-key": exported_key,
     "mend": mend,
+    "succession": succession,
 }
 
 

@@ -49,6 +49,8 @@ _EXTENT: Final = struct.Struct(">16sIQ")
 _PACK: Final = re.compile(r"([0-9]{8})(?:-([0-9]+))?\.pack")
 _NUMBER_IN_COMMIT: Final = 6
 """The place of the snapshot's number in a signed commit record."""
+_SUCCESSOR_IN_SUCCESSION: Final = 7
+"""The place of the new key in a signed succession."""
 _REPOINTS_IN_ORDER: Final = 5
 """The place of the slices in a signed order to mend."""
 
@@ -91,6 +93,10 @@ class Expected:
     """Of these, those without an acknowledged order to mend: what needs them may fail, and is named."""
     left: frozenset[SegmentId] = frozenset()
     """Acknowledged in uploads that ended without a snapshot: a lease may keep them though nothing names them."""
+    signers: tuple[bytes, ...] = ()
+    """The signing keys whose succession was acknowledged, the founding one first."""
+    successor: bytes | None = None
+    """Another one that was asked for and not answered."""
 
 
 def check_invariants(repository: Repository, folder: Path, expected: Expected, *, rebuild: bool = True) -> None:
@@ -102,6 +108,7 @@ def check_invariants(repository: Repository, folder: Path, expected: Expected, *
     expect(not errors, f"the check finds {[str(error) for error in errors[:3]]}")
     check_identity(repository, folder, reader, expected)
     check_snapshots(repository, expected)
+    check_signers(repository, reader, expected)
     check_liveness(repository, reader, expected)
     if rebuild:
         check_rebuild(folder)
@@ -146,6 +153,14 @@ def check_snapshots(repository: Repository, expected: Expected) -> None:
                 )
     for segment, sealed in expected.segments.items():
         expect(bytes(repository.read_segment(segment)) == sealed, f"segment {segment.hex()} reads otherwise")
+
+
+def check_signers(repository: Repository, reader: PackReader, expected: Expected) -> None:
+    """The keys are those that were acknowledged, in the façade as in the packs."""
+    keys = repository.signers().keys
+    expect(keys[1:] == tuple(reader.successors), f"the packs tell {len(reader.successors)} successions")
+    known = (expected.signers, (*expected.signers, expected.successor))
+    expect(not expected.signers or keys in known, f"{len(keys)} signing keys, not {len(expected.signers)}")
 
 
 def listed(repository: Repository, snapshot: int) -> Tree:
@@ -274,6 +289,7 @@ class PackReader:
         self.trees: dict[int, Tree] = {}
         self.retired: set[int] = set()
         self.mends: list[Sequence[Any]] = []
+        self.successors: list[bytes] = []
         self.head = 0
         self.bytes = 0
         self._live: Tree = {}
@@ -370,6 +386,11 @@ class PackReader:
             if not span:
                 self.versions[version] = (span, _repointed(body, slices))
 
+    def _succession(self, payload: Any) -> None:
+        successor = msgspec.msgpack.decode(payload[1][0])[_SUCCESSOR_IN_SUCCESSION]
+        if successor not in self.successors:
+            self.successors.append(successor)
+
     def _checkpoint(self, payload: Any) -> None:
         tag, *content = payload[2]
         if tag == 0:
@@ -390,6 +411,9 @@ class PackReader:
             self.retired.update(row[0] for row in content[0] if row[4])
             for row in content[0]:
                 self.trees.setdefault(row[0], {})
+        elif tag == 8:
+            for row in content[0]:
+                self._succession(row)
 
 
 def _repointed(packed: bytes, slices: Sequence[Sequence[Any]]) -> bytes:
@@ -419,6 +443,7 @@ _TAKE: Final[dict[int, Callable[[PackReader, Any], None]]] = {
     8: PackReader._retirement,
     9: PackReader._checkpoint,
     10: PackReader._mend,
+    11: PackReader._succession,
 }
 
 

@@ -33,6 +33,7 @@ from transport.names import (
 )
 from transport.sealing import Sealer, vault_keys
 from transport.snapshot_reader import MissingSegment, SnapshotSource
+from transport.succession import SignedSuccession
 from transport.tree import (
     BatchHeader,
     EntryKind,
@@ -88,6 +89,7 @@ class Repository:
         self.id = RepositoryId(b"R" * 16)
         self.page, self.span, self.segment_bytes = page, span, segment_bytes
         self.history: list[StoredCommit] = []
+        self.succeeded: list[SignedSuccession] = []
         self.trees: dict[int, _Tree] = {}
         self.sealed: dict[SegmentId, bytes] = {}
         self.versions: dict[VersionId, tuple[int, list[Extent]]] = {}
@@ -234,6 +236,9 @@ class Repository:
     def commits(self) -> Iterator[StoredCommit]:
         yield from list(self.history)
 
+    def successions(self) -> list[SignedSuccession]:
+        return list(self.succeeded)
+
     def children(self, snapshot: int, folder: PathId) -> Iterator[EntryPage]:
         tree = self.trees[snapshot]
         if folder != ROOT:
@@ -307,6 +312,9 @@ class LyingSource:
     def commits(self) -> Iterator[StoredCommit]:
         true = list(self._honest.commits())
         yield from self._commits(true) if self._commits else true
+
+    def successions(self) -> list[SignedSuccession]:
+        return list(self._honest.successions())
 
     def children(self, snapshot: int, folder: PathId) -> Iterator[EntryPage]:
         true = list(self._honest.children(snapshot, folder))

@@ -16,6 +16,7 @@ from tests.appliance.store_builder import INSTALLATION, KEY, REPOSITORY, VAULT, 
 from tests.support.invariants import Expected, Tree, expect
 from transport import messages as m
 from transport.commits import SignedCommit
+from transport.keys import SigningKey
 from transport.mending import MEND_LABEL, MendOrder, Repoint, decode_mend
 from transport.names import SegmentId
 
@@ -53,6 +54,10 @@ class Machine(Client):
         self.damaged: set[SegmentId] = set()
         """What the disk damaged, mended or not."""
         self.unmended: set[SegmentId] = set()
+        self.signers = [KEY.public]
+        """Acknowledged, oldest first."""
+        self.successor: SigningKey | None = None
+        """The key of an installation that was asked for and not acknowledged."""
         self.left: set[SegmentId] = set()
         """Acknowledged in uploads that ended without a snapshot."""
 
@@ -66,7 +71,7 @@ class Machine(Client):
         other.added._hash = self.added._hash.copy()
         for name in (
             *("live", "contents", "segments", "committed", "sent"),
-            *("held", "retired", "leaving", "damaged", "unmended", "left"),
+            *("held", "retired", "leaving", "damaged", "unmended", "left", "signers"),
         ):
             setattr(other, name, copy.copy(getattr(self, name)))
         return other
@@ -90,6 +95,8 @@ class Machine(Client):
             frozenset(self.damaged),
             frozenset(self.unmended),
             frozenset(self.left),
+            tuple(self.signers),
+            self.successor.public if self.successor else None,
         )
 
     def mend(self) -> None:
@@ -105,7 +112,17 @@ class Machine(Client):
                 repoints.append(Repoint(segment, at, len(part), SegmentId(message.segment), len(b"before")))
         self.stage(*items)
         order = MendOrder(MEND_LABEL, VAULT, REPOSITORY, INSTALLATION, self.number, repoints)
-        self.stage((m.PutMend(self.next(), KEY.sign_mend(order)), b""))
+        self.stage((m.PutMend(self.next(), self.key.sign_mend(order)), b""))
+
+    def succeed(self) -> None:
+        """This machine is recovered: another installation, with a key of its own, takes over and begins its upload."""
+        if self.successor is None:
+            self.successor = SigningKey(self.random.randbytes(32))
+        self.repository.succeed(self.succession(self.successor), received_ms=self.clock_ms)
+        self.key, self.successor = self.successor, None
+        self.signers.append(self.key.public)
+        self.successions += 1
+        self.begin()
 
     # Every request notes what it asks for before, and what was answered after
 
@@ -169,6 +186,8 @@ class Machine(Client):
 
     def go_on(self) -> None:
         """After whatever happened: the open session ends well, and a new one does too."""
+        if self.successor is not None:
+            self.succeed()
         self.resume()
         self.begin()
         self.put_file((b"after the storm",), b"goes on" * 50)

@@ -169,6 +169,27 @@ def _torn(folder: Path, disk: Disk, machine: Machine) -> None:
     machine.commit()
 
 
+def _succeed(folder: Path, disk: Disk, machine: Machine) -> None:
+    """The machine is recovered twice, the second time without a snapshot in between, and goes on."""
+    open_with(folder, disk, machine)
+    machine.succeed()
+    machine.put_file((b"recovered",), _document(machine, 2000))
+    machine.commit()
+    machine.succeed()
+    machine.succeed()
+    machine.put_file((b"again",), _document(machine, 900))
+    machine.commit()
+
+
+def _prepare_succeeded(folder: Path) -> Machine:
+    machine = maintenance.prepare_swept(folder)
+    _succeed(folder, Disk(), machine)
+    machine.succeed()
+    machine.open = False
+    machine.repository.close()
+    return machine
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """One kind of work. `pack_bytes` is when packs roll meanwhile."""
@@ -215,6 +236,8 @@ WORKLOADS: dict[str, Workload] = {
         Workload("checkpoints", "three commits in one session", _base, _checkpoints),
         Workload("resume", "the same session after a crash", _prepare_staged, _resume),
         Workload("new-session", "another session than the killed one", _prepare_staged, _new_session),
+        Workload("succession", "other installations take over", _base, _succeed),
+        Workload("checkpoint-keys", "a checkpoint with successions", _prepare_succeeded, maintenance.write_one),
         Workload("torn-tail", "opening with an unacknowledged tail", _prepare_tail, _torn),
         Workload("retire", "snapshots are retired beside an open upload", maintenance.prepare, maintenance.retire_some),
         Workload(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final
 
-from appliance.store import snapshots, staging
+from appliance.store import snapshots, staging, succession
 from appliance.store.catalog import Catalog, select_in
 from appliance.store.pages import ZERO_PAGE, unpack_extents
 from appliance.store.pages import Layout as VersionLayout
@@ -22,6 +22,7 @@ from transport.errors import DecodeError, IntegrityError
 from transport.extents import Extent
 from transport.keys import verify_commit
 from transport.names import NO_VERSION, ROOT, ZERO_SEGMENT, Digest, PathId, SegmentId
+from transport.signers import Signers
 from transport.tree import EMPTY_FOLDER, Child, EntryKind, EntryRecord, folder_digest
 
 _ROWS: Final = 500
@@ -62,6 +63,7 @@ class HistoryChecker:
     def chain(self, in_packs: set[int]) -> None:
         """Every commit up to the head, retired ones included: in the packs, signed, each after the one before."""
         previous, number = FIRST_PREVIOUS, 0
+        signers = self._signers()
         ours = (self._catalog.identity.repository, self._catalog.identity.vault)
         report = self._findings.catalog
         while commits := snapshots.stored_commits(self._connection, number, _ROWS):
@@ -70,7 +72,8 @@ class HistoryChecker:
                 if number > self._head:
                     return
                 try:
-                    record = verify_commit(self._catalog.identity.public_key, stored.signed)
+                    record = verify_commit(signers.at(number), stored.signed)
+                    signers.check_place(number, stored.signed.hash())
                 except (IntegrityError, DecodeError) as error:
                     report("COMMIT", f"snapshot {number}: {error}")
                 else:
@@ -83,6 +86,20 @@ class HistoryChecker:
                 previous = stored.signed.hash()
         if number < self._head:
             report("COMMIT", f"snapshot {number + 1} of {self._head} is missing")
+
+    def _signers(self) -> Signers:
+        """Who signs what; where the successions do not hold, the founding key alone, and that is a finding."""
+        identity = self._catalog.identity
+        try:
+            signers = succession.signers(self._connection, identity)
+            signers.check_place(0, FIRST_PREVIOUS)
+            ours = (identity.repository, identity.vault)
+            if any((one.repository, one.vault) != ours or one.after > self._head for one in signers.successions):
+                raise IntegrityError("a succession belongs to another repository, or stands behind no snapshot of it")
+        except (IntegrityError, DecodeError) as error:
+            self._findings.catalog("SUCCESSION", str(error))
+            return Signers(identity.public_key)
+        return signers
 
     # Trees
 

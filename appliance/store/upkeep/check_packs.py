@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from appliance.store import succession
 from appliance.store.catalog import Catalog, PackRow, select_in
 from appliance.store.layout import Layout, pack_name
 from appliance.store.mending import all_mends
@@ -20,6 +21,7 @@ from appliance.store.records import (
     CheckpointPages,
     CheckpointRecord,
     CheckpointSnapshots,
+    CheckpointSuccessions,
     CheckpointVersions,
     CommitRecordOnDisk,
     DeathsRecord,
@@ -30,6 +32,7 @@ from appliance.store.records import (
     PageRow,
     PagesRecord,
     RetirementRecord,
+    SuccessionRecord,
     VersionRow,
     VersionsRecord,
     decode_payload,
@@ -55,6 +58,7 @@ class _Checkpoint:
     whole: bool = False
     commits: set[int] = field(default_factory=set)
     retired: set[int] = field(default_factory=set)
+    successions: set[int] = field(default_factory=set)
 
 
 class PackChecker:
@@ -70,6 +74,8 @@ class PackChecker:
         self._retired: set[int] = set()
         self._checkpoints: dict[bytes, _Checkpoint] = {}
         self.commits: set[int] = set()
+        self.successions: set[int] = set()
+        self._wanted_successions = set(range(1, len(succession.records(catalog.connection)) + 1))
         self.records = 0
         self.mended = 0
         """Damaged records that nothing needs any more, since what they held is read elsewhere: kept as evidence."""
@@ -173,6 +179,8 @@ class PackChecker:
             self._retired.update(decode_payload(payload, RetirementRecord).snapshots)
         elif kind == Kind.CHECKPOINT:
             self._checkpoint(row.number, name, found, decode_payload(payload, CheckpointRecord))
+        elif kind == Kind.SUCCESSION:
+            self._succession(name, found, decode_payload(payload, SuccessionRecord), self.successions)
         else:
             decode_payload(payload, MendRecord)
 
@@ -225,6 +233,13 @@ class PackChecker:
         ).fetchone()
         return row
 
+    def _succession(self, name: str, found: Found, record: SuccessionRecord, seen: set[int]) -> None:
+        for number, known in enumerate(succession.records(self._connection), 1):
+            if known == record:
+                seen.add(number)
+                return
+        self._otherwise(name, found, "this succession")
+
     # Checkpoints
 
     def _checkpoint(self, pack: int, name: str, found: Found, record: CheckpointRecord) -> None:
@@ -250,6 +265,9 @@ class PackChecker:
                 known.commits.add(row.number)
                 if row.retired:
                     known.retired.add(row.number)
+        elif isinstance(content, CheckpointSuccessions):
+            for one in content.successions:
+                self._succession(name, found, one, known.successions)
 
     def finish(self) -> None:
         """What only all packs together can say: the checkpoint, and what is retired."""
@@ -261,6 +279,7 @@ class PackChecker:
             if checkpoint.whole:
                 self.commits |= checkpoint.commits
                 self._retired |= checkpoint.retired
+                self.successions |= checkpoint.successions
         if moved:
             # Another was finished meanwhile, and packs read after that may have lost what stands in it now.
             self.commits |= set(self._view.held) | self._view.retired
@@ -269,6 +288,8 @@ class PackChecker:
             findings.report(
                 pack_name(place[0]), place[1], "CHECKPOINT", "the checkpoint that the catalog names is not whole"
             )
+        for number in sorted(self._wanted_successions - self.successions) if not moved else ():
+            findings.catalog("SUCCESSION", f"succession {number} stands in no pack")
         for number in sorted(self._view.retired - self._retired):
             findings.catalog("RETIREMENT", f"snapshot {number} is marked as retired, and no record says so")
         rows = select_in(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.store import staging
+from appliance.store import staging, succession
 from appliance.store.catalog import Catalog, State
 from appliance.store.records import (
     BatchRow,
@@ -28,6 +28,7 @@ from appliance.store.records import (
     CheckpointPart,
     CheckpointRecord,
     CheckpointSnapshots,
+    CheckpointSuccessions,
     CheckpointVersions,
     EntryRow,
     FolderRow,
@@ -247,6 +248,8 @@ class _Writer:
         self.pack, self.offset = recording.group.pack, recording.group.end
         begin = CheckpointBegin(state.head, state.next_page, state.next_batch, state.next_version, state.intake)
         self._add(recording, begin)
+        if successions := succession.records(recording.connection):
+            self._add(recording, CheckpointSuccessions(successions))
 
     def _add(self, recording: Recording, content: CheckpointPart) -> None:
         payload = encode_payload(CheckpointRecord(self._id, self.parts, content))

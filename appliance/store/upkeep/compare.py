@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from appliance.store import succession
 from appliance.store.catalog import FOREVER
 from appliance.store.layout import pack_name
 
@@ -52,6 +53,7 @@ def compare(left: sqlite3.Connection, right: sqlite3.Connection, names: tuple[st
         found.append(f"{names[0]} ends with snapshot {heads[0][0]}, {names[1]} with {heads[1][0]}")
     for what, query in _QUERIES:
         found += _differences(what, _rows(left, query), _rows(right, query), names)
+    found += _differences("succession", _successions(left), _successions(right), names)
     found += _differences("page", _pages(left, _named_pages(left)), _pages(right, _named_pages(right)), names)
     found += _differences("segment", _segments(left), _segments(right), names)
     return found
@@ -60,6 +62,10 @@ def compare(left: sqlite3.Connection, right: sqlite3.Connection, names: tuple[st
 def _rows(connection: sqlite3.Connection, query: str) -> Iterator[tuple[Any, ...]]:
     head = connection.execute("SELECT head FROM state").fetchone()[0]
     yield from connection.execute(query, {"head": head} if ":head" in query else {})
+
+
+def _successions(connection: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+    yield from enumerate(succession.records(connection), 1)
 
 
 def _named_pages(connection: sqlite3.Connection) -> list[int]:

@@ -8,6 +8,7 @@ back: the sweep that a live catalog gets is made here too. Never writes into a p
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections import Counter
@@ -221,11 +222,9 @@ class _Survey:
             self.places.append(place)
 
     def _commit(self, signed: SignedCommit) -> None:
-        try:
-            number = verify_commit(self._identity.public_key, signed).number
-        except PilulierError:
-            return
-        self.commits.setdefault(number, []).append(signed)
+        """Whose turn it was to sign is known on the second walk alone."""
+        with contextlib.suppress(DecodeError):
+            self.commits.setdefault(signed.decoded().number, []).append(signed)
 
     def _flush(self) -> None:
         # An id is taken again only after its first segment was forgotten: of two records the last one counts.
@@ -260,10 +259,16 @@ class _Builder:
 
     def _better(self, commit: CommitRecord) -> bool:
         """Whether another properly signed commit of this number, further on, may hold what this one does not."""
-        same = self._survey.commits.get(commit.number, [])
-        if same:
-            same.pop(0)
-        return bool(same)
+        same = [one for one in self._survey.commits.get(commit.number, []) if self._is_signed(one)]
+        self._survey.commits[commit.number] = same[1:]
+        return bool(same[1:])
+
+    def _is_signed(self, signed: SignedCommit) -> bool:
+        try:
+            verify_commit(self._replay.signer(signed.decoded().number), signed)
+        except PilulierError:
+            return False
+        return True
 
     def build(self) -> None:
         """Checkpoint, replay, sweep; the state is saved and its transaction left to the caller."""

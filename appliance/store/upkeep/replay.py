@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 
-from appliance.store import mending, snapshots, staging
+from appliance.store import mending, snapshots, staging, succession
 from appliance.store.catalog import FOREVER, State
 from appliance.store.packs import Identity
 from appliance.store.records import (
@@ -22,6 +22,7 @@ from appliance.store.records import (
     CheckpointPages,
     CheckpointPart,
     CheckpointSnapshots,
+    CheckpointSuccessions,
     CheckpointVersions,
     CommitRecordOnDisk,
     DeathsRecord,
@@ -34,6 +35,7 @@ from appliance.store.records import (
     RetirementRecord,
     SnapshotRow,
     StagedBy,
+    SuccessionRecord,
     VersionRow,
     VersionsRecord,
     decode_payload,
@@ -85,6 +87,12 @@ class Replay:
             self._retirement(pack, offset, decode_payload(payload, RetirementRecord))
         elif kind == Kind.MEND:
             self._mend(decode_payload(payload, MendRecord))
+        elif kind == Kind.SUCCESSION:
+            self._succession(decode_payload(payload, SuccessionRecord))
+
+    def signer(self, number: int) -> bytes:
+        """The key that signs snapshot `number`, as far as the records taken so far say."""
+        return succession.signers(self._connection, self._identity).at(number)
 
     # What an upload wrote
 
@@ -139,7 +147,7 @@ class Replay:
     def _commit(self, pack: int, offset: int, record: CommitRecordOnDisk) -> None:
         state = self._state
         try:
-            commit = verify_commit(self._identity.public_key, record.signed)
+            commit = verify_commit(self.signer(record.signed.decoded().number), record.signed)
             if commit.vault != self._identity.vault or commit.repository != self._identity.repository:
                 raise IntegrityError(f"the commit of snapshot {commit.number} was made for another repository")
             if commit.number <= state.head and self._known(record):
@@ -190,6 +198,9 @@ class Replay:
     def _mend(self, record: MendRecord) -> None:
         self._attempt(lambda: mending.apply_record(self._connection, self._identity, record))
 
+    def _succession(self, record: SuccessionRecord) -> None:
+        self._attempt(lambda: succession.replay(self._connection, self._identity, record))
+
     # The checkpoint
 
     def checkpoint_ends(self, pack: int, offset: int) -> None:
@@ -220,6 +231,9 @@ class Replay:
             )
         elif isinstance(part, CheckpointSnapshots):
             self._kept_snapshots(part.snapshots)
+        elif isinstance(part, CheckpointSuccessions):
+            for record in part.successions:
+                self._succession(record)
 
     def _kept_entries(self, rows: Sequence[EntryRow]) -> None:
         values = []
@@ -237,7 +251,7 @@ class Replay:
     def _kept_snapshots(self, rows: Sequence[SnapshotRow]) -> None:
         for row in rows:
             try:
-                commit = verify_commit(self._identity.public_key, row.signed)
+                commit = verify_commit(self.signer(row.number), row.signed)
                 before = snapshots.head_hash(self._connection, row.number - 1)
                 if commit.number != row.number or commit.previous != before:
                     raise IntegrityError(f"the commit of snapshot {row.number} does not follow the one before it")
