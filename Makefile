@@ -7,12 +7,13 @@
 #                             (SCALE=0.05 for a quick look)
 #   make sweep                every crash point, power cut, disk error and network fault (SWEEP="--sample 9" is quicker)
 #   make fuzz                 every format from outside, 20 s each (FUZZ_SECONDS=600 FUZZ=--target=pack-walk)
+#   make agent-bundle         the agent as one file for a PC without Python: build/pilulier-agent
 #   make clean                remove the environment and caches
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench environment tools sweep fuzz clean
+.PHONY: help run test lint bench environment tools sweep fuzz agent-bundle clean
 
 PYTHON_IN := .venv/bin/python
 PACKAGES := $(patsubst %/__init__.py,%,$(wildcard transport/__init__.py appliance/__init__.py agent/__init__.py webui/__init__.py))
@@ -65,6 +66,9 @@ sweep: environment
 fuzz: environment
 	@$(PYTHON_IN) -m pip install --quiet --only-binary atheris --editable '.[fuzz]' || true
 	$(PYTHON_IN) -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(FUZZ)
+
+agent-bundle: environment
+	@.ci/bundle
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,6 +18,7 @@ from typing import NoReturn
 from agent import __version__
 from agent.cli_databases import add_commands, apart
 from agent.settings import AgentHome, agent_home
+from agent.system.program import keep_what_was_unpacked
 from transport.errors import PilulierError
 
 STARTED_BY = ("manual", "scheduled", "missed", "asked")
@@ -192,6 +193,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    keep_what_was_unpacked()
     options = _parsed(arguments)
     home = agent_home(getattr(options, "home", None))
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="pilulier-agent: %(message)s")

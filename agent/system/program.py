@@ -6,6 +6,8 @@ the first process unpacked, so that a backup by schedule unpacks nothing again.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -17,3 +19,18 @@ def this_program() -> list[str]:
     place = str(Path(__file__).resolve().parents[2])
     start = "import sys; sys.path.insert(0, sys.argv.pop(1)); from agent.cli import main; sys.exit(main())"
     return [sys.executable, "-c", start, place]
+
+
+def keep_what_was_unpacked() -> None:
+    """Hold on to the files of a build of one file, for as long as this process lives; nothing where it is none.
+
+    A service runs for months, and what lies in /tmp for ten days is swept away. systemd-tmpfiles leaves alone a folder
+    that somebody holds a lock on (seen with `--clean`), with all that is in it.
+    """
+    unpacked = getattr(sys, "_MEIPASS", None)
+    if unpacked is None or sys.platform == "win32":
+        return
+    import fcntl
+
+    with contextlib.suppress(OSError):  # the handle stays open: with it the lock would go
+        fcntl.flock(os.open(unpacked, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_SH)

@@ -322,10 +322,11 @@ class Agent:
         self.machine = ""
         self.under: tuple[str, ...] = ()
         """Put before each command: a program that starts another with fewer rights, say."""
+        self.program = tuple(program("pilulier-agent"))
         self._started: list[Running] = []
 
     def _argv(self, arguments: Sequence[str]) -> list[str]:
-        return [*self.under, *program("pilulier-agent"), "--home", str(self.home), "--json", *arguments]
+        return [*self.under, *self.program, "--home", str(self.home), "--json", *arguments]
 
     @property
     def config(self) -> dict[str, Any]:
