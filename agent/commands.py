@@ -315,6 +315,9 @@ def _restore(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int
 
 def show_restored(report: RestoreReport, received_bytes: int, as_json: bool, *, reconnections: int = 0) -> int:
     """Print what a restore did, and how often its line was taken up again; its exit code."""
+    for one in report.taken_over:
+        when = f"after snapshot {one.after} ({iso(one.approved_ms)})"
+        print(f"note: another installation took this machine's history over {when}", file=sys.stderr)
     errors = [{"path": shown_path(e.path), "reason": e.reason} for e in report.errors]
     show(
         as_json,

@@ -92,6 +92,8 @@ def read_repository(options: argparse.Namespace, home: AgentHome, as_json: bool)
                 paths=[os.path.abspath(os.fsencode(path)) for path in options.paths],
                 snapshot=options.snapshot,
                 at_ms=at_ms,
+                approver=found.identity,
+                may_have_moved_on=True,
                 overwrite=options.overwrite,
                 keep_privileges=options.keep_privileges,
                 progress=progress,

@@ -75,6 +75,8 @@ def enrol(home: AgentHome, code_text: str, name: str, key_mode: m.KeyMode = "con
     `key_mode` is its owner's choice; the appliance refuses where the contract wants the other one.
     """
     code = decode_code(code_text)
+    if not code.enrols:
+        raise UsageError("this code only says where the appliance is: ask whoever runs it for an enrolment code")
     try:
         present = load_settings(home)
     except NotEnrolledError:
@@ -121,7 +123,7 @@ def enrol(home: AgentHome, code_text: str, name: str, key_mode: m.KeyMode = "con
         contract=answer.contract,
         vault=vault,
         installation=installation,
-        appliance=ApplianceAddress(tuple(code.transport), code.identity, code.curve_key),
+        appliance=ApplianceAddress(tuple(code.transport), code.identity, code.curve_key, tuple(code.enrolment)),
         key_mode=key_mode,
     )
     save_settings(home, settings)

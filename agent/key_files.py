@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from agent.enrolling import Enrolled
+from transport.enrolment import EnrolmentCode, decode_code
 from transport.errors import KeyFileError, UsageError
 from transport.keys import read_key_file, write_key_file
 from transport.names import RepositoryId, VaultId
@@ -39,20 +40,26 @@ class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     appliance: list[str]
     identity: _HexKey
     checksum: str
+    address: Annotated[str, Meta(max_length=5000)] = ""
+    """An address code (`transport.enrolment`); files of old have none."""
 
     def expected(self) -> str:
-        fields = [str(getattr(self, name)) for name in self.__struct_fields__ if name != "checksum"]
+        named = [name for name in self.__struct_fields__ if name != "checksum" and (name != "address" or self.address)]
+        fields = [str(getattr(self, name)) for name in named]
         return hashlib.sha256("\n".join(["pilulier/key-file/1", *fields]).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryKey:
-    """What a key file says. `repository`, `vault` and `public_key` are None for a bare key."""
+    """What a key file says. All but the key are None for a bare key; `address` is missing in files of old."""
 
     machine_key: bytes
-    repository: RepositoryId | None
-    vault: VaultId | None
-    public_key: bytes | None
+    repository: RepositoryId | None = None
+    vault: VaultId | None = None
+    public_key: bytes | None = None
+    identity: bytes | None = None
+    """Of the appliance that the machine was enrolled with: who may say that another installation took over."""
+    address: EnrolmentCode | None = None
 
     def __repr__(self) -> str:
         return f"RepositoryKey(repository={self.repository.hex() if self.repository else None})"
@@ -76,6 +83,7 @@ def export_key(machine: Enrolled, path: Path) -> None:
         appliance=list(settings.appliance.endpoints),
         identity=settings.appliance.identity.hex(),
         checksum="",
+        address=settings.appliance.code(),
     )
     stored = msgspec.structs.replace(stored, checksum=stored.expected())
     write_key_file(path, msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n")
@@ -85,7 +93,7 @@ def read_exported_key(path: Path) -> RepositoryKey:
     """The key in a file that `export_key` wrote, or a bare one; KeyFileError that says what is wrong with it."""
     content = read_key_file(path)
     if len(content) == MACHINE_KEY_BYTES:  # no exported file is as short, and one bare key in 256 begins like JSON
-        return RepositoryKey(content, None, None, None)
+        return RepositoryKey(content)
     try:
         stored = msgspec.json.decode(content, type=_KeyFile)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -99,4 +107,15 @@ def read_exported_key(path: Path) -> RepositoryKey:
         RepositoryId(bytes.fromhex(stored.machine)),
         VaultId(bytes.fromhex(stored.vault)),
         bytes.fromhex(stored.signing_public),
+        bytes.fromhex(stored.identity),
+        _address(stored, path),
     )
+
+
+def _address(stored: _KeyFile, path: Path) -> EnrolmentCode | None:
+    if not stored.address:
+        return None
+    code = decode_code(stored.address)
+    if code.identity.hex() != stored.identity:
+        raise KeyFileError(f"{path} names two appliances: use another copy of it")
+    return code

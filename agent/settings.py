@@ -22,6 +22,7 @@ from msgspec import Meta
 from agent.errors import BusyError, NotEnrolledError, SelectionError, SettingsError
 from agent.selection import Selection
 from agent.sources.configured import Databases, Hooks
+from transport.enrolment import NO_TOKEN, EnrolmentCode
 from transport.keys import write_key_file
 from transport.names import InstallationId, RepositoryId, VaultId
 from transport.schedule import Schedule
@@ -219,6 +220,19 @@ class ApplianceAddress:
     endpoints: tuple[str, ...]
     identity: bytes
     curve_key: bytes
+    enrolment: tuple[str, ...] = ()
+    """Where machines enrol and are recovered; unknown to those enrolled long ago."""
+
+    def code(self) -> str:
+        """The address code (see `transport.enrolment`), which a recovery begins with."""
+        doors = self.enrolment or tuple(map(_next_port, self.endpoints))
+        return EnrolmentCode(list(self.endpoints), list(doors), self.identity, self.curve_key, NO_TOKEN).encode()
+
+
+def _next_port(endpoint: str) -> str:
+    """Where an appliance opens enrolment unless it is told otherwise."""
+    host, _, port = endpoint.rpartition(":")
+    return f"{host}:{int(port) + 1}" if port.isdecimal() else endpoint
 
 
 KeptAs = Literal["local", "confided", "private"]
@@ -259,6 +273,7 @@ class _ApplianceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     endpoints: Annotated[list[str], Meta(min_length=1)]
     identity: _HexKey
     curve_key: _HexKey
+    enrolment: list[str] = []
 
 
 class _SelectionFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -327,6 +342,7 @@ def load_settings(home: AgentHome) -> Settings:
                 tuple(stored.appliance.endpoints),
                 bytes.fromhex(stored.appliance.identity),
                 bytes.fromhex(stored.appliance.curve_key),
+                tuple(stored.appliance.enrolment),
             ),
             selection=Selection.of(
                 map(_rule_bytes, stored.selection.include), map(_rule_bytes, stored.selection.exclude)
@@ -358,7 +374,10 @@ def save_settings(home: AgentHome, settings: Settings) -> None:
         vault=settings.vault.hex(),
         installation=settings.installation.hex(),
         appliance=_ApplianceFile(
-            list(settings.appliance.endpoints), settings.appliance.identity.hex(), settings.appliance.curve_key.hex()
+            list(settings.appliance.endpoints),
+            settings.appliance.identity.hex(),
+            settings.appliance.curve_key.hex(),
+            list(settings.appliance.enrolment),
         ),
         selection=_SelectionFile(
             [_rule_text(rule) for rule in settings.selection.include],

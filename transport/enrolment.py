@@ -3,6 +3,10 @@
 It carries the appliance's endpoints, its identity (Ed25519 public key), its CURVE key and the one-time token.
 Form: `PIL1-` + base32 of msgpack, grouped by dashes, with a 4-byte checksum so that a mistyped code is
 told apart from a refused one. Upper and lower case, spaces and line breaks do not matter.
+
+Without a token (16 zero bytes) it is an **address code**: where the appliance is and who it must be, for a machine that
+is recovered. Exported keys and recovery sheets carry one; it is no secret, and enrols nobody. A used enrolment code
+serves as well.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from transport.errors import UsageError
 
 CODE_PREFIX: Final = "PIL1-"
 TOKEN_BYTES: Final = 16
+NO_TOKEN: Final = bytes(TOKEN_BYTES)
 _CHECK_BYTES: Final = 4
 _CODE_LIMIT: Final = 4000
 
@@ -29,6 +34,11 @@ class EnrolmentCode(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     identity: bytes
     curve_key: bytes
     token: bytes
+
+    @property
+    def enrols(self) -> bool:
+        """Whether a machine can enrol with it; else it only says where the appliance is."""
+        return self.token != NO_TOKEN
 
     def encode(self) -> str:
         """The pasteable string."""
