@@ -11,7 +11,7 @@ import random
 import threading
 from typing import Final, Protocol
 
-from agent import journal, reporting
+from agent import journal, receiving, reporting
 from agent.client import ApplianceFailed, ApplianceRefused, Client
 from agent.enrolling import Enrolled, check_welcome
 from agent.settings import Settings
@@ -65,6 +65,8 @@ class Attendant:
         self._last_trouble: str | None = None
         """None before the first word, empty while all is well."""
         self._told: m.SettingsReport | None = None
+        self._delivery = 0
+        """The newest delivery that is known to wait here."""
 
     def start(self) -> None:
         """Begin."""
@@ -133,6 +135,11 @@ class Attendant:
                 self._master.take_over(client.ask(m.SettingsQuery(), m.WantedSettings, ANSWER_S))
             if told.backup:
                 client.ask(self._master.asked(told.backup), m.Noted, ANSWER_S)
+            if told.delivery != self._delivery:
+                offered = receiving.ask(self._machine.home, client)
+                if told.delivery > self._delivery:
+                    log.info("%d deliveries are here: pilulier-agent deliveries", len(offered))
+                self._delivery = told.delivery
             if told is not _OLD:
                 self._report(client)
             if self._pause(told.again_s):

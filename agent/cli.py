@@ -121,6 +121,17 @@ def build_parser() -> argparse.ArgumentParser:
     restore.add_argument("--otp", metavar="CODE", help="its current TOTP code (each works once)")
     _what_to_restore(restore)
 
+    received = command("deliveries", "what was sent here from the web interface to be restored")
+    received.add_argument("--folder", metavar="DIR", help="restore deliveries below this folder from now on")
+    deliveries = received.add_subparsers(dest="receiving", metavar="WHAT", parser_class=_Parser)
+    command("list", "list what waits or is under way", into=deliveries)
+    for name, text in (
+        ("show", "name what was selected, as this machine's own backup has it"),
+        ("accept", "restore it into a new folder of its own; nothing is replaced"),
+        ("refuse", "do not restore it"),
+    ):
+        command(name, text, into=deliveries).add_argument("number", metavar="N", type=int)
+
     verify = command("verify", "compare the originals with the backup")
     verify.add_argument(
         "--sample", metavar="PERCENT", type=_percent, default=1.0, help="sealed segments to open as well (default 1)"

@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
     """Carry out a parsed command line; returns the exit code."""
-    from agent import commands_databases, commands_folder, commands_service
+    from agent import commands_databases, commands_deliveries, commands_folder, commands_service
 
     handlers: dict[str, Callable[[argparse.Namespace, AgentHome, bool], int]] = {
         "enrol": _enrol,
@@ -38,6 +38,7 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         "snapshots": _snapshots,
         "ls": _ls,
         "restore": _restore,
+        "deliveries": commands_deliveries.deliveries,
         "verify": _verify,
         "status": commands_service.status,
         "resync": _resync,
@@ -61,7 +62,8 @@ def shown_path(path: bytes) -> str:
     return path.decode("utf-8", "backslashreplace")
 
 
-def _bytes(count: int) -> str:
+def human_bytes(count: int) -> str:
+    """An amount for people."""
     value = float(count)
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if value < 1000 or unit == "TB":
@@ -196,13 +198,13 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     }
     ratio = 100 * report.bytes_sent / report.bytes_source if report.bytes_source else 0.0
     lines = [
-        f"Snapshot {report.snapshot} ({report.state}): {report.files_total} files, {_bytes(report.bytes_source)}; "
+        f"Snapshot {report.snapshot} ({report.state}): {report.files_total} files, {human_bytes(report.bytes_source)}; "
         f"{report.files_full} full, {report.files_delta} delta, {report.files_moved} moved, "
         f"{report.files_deleted} deleted, {report.files_unchanged} unchanged.",
-        f"Sent {_bytes(report.bytes_sent)} ({ratio:.2f} % of the source) in {report.seconds:.1f} s.",
+        f"Sent {human_bytes(report.bytes_sent)} ({ratio:.2f} % of the source) in {report.seconds:.1f} s.",
     ]
     if report.bytes_mended:
-        lines.append(f"The appliance had lost {_bytes(report.bytes_mended)} to damage: they were given back.")
+        lines.append(f"The appliance had lost {human_bytes(report.bytes_mended)} to damage: they were given back.")
     if report.over_quota:
         lines.append("The contract is over its allocated volume; the backup was made all the same.")
     show(as_json, document, "\n".join(lines))
@@ -242,7 +244,7 @@ def _snapshots(options: argparse.Namespace, home: AgentHome, as_json: bool) -> i
     ]
     lines = [
         f"{r['snapshot']:>6}  {r['time']}  {r['state']:<8}  {r['files_total']:>8} entries  "
-        f"{_bytes(r['bytes_source']):>9}  sent {_bytes(r['bytes_sent'])}"
+        f"{human_bytes(r['bytes_source']):>9}  sent {human_bytes(r['bytes_sent'])}"
         for r in rows
     ]
     show(as_json, rows, "\n".join(lines) or "No snapshot yet: pilulier-agent backup")
@@ -313,8 +315,11 @@ def _restore(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int
     return show_restored(report, received, as_json, reconnections=source.reconnections)
 
 
-def show_restored(report: RestoreReport, received_bytes: int, as_json: bool, *, reconnections: int = 0) -> int:
-    """Print what a restore did, and how often its line was taken up again; its exit code."""
+def show_restored(
+    report: RestoreReport, received_bytes: int, as_json: bool, *, reconnections: int = 0, landed: Row | None = None
+) -> int:
+    """Print what a restore did, how often its line was taken up again, and where a delivery landed; its exit code."""
+    where = f" It lies in {landed['folder']}." if landed else ""
     for one in report.taken_over:
         when = f"after snapshot {one.after} ({iso(one.approved_ms)})"
         print(f"note: another installation took this machine's history over {when}", file=sys.stderr)
@@ -331,9 +336,10 @@ def show_restored(report: RestoreReport, received_bytes: int, as_json: bool, *, 
             "reconnections": reconnections,
             "errors": errors,
             "notes": [{"path": shown_path(n.example), "reason": n.reason, "count": n.count} for n in report.notes],
+            **(landed or {}),
         },
-        f"Restored {report.files} files, {_bytes(report.bytes)}, of snapshot {report.snapshot} "
-        f"in {report.seconds:.1f} s" + (f"; {report.files_same} were there already." if report.files_same else "."),
+        f"Restored {report.files} files, {human_bytes(report.bytes)}, of snapshot {report.snapshot} "
+        f"in {report.seconds:.1f} s{f'; {report.files_same} were there already' if report.files_same else ''}.{where}",
     )
     if not as_json:
         for error in errors[:50]:

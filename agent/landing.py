@@ -18,7 +18,7 @@ from typing import Final
 
 from agent.landing_attributes import Note as Note
 from agent.landing_attributes import Restorer
-from agent.landing_rules import FULL, Attributes, Explained, Keep, Place, judge
+from agent.landing_rules import FULL, Attributes, Explained, Keep, Place, judge, leads_out
 from agent.landing_rules import DiskFullError as DiskFullError
 from agent.landing_rules import LandingError as LandingError
 from agent.landing_rules import unsafe_name as unsafe_name
@@ -48,6 +48,10 @@ class Folder:
         """Made by this job, so whatever stands in it came from this job too."""
         self.identity: tuple[int, int] | None = None
 
+    def depth(self) -> int:
+        """How far below the target it lies; 0 for that itself."""
+        return 0 if self.parent is None else self.parent.depth() + 1
+
     def path(self) -> bytes:
         """Where it is, for messages."""
         names = []
@@ -74,7 +78,8 @@ class Unfinished:
 class Landing:
     """The target of one restore. Not thread-safe: one thread at a time uses it. A context manager.
 
-    `target` is created where missing. Leaving the context closes all handles and removes every unfinished file.
+    `target` is created where missing. In a `quarantine` nothing that stands there is replaced, whatever its name or
+    date, and no symbolic link leads out. Leaving the context closes all handles and removes every unfinished file.
     """
 
     def __init__(
@@ -83,12 +88,14 @@ class Landing:
         *,
         overwrite: bool = False,
         keep_privileges: bool = False,
+        quarantine: bool = False,
         behind: WriteBehind | None = None,
     ) -> None:
         if os.open not in os.supports_dir_fd:
             raise LandingError("restoring needs directory handles, which this operating system does not offer yet")
         self._overwrite = overwrite
         self._keep_privileges = keep_privileges
+        self._quarantine = quarantine
         self._attributes = Restorer(keep_privileges=keep_privileges)
         self._nameless = hasattr(os, "O_TMPFILE") and os.link in os.supports_dir_fd
         self._behind = behind or WriteBehind()
@@ -109,7 +116,11 @@ class Landing:
     def sibling(self) -> Landing:
         """Another landing in the same place, for another thread: folders may be handed over, unfinished files not."""
         return Landing(
-            self.root.name, overwrite=self._overwrite, keep_privileges=self._keep_privileges, behind=self._behind
+            self.root.name,
+            overwrite=self._overwrite,
+            keep_privileges=self._keep_privileges,
+            quarantine=self._quarantine,
+            behind=self._behind,
         )
 
     def __enter__(self) -> Landing:
@@ -187,6 +198,8 @@ class Landing:
 
     def judge(self, folder: Folder, status: os.stat_result | None, mtime_ns: int) -> Place | Keep:
         """`judge` under this job's rules."""
+        if self._quarantine and status is not None:
+            return Keep("something stands under this name already: it was left alone")
         return judge(status, mtime_ns, overwrite=self._overwrite, created_folder=folder.created)
 
     @contextlib.contextmanager
@@ -397,6 +410,8 @@ class Landing:
         self._refuse(name)
         if not target or b"\0" in target:
             raise LandingError("the symbolic link has no usable target")
+        if self._quarantine and leads_out(target, folder.depth()):
+            raise LandingError("the symbolic link would lead out of the folder: it was not made")
         with self._explained():
             handle = self._handle(folder)
             status = self._lstat(handle, name)

@@ -114,6 +114,21 @@ def judge(status: os.stat_result | None, mtime_ns: int, *, overwrite: bool, crea
     return _PLACE
 
 
+def leads_out(target: bytes, depth: int) -> bool:
+    """Whether a symbolic link in a folder `depth` below the target may lead out of that. Pure.
+
+    `..` is taken at the beginning alone, where the way up is through real folders: behind a name it goes up from
+    wherever that name, which may be another link, leads to. Backslashes and drives count as Windows reads them.
+    """
+    if target.startswith((b"/", b"\\")) or target[1:2] == b":":
+        return True
+    names = [name for name in target.replace(b"\\", b"/").split(b"/") if name not in (b"", b".")]
+    up = 0
+    while up < len(names) and names[up] == b"..":
+        up += 1
+    return up > depth or b".." in names[up:]
+
+
 class Explained:
     """Turns what the operating system says into a sentence; a full disk is everybody's error, the rest one path's."""
 

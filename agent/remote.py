@@ -64,6 +64,17 @@ class RemoteSource:
         self._restore = opened.session
         return opened
 
+    def open_delivery(self, number: int) -> m.RestoreOpened:
+        """Open a restore session for an accepted delivery. From now on a broken line is taken up again."""
+        opened = self._client.ask(m.DeliveryOpen(number), m.RestoreOpened)
+        self._received_bytes = 0
+        self._restore = opened.session
+        return opened
+
+    def say_delivered(self, report: m.DeliveryReport) -> None:
+        """Say what became of it; asked again over another line where one breaks."""
+        self._ask(report, m.Noted)
+
     def _take_up_again(self, error: UnreachableError) -> None:
         """A new line with the same restore on it; `error` where no restore is open or the line does not come back."""
         if self._restore is None:

@@ -23,6 +23,7 @@ from agent.assembly import RestoreError as RestoreError
 from agent.landing import Folder, Landing, LandingError, Note, Unfinished
 from agent.landing_rules import Keep
 from agent.verify import content_mac, read_chunks
+from transport import messages as m
 from transport.commits import SignedCommit
 from transport.contents import chunk_digest, file_mac, same_mac
 from transport.errors import IntegrityError, UsageError
@@ -86,6 +87,7 @@ def restore(
     repository: RepositoryId | None = None,
     approver: bytes | None = None,
     may_have_moved_on: bool = False,
+    delivered: m.DeliveredSelection | None = None,
     progress: Callable[[RestoreProgress], None] | None = None,
 ) -> RestoreReport:
     """Restore `paths` (none: everything) of a snapshot (by number, by time, or the newest) under `target`.
@@ -94,6 +96,8 @@ def restore(
     replaced, newer is kept and reported unless `overwrite`. Folders on the way to a selected path get their
     attributes only where this job made them. `repository`, where known, is the one whose history it must be;
     `approver` and `may_have_moved_on` are as in `verify_history`.
+    `delivered` selects by path ids in place of `paths`, and makes the target a quarantine: nothing that stands there is
+    replaced, no link leads out of it.
     Raises UsageError (nothing to restore), IntegrityError or SealError (the tree or history is not what was signed;
     nothing is written then), DiskFullError, and what the source raises. `progress` is called from the calling thread.
     """
@@ -112,11 +116,23 @@ def restore(
     chosen = choose_snapshot(history, number=snapshot, at_ms=at_ms)
     reader = SnapshotReader(source, sealer, chosen)
     total = chosen.record.entry_count
-    selection = reader.select(paths, lambda count: tell(RestoreProgress("listing", count, total, 0, 0)))
+
+    def listed(count: int) -> None:
+        tell(RestoreProgress("listing", count, total, 0, 0))
+
+    if delivered is None:
+        selection = reader.select(paths, listed)
+    else:
+        selection = reader.select_ids(_ids(delivered.paths), frozenset(_ids(delivered.above)), listed)
     if not selection.nodes and selection.missing:
         shown = ", ".join(path.decode("utf-8", "backslashreplace") for path in selection.missing[:3])
         raise UsageError(f"snapshot {chosen.number} does not hold {shown}: look for it with ls")
-    with Landing(b"/" if target is None else target, overwrite=overwrite, keep_privileges=keep_privileges) as landing:
+    with Landing(
+        b"/" if target is None else target,
+        overwrite=overwrite,
+        keep_privileges=keep_privileges,
+        quarantine=delivered is not None,
+    ) as landing:
         job = _Job(landing, sealer, selection)
         job.prepare()
         job.fetch(source, tell)
@@ -133,6 +149,10 @@ def restore(
             notes=list(landing.notes.values()),
             taken_over=history.taken_over,
         )
+
+
+def _ids(listed: Sequence[bytes]) -> list[PathId]:
+    return [PathId(one) for one in listed]
 
 
 class _Links(msgspec.Struct):

@@ -134,6 +134,11 @@ class AgentHome:
         return self.path / "interface.lock"
 
     @property
+    def deliveries(self) -> Path:
+        """What is known of deliveries, and where they landed."""
+        return self.path / "deliveries.json"
+
+    @property
     def books(self) -> Path:
         """What the scheduler remembers."""
         return self.path / "schedule.json"
@@ -209,6 +214,12 @@ class RemoteState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """As the appliance said it last."""
 
 
+class ReceivingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where deliveries get their folders (see `agent.receiving`); empty for `received` in the agent's home."""
+
+    folder: str = ""
+
+
 DEFAULT_SCHEDULE: Final = Schedule.of(["12:30", "19:30"])
 """At noon and in the evening, every day: a day of work is then never lost, and each run is short."""
 
@@ -257,6 +268,7 @@ class Settings:
     """Of the local interface and of messages on this machine; empty for the system's."""
     remote: RemoteState = RemoteState()
     hooks: Hooks = Hooks()
+    receiving: ReceivingSettings = ReceivingSettings()
     databases: Databases = Databases()
 
     @property
@@ -299,6 +311,7 @@ class _SettingsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remote: RemoteState = RemoteState()
     hooks: Hooks = Hooks()
     databases: Databases = Databases()
+    receiving: ReceivingSettings = ReceivingSettings()
 
 
 _decoder = msgspec.json.Decoder(_SettingsFile)
@@ -354,6 +367,7 @@ def load_settings(home: AgentHome) -> Settings:
             remote=stored.remote,
             hooks=stored.hooks,
             databases=stored.databases,
+            receiving=stored.receiving,
         )
     except (msgspec.MsgspecError, SelectionError, ValueError) as error:
         raise SettingsError(
@@ -390,6 +404,7 @@ def save_settings(home: AgentHome, settings: Settings) -> None:
         remote=settings.remote,
         hooks=settings.hooks,
         databases=settings.databases,
+        receiving=settings.receiving,
     )
     write_key_file(home.config, msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n")
 

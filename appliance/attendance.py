@@ -10,7 +10,7 @@ import hashlib
 import time
 from typing import Final
 
-from appliance import notices
+from appliance import handing, notices
 from appliance.connections import HEARTBEAT_S, Connection
 from appliance.control import audit, backup_requests, contracts, machine_keys, machine_logs, machine_settings, machines
 from appliance.control.contracts import Escrow
@@ -31,8 +31,8 @@ AGAIN_S: Final = 20
 REPORTS: Final = 20
 REPORTS_S: Final = 60.0
 """Words of one machine written down in so many seconds: each costs an fsync of the database that all share."""
-Written = m.SettingsQuery | m.SettingsReport | m.BackupAnswer | m.PutKey
-WRITTEN: Final = (m.SettingsQuery, m.SettingsReport, m.BackupAnswer, m.PutKey)
+Written = m.SettingsQuery | m.SettingsReport | m.BackupAnswer | m.PutKey | handing.Question
+WRITTEN: Final = (m.SettingsQuery, m.SettingsReport, m.BackupAnswer, m.PutKey, *handing.QUESTIONS)
 """What is answered from the control database."""
 
 
@@ -94,7 +94,7 @@ def attended(
     if machine is None:  # revoked since its message was let through
         return m.Refused("revoked", "this machine was revoked: ask whoever manages the contract")
     try:
-        _check_installation(connection, machine)
+        check_installation(connection, machine)
     except InstallationError as error:
         return m.Refused(error.code, str(error))
     asked = not machine.paused and backup_requests.still_waits(machine.requested_at, now)
@@ -105,14 +105,15 @@ def attended(
         language=machine.language,
         spread_s=spread_s(machine.machine_id, window_s),
         again_s=AGAIN_S,
+        delivery=machine.delivery if now < machine.delivery_expires_at else 0,
     )
 
 
 def written(
     message: Written, connection: Connection, machine: AuthorisedMachine, database: Database, *, may: bool
-) -> m.WantedSettings | m.Noted:
+) -> m.Message:
     """Answer what concerns the control database; TooOftenError unless the machine `may` have one more answer."""
-    _check_installation(connection, machine)
+    check_installation(connection, machine)
     if not may:
         raise TooOftenError("this machine reports too often: try again in a minute")
     match message:
@@ -124,9 +125,10 @@ def written(
             return _answer(message, machine, database)
         case m.PutKey():
             return _key(message, machine, database)
+    return handing.answer(message, machine, database)
 
 
-def _check_installation(connection: Connection, machine: AuthorisedMachine) -> None:
+def check_installation(connection: Connection, machine: AuthorisedMachine) -> None:
     """A copy of the machine must not read or tell its settings."""
     if connection.installation not in (None, machine.installation):
         raise InstallationError(

@@ -84,7 +84,7 @@ def open_restore(
         text=f"Restore opened by {account.email}",
         now=time.time(),
     )
-    return _opened(sessions.open(connection, account.id))
+    return opened(sessions.open(connection, account.id))
 
 
 def resume_restore(
@@ -104,10 +104,11 @@ def resume_restore(
         machine_logs.add(
             database, machine.machine_id, level="info", module="restore", text=text, now=time.time()
         )
-    return _opened(session), former
+    return opened(session), former
 
 
-def _opened(session: RestoreSession) -> m.RestoreOpened:
+def opened(session: RestoreSession) -> m.RestoreOpened:
+    """What an agent is told of its session."""
     return m.RestoreOpened(RESTORE_S, WINDOW_BYTES, session.secret)
 
 
@@ -157,14 +158,19 @@ def extents(
     message: m.ExtentsQuery, connection: Connection, repository: Repository, sessions: RestoreSessions
 ) -> m.Extents:
     """Extent pages of the asked versions, as many as fit one message."""
-    sessions.held_by(connection)
+    grant = sessions.held_by(connection).grant
     versions = [VersionId(version) for version in message.versions]
-    return m.Extents(repository.extent_pages(versions, message.start, _EXTENTS_PER_MESSAGE))
+    if grant is not None:
+        grant.check_versions(versions)
+    pages = repository.extent_pages(versions, message.start, _EXTENTS_PER_MESSAGE)
+    if grant is not None:
+        grant.shown(pages)
+    return m.Extents(pages)
 
 
 def want(message: m.FetchSegments, connection: Connection, sessions: RestoreSessions) -> None:
     """Queue segments and take the agent's word for what arrived; ProtocolError beyond the bounds."""
-    sessions.held_by(connection)
+    grant = sessions.held_by(connection).grant
     if not connection.confirmed_bytes <= message.received_bytes <= connection.delivered_bytes:
         raise ProtocolError(
             f"{message.received_bytes} bytes confirmed of {connection.delivered_bytes} delivered"
@@ -173,6 +179,8 @@ def want(message: m.FetchSegments, connection: Connection, sessions: RestoreSess
         raise ProtocolError(f"more than {_WANTED_LIMIT} segments asked for at once")
     for segment in message.segments:
         checked_id(segment, "a segment id")
+    if grant is not None:
+        grant.check_segments([SegmentId(segment) for segment in message.segments])
     sessions.confirmed(connection, message.received_bytes)
     connection.wanted.extend(message.segments)
 

@@ -18,6 +18,7 @@ from appliance.control import alarms, alert_table, disk_readings, outbox, space_
 from appliance.control.alert_table import AlertState, LivingAlert
 from appliance.control.contracts import Notify
 from appliance.control.database import Database
+from appliance.control.deliveries import Delivery
 from appliance.control.machine_alerts import AlertKind
 from appliance.control.machines import Machine
 from appliance.control.outbox import Scalar, Value
@@ -323,6 +324,26 @@ def tell_key_changed(db: Database, machine: Machine, *, by: str, now: float) -> 
         people = {*contract_people(db, machine.contract_id), *admins(db, row["space_id"])}
         for person in sorted(people, key=lambda person: person.email):
             _mail(db, person, outbox.KEY_CHANGED, fields, row["space_id"], now, now)
+
+
+def tell_delivered(db: Database, machine: Machine, delivery: Delivery, now: float) -> None:
+    """Mail the contract's people that what was sent to a machine stands there; in the transaction of the fact."""
+    with db.write():
+        row = db.row("SELECT client_id, space_id FROM contract WHERE id = ?", [machine.contract_id])
+        if row is None:
+            return
+        fields: dict[str, Value] = {
+            "client": row["client_id"],
+            "machine": machine.name,
+            "machine_id": machine.hex,
+            "at": now,
+            "by": delivery.sent_by,
+            "restored": delivery.files_done,
+            "size_bytes": delivery.bytes_done,
+            "errors": delivery.errors,
+        }
+        for person in contract_people(db, machine.contract_id):
+            _mail(db, person, outbox.RESTORE_DONE, fields, row["space_id"], now, now)
 
 
 def tell_full_spaces(db: Database, now: float, quiet: Quiet = NO_QUIET) -> int:

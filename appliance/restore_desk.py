@@ -1,5 +1,5 @@
-"""What is said inside a restore session and at its beginning, answered in order: opening, taking up again, extents,
-segments.
+"""What is said inside a restore session, at its beginning and its end, answered in order: opening, taking up again,
+extents, segments, what became of a delivery.
 
 Runs on worker threads, one at a time per machine. Who may open what is `delivery`'s to say, who holds a session
 `restoring`'s; the session table moves on here, once an opening was accepted.
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from appliance import delivery
+from appliance import attendance, delivery, handing
 from appliance.connections import Connection
 from appliance.control.database import Database
 from appliance.control.machines import AuthorisedMachine
@@ -19,11 +19,11 @@ from appliance.store.repository import Repository
 from transport import messages as m
 from transport.names import Buffer
 
-Opening = m.RestoreOpen | m.RestoreResume
-OPENINGS: Final = (m.RestoreOpen, m.RestoreResume)
+Opening = m.RestoreOpen | m.RestoreResume | m.DeliveryOpen
+OPENINGS: Final = (m.RestoreOpen, m.RestoreResume, m.DeliveryOpen)
 """What begins a session on a connection; it moves on only when that was accepted."""
-Word = Opening | m.ExtentsQuery | m.FetchSegments
-WORDS: Final = (*OPENINGS, m.ExtentsQuery, m.FetchSegments)
+Word = Opening | m.ExtentsQuery | m.FetchSegments | m.DeliveryReport
+WORDS: Final = (*OPENINGS, m.ExtentsQuery, m.FetchSegments, m.DeliveryReport)
 
 
 def serve(
@@ -36,6 +36,8 @@ def serve(
     post: Callable[[m.Message, Buffer], None],
 ) -> Connection | None:
     """Answer one word through `post`; the connection that lost its session to this one, for whoever ends it."""
+    if isinstance(message, m.DeliveryOpen | m.DeliveryReport):
+        attendance.check_installation(connection, machine)
     match message:
         case m.RestoreOpen():
             opened = delivery.open_restore(message, connection, machine, database, sessions)
@@ -46,6 +48,12 @@ def serve(
             connection.session.succeeded(message)
             post(opened, b"")
             return former
+        case m.DeliveryOpen():
+            session = handing.open_delivery(message, connection, machine, repository, database, sessions)
+            connection.session.succeeded(message)
+            post(delivery.opened(session), b"")
+        case m.DeliveryReport():
+            post(handing.report(message, machine, database, sessions), b"")
         case m.ExtentsQuery():
             post(delivery.extents(message, connection, repository, sessions), b"")
         case m.FetchSegments():

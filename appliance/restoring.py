@@ -35,6 +35,7 @@ from appliance.connections import (
     WINDOW_POOL_BYTES,
     Connection,
 )
+from appliance.granting import Grant
 from transport.errors import RefusedError
 from transport.names import InstallationId
 
@@ -59,6 +60,8 @@ class RestoreSession:
     holder: Connection | None
     left: float = 0.0
     resumed: int = 0
+    grant: Grant | None = None
+    """What a delivery bounds it to; None where a code opened all of the machine's backups."""
 
 
 class RestoreSessions:
@@ -76,18 +79,21 @@ class RestoreSessions:
     def __len__(self) -> int:
         return len(self._by_secret)
 
-    def open(self, connection: Connection, account_id: str) -> RestoreSession:
-        """A code was accepted on this connection; a restore that it held before is over."""
+    def open(self, connection: Connection, account_id: str, grant: Grant | None = None) -> RestoreSession:
+        """A code, or a delivery, was accepted on this connection; a restore that it held before is over, and so is
+        another one of the same delivery."""
         now = self._clock()
         secret = secrets.token_bytes(SECRET_BYTES)
         session = RestoreSession(
-            secret, connection.peer.machine, connection.installation, account_id, now + RESTORE_S, None
+            secret, connection.peer.machine, connection.installation, account_id, now + RESTORE_S, None, grant=grant
         )
         with self._lock:
             self._forget_old(now)
             former = connection.restore_secret
             if former is not None:
                 self._by_secret.pop(former, None)
+            if grant is not None:
+                self._end_delivery(session.machine, grant.number)
             self._by_secret[secret] = session
             self._hand_over(session, connection)
         return session
@@ -128,6 +134,18 @@ class RestoreSessions:
             self._let_go(connection)
             if session is not None and session.holder is connection:
                 session.holder, session.left = None, self._clock()
+
+    def end_delivery(self, machine: str, number: int) -> None:
+        """Whatever restores this delivery of the machine ends."""
+        with self._lock:
+            self._end_delivery(machine, number)
+
+    def _end_delivery(self, machine: str, number: int) -> None:
+        for secret, session in list(self._by_secret.items()):
+            if session.machine == machine and session.grant is not None and session.grant.number == number:
+                del self._by_secret[secret]
+                if session.holder is not None:
+                    self._let_go(session.holder)
 
     def end(self, session: RestoreSession) -> None:
         """No connection goes on with it."""

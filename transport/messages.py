@@ -26,6 +26,15 @@ from transport.message_types import Language as Language
 from transport.message_types import Message as Message
 from transport.message_types import RemoteRule as RemoteRule
 from transport.message_types import Text as Text
+from transport.messages_deliveries import DELIVERIES_LIMIT as DELIVERIES_LIMIT
+from transport.messages_deliveries import DeliveredSelection as DeliveredSelection
+from transport.messages_deliveries import Deliveries as Deliveries
+from transport.messages_deliveries import DeliveriesQuery as DeliveriesQuery
+from transport.messages_deliveries import Delivery as Delivery
+from transport.messages_deliveries import DeliveryAnswer as DeliveryAnswer
+from transport.messages_deliveries import DeliveryOpen as DeliveryOpen
+from transport.messages_deliveries import DeliveryReport as DeliveryReport
+from transport.messages_deliveries import SelectionQuery as SelectionQuery
 from transport.names import (
     MESSAGE_LIMIT,
     REMOTE_RULES_LIMIT,
@@ -323,6 +332,8 @@ class Attended(Message, frozen=True):
     """Of what the machine's owner reads; empty leaves it to the machine."""
     spread_s: Annotated[int, Meta(ge=0, le=SPREAD_LIMIT_S)]
     again_s: Annotated[int, Meta(ge=5, le=300)]
+    delivery: Count = 0
+    """The newest delivery that waits for this machine's owner (see `messages_deliveries`); 0 where none does."""
 
 
 class SettingsQuery(Message, frozen=True):
@@ -548,6 +559,11 @@ AgentMessage = (
     | ResyncOpen
     | ExtentsQuery
     | FetchSegments
+    | DeliveriesQuery
+    | SelectionQuery
+    | DeliveryAnswer
+    | DeliveryOpen
+    | DeliveryReport
 )
 """What an agent may say on the transport endpoint."""
 
@@ -574,6 +590,8 @@ ApplianceMessage = (
     | Extents
     | SegmentData
     | SegmentMissing
+    | Deliveries
+    | DeliveredSelection
 )
 """What the appliance may say on the transport endpoint."""
 

@@ -10,7 +10,7 @@ data is a `SnapshotSource`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -36,6 +36,7 @@ from transport.names import (
     SegmentId,
     VersionId,
 )
+from transport.nodes import Node as Node
 from transport.sealing import EntryOpener, Sealer
 from transport.succession import SignedSuccession
 from transport.tree import (
@@ -89,48 +90,6 @@ class SnapshotSource(Protocol):
     def segments(self, ids: Iterable[SegmentId]) -> Iterator[tuple[SegmentId, Buffer | MissingSegment]]:
         """Sealed segments in the order asked, one answer each, asked ahead of need where that is quicker."""
         ...
-
-
-class Node(msgspec.Struct, gc=False):
-    """An opened, verified entry. Lean, since a snapshot may have 300,000; only `parent` is set after creation.
-
-    `parent` is None for the first name of an absolute path. Fields are those of Metadata and EntryRecord;
-    `folder_digest` is NO_DIGEST unless a folder.
-    """
-
-    parent: Node | None
-    name: bytes
-    path_id: PathId
-    type: int
-    size: int
-    version_id: VersionId
-    mode: int
-    mtime_ns: int
-    uid: int
-    gid: int
-    user: str
-    group: str
-    mac: bytes
-    target: bytes
-    link_group: bytes
-    xattrs: tuple[tuple[bytes, bytes], ...]
-    folder_digest: Digest
-    token: Digest
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether it has children."""
-        return self.type == FileType.FOLDER
-
-    def path(self) -> bytes:
-        """The absolute path in the snapshot, `/a/b`."""
-        names: list[bytes] = []
-        node: Node | None = self
-        while node is not None:
-            names.append(node.name)
-            node = node.parent
-        names.append(b"")
-        return b"/".join(reversed(names))
 
 
 def split_path(path: bytes) -> list[bytes]:
@@ -446,6 +405,39 @@ class SnapshotReader:
             return self._select_from_tree(wanted, observe)
         return Selection(nodes, list(ancestors.values()), missing)
 
+    def select_ids(
+        self, ids: Collection[PathId], above: Collection[PathId], observe: Callable[[int], None] | None = None
+    ) -> Selection:
+        """As `select`, by path ids (none: everything). `above` holds the folders on the way to them: no other is
+        looked into. What is not found is missing, named by its id."""
+        if not ids:
+            return Selection(self.whole_tree(observe), [], [])
+        left = set(ids)
+        budget = _WALK_FOLDERS + self._snapshot.record.entry_count // _ENTRIES_PER_QUERY
+        nodes: list[Node] = []
+        ancestors: list[Node] = []
+        pending: list[Node | None] = [None]
+        try:
+            while pending and left:
+                for child in self.children(pending.pop()):
+                    if child.path_id in left:
+                        left.discard(child.path_id)
+                        nodes.append(child)
+                        if child.is_folder:
+                            for below in self.walk(child, folders=budget):
+                                nodes.append(below)
+                                left.discard(below.path_id)
+                                budget -= below.is_folder
+                    elif child.is_folder and child.path_id in above:
+                        ancestors.append(child)
+                        pending.append(child)
+                        budget -= 1
+                        if budget < 0:
+                            raise _TooManyFolders
+        except _TooManyFolders:
+            return self._picked_from_tree({path_id: path_id.hex().encode() for path_id in ids}, observe)
+        return Selection(nodes, ancestors, [path_id.hex().encode() for path_id in left])
+
     def _select_from_tree(
         self, wanted: list[tuple[bytes, ...]], observe: Callable[[int], None] | None
     ) -> Selection:
@@ -455,6 +447,9 @@ class SnapshotReader:
             for name in names:
                 path_id = self._keys.path_id(path_id, name)
             ids[path_id] = b"/" + b"/".join(names)
+        return self._picked_from_tree(ids, observe)
+
+    def _picked_from_tree(self, ids: dict[PathId, bytes], observe: Callable[[int], None] | None) -> Selection:
         inside: set[PathId] = set()
         nodes: list[Node] = []
         ancestors: dict[PathId, Node] = {}
@@ -465,8 +460,8 @@ class SnapshotReader:
             nodes.append(node)
             if node.is_folder:
                 inside.add(node.path_id)
+            ids.pop(node.path_id, None)
             if not below:
-                del ids[node.path_id]
                 above = []
                 parent = node.parent
                 while parent is not None:

@@ -17,6 +17,7 @@ from appliance.control import (
     contracts,
     control_room,
     deletions,
+    deliveries,
     machine_keys,
     machine_logs,
     machine_settings,
@@ -33,13 +34,14 @@ from appliance.control.machines import Machine
 from appliance.errors import NotFoundError
 from webui import context
 from webui.gate import EVERYONE, allow
-from webui.states import Look
+from webui.states import DELIVERIES, Look
 
 blueprint = Blueprint("machines", __name__)
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 BACKUPS: Final = 10
 LINES: Final = 8
+DELIVERIES_SHOWN: Final = 10
 SYNCS: Final = {
     Sync.NOTHING: Look("none", _l("La machine décide"), "pc-display"),
     Sync.WAITING: Look("busy", _l("En attente de la machine"), "hourglass-split"),
@@ -96,6 +98,8 @@ def detail(machine: str) -> ResponseReturnValue:
         deletion=deletions.of_object(db, scope, Kind.MACHINE, found.hex),
         key=machine_keys.find(db, scope, found.id),
         is_customer=context.me().role is Role.CUSTOMER,
+        sent=deliveries.of_machine(db, scope, found.id, now, limit=DELIVERIES_SHOWN),
+        DELIVERIES=DELIVERIES,
         SYNCS=SYNCS,
         REQUESTS=REQUESTS,
         DAY_NAMES=DAY_NAMES,

@@ -94,6 +94,8 @@ SAMPLES: Final[Mapping[str, Callable[[float], dict[str, Value]]]] = {
     outbox.CONTRACT_EXPIRING: _contract,
     outbox.CONTRACT_EXPIRED: _contract,
     outbox.RESTORE_OPENED: lambda now: _machine(now) | {"at": now - 60, "email": "pharmacie@example.org"},
+    outbox.RESTORE_DONE: lambda now: _machine(now)
+    | {"at": now - 60, "by": "admin@example.org", "restored": 214, "size_bytes": 48_200_000, "errors": 0},
     outbox.INVITATION: lambda now: {"role": "customer", "by": "admin@example.org", "expires_at": now + 7 * _DAY},
     outbox.PASSWORD_RESET: lambda now: {"address": "192.0.2.7", "expires_at": now + 3600},
 }

@@ -23,6 +23,7 @@ KINDS: Final = {
     outbox.CONTRACT_EXPIRING: _l("Contrat bientôt échu"),
     outbox.CONTRACT_EXPIRED: _l("Contrat échu"),
     outbox.RESTORE_OPENED: _l("Restauration ouverte"),
+    outbox.RESTORE_DONE: _l("Restauration terminée"),
     outbox.KEY_CHANGED: _l("Clé de machine changée"),
     outbox.APPLIANCE_ALARM: _l("Alarme de l’appliance"),
     outbox.DELETION_REQUESTED: _l("Suppression demandée"),

@@ -18,9 +18,9 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from appliance.control import acts, machine_keys, restores
+from appliance.control import acts, deliveries, machine_keys, restores
 from appliance.control.contracts import Escrow
-from appliance.control.machines import Machine
+from appliance.control.machines import Machine, MachineState
 from appliance.errors import KeyModeError
 from appliance.opening import words
 from appliance.opening.baskets import TOP
@@ -32,12 +32,15 @@ from webui import calendars, context, formats
 from webui.forms import CodeForm, confirmed, has_grant, spend
 from webui.gate import EVERYONE, allow
 from webui.machines import of_address, room_row
+from webui.states import DELIVERIES
 
 log = logging.getLogger("pilulier.web")
 blueprint = Blueprint("restore", __name__)
 ACTION: Final = "restore"
 DAYS: Final = 90
 PER_PAGE: Final = 500
+SENT_SHOWN: Final = 3
+"""Deliveries beside the list."""
 _Answer = TypeVar("_Answer", bound=words.Answer)
 FORMS: Final = {"zip": "application/zip", "tar": "application/x-tar"}
 
@@ -85,7 +88,7 @@ class Seat:
                 flash(
                     _("Les sauvegardes se sont refermées après un quart d’heure : saisissez un nouveau code."), "info"
                 )
-                abort(_to("restore.start", self.machine))
+                abort(to("restore.start", self.machine))
             if error.code != UsageError.code:
                 log.error("machine %s: %s", self.machine.hex, error)
             raise
@@ -97,7 +100,8 @@ class Seat:
         return redirect(place, 303)
 
 
-def _to(endpoint: str, machine: Machine) -> WerkzeugResponse:
+def to(endpoint: str, machine: Machine) -> WerkzeugResponse:
+    """To a page of a machine."""
     return redirect(url_for(endpoint, machine=machine.hex), 303)
 
 
@@ -107,18 +111,18 @@ def _opened(machine: Machine) -> Opened | None:
     return opened if opened is not None and opened.snapshots else None
 
 
-def _seat(address: str) -> Seat:
+def seat_of(address: str) -> Seat:
     """Who asks, with the snapshot that the request names, else the newest. Nothing opened leads to the code."""
     machine = of_address(address)
     opened = _opened(machine)
     if opened is None:
-        abort(_to("restore.start", machine))
+        abort(to("restore.start", machine))
     wanted = request.values.get("snapshot", type=int)
     chosen = next((one for one in opened.snapshots if one.number == wanted), opened.snapshots[-1])
     return Seat(machine, opened, chosen)
 
 
-def _trouble(error: OpeningError) -> str:
+def trouble(error: OpeningError) -> str:
     """An opener's error in the reader's words."""
     if error.code == BUSY:
         return str(_("La demande précédente n’est pas terminée : patientez un instant."))
@@ -133,9 +137,12 @@ def start(machine: str) -> ResponseReturnValue:
     row = room_row(found)
     held = machine_keys.find(context.db(), context.scope(), found.id)
     if held is None or held.mode is not Escrow.CONFIDED or row.last_at is None:
-        return render_template("machines/restore.html", machine=found, row=row, private=held is not None)
+        may_send = row.good_at is not None and found.state is MachineState.ACTIVE
+        return render_template(
+            "machines/restore.html", machine=found, row=row, private=held is not None, may_send=may_send
+        )
     if _opened(found) is not None and request.method == "GET":
-        return _to("restore.browse", found)
+        return to("restore.browse", found)
     form = CodeForm()
     if form.validate_on_submit() and confirmed(form, ACTION, found.hex):
         try:
@@ -145,7 +152,7 @@ def start(machine: str) -> ResponseReturnValue:
             flash(_("Les sauvegardes n’ont pas pu être ouvertes ici : restaurez avec l’agent."), "danger")
         else:
             if readable:
-                return _to("restore.browse", found)
+                return to("restore.browse", found)
             flash(_("Aucune sauvegarde de cette machine ne peut être lue ici."), "warning")
     return render_template(
         "restore/start.html", machine=found, row=row, form=form, granted=has_grant(ACTION, found.hex)
@@ -160,7 +167,7 @@ def _open(machine: Machine) -> bool:
     )
     with db.write():
         spend(ACTION, machine.hex)
-        restores.record_web(db, context.me(), machine.id, context.now())
+        restores.record(db, context.me().email, machine.id, context.now())
         acts.note(db, context.actor(), "restore.open", machine, now=context.now())
     return bool(opened.snapshots)
 
@@ -169,7 +176,7 @@ def _open(machine: Machine) -> bool:
 @allow(EVERYONE)
 def browse(machine: str) -> ResponseReturnValue:
     """A folder of a snapshot, the calendar, and what is to be restored."""
-    seat = _seat(machine)
+    seat = seat_of(machine)
     try:
         path = seat.opened.basket.path(request.args.get("at", ""))
     except UnknownItemError:
@@ -182,7 +189,7 @@ def browse(machine: str) -> ResponseReturnValue:
             # A day on which this folder was not there yet.
             flash(_("Ce dossier n’existe pas dans la sauvegarde choisie : en voici le premier niveau."), "info")
             return seat.browse()
-        flash(_trouble(error), "danger")
+        flash(trouble(error), "danger")
     page = max(1, request.args.get("page", 1, type=int))
     entries = sorted(entries, key=lambda entry: (entry.kind != "d", shown(entry.path).casefold()))
     pages = max(1, -(-len(entries) // PER_PAGE))
@@ -252,12 +259,14 @@ def _page(
         chosen_day=day,
         same_day=[one for one in opened.snapshots if formats.local_day(one.received_ms / 1000) == day],
         basket=[Step(opened.basket.token(one), shown(one)) for one in opened.basket.ticked(snapshot.number)],
-        measured=_measured(seat),
+        measured=measured(seat),
         closes_at=context.now() + opened.seconds_left(),
+        sent=deliveries.of_machine(context.db(), context.scope(), seat.machine.id, context.now(), limit=SENT_SHOWN),
+        DELIVERIES=DELIVERIES,
     )
 
 
-def _measured(seat: Seat) -> words.Measured | None:
+def measured(seat: Seat) -> words.Measured | None:
     """How much is ticked; None where that cannot be told: the list itself still shows."""
     ticked = seat.opened.basket.ticked(seat.snapshot.number)
     if not ticked:
@@ -272,14 +281,14 @@ def _measured(seat: Seat) -> words.Measured | None:
 @allow(EVERYONE)
 def search(machine: str) -> ResponseReturnValue:
     """Names that hold a word. A POST, since the word may be a patient's name and addresses are kept."""
-    seat = _seat(machine)
+    seat = seat_of(machine)
     text = request.form.get("text", "").strip()[:200]
     if not text:
         return seat.browse()
     try:
         answer = seat.ask(words.Search(seat.snapshot.number, text), words.Entries)
     except OpeningError as error:
-        flash(_trouble(error), "danger")
+        flash(trouble(error), "danger")
         return seat.browse()
     rows = _rows(seat.opened, seat.snapshot, answer.entries)
     return _page(seat, TOP, rows=rows, total=len(answer.entries), searched=text, cut=answer.more)
@@ -289,14 +298,14 @@ def search(machine: str) -> ResponseReturnValue:
 @allow(EVERYONE)
 def versions(machine: str) -> ResponseReturnValue:
     """A file as it was, each time it differed."""
-    seat = _seat(machine)
+    seat = seat_of(machine)
     try:
         path = seat.opened.basket.path(request.args.get("at", ""))
         answer = seat.ask(words.FileVersions(path), words.Versions)
     except UnknownItemError:
         return seat.browse()
     except OpeningError as error:
-        flash(_trouble(error), "danger")
+        flash(trouble(error), "danger")
         return seat.browse()
     return render_template(
         "restore/versions.html",
@@ -311,7 +320,7 @@ def versions(machine: str) -> ResponseReturnValue:
 @allow(EVERYONE)
 def tick(machine: str) -> ResponseReturnValue:
     """Put paths on the list of what is to be restored, or take them off."""
-    seat = _seat(machine)
+    seat = seat_of(machine)
     basket, number = seat.opened.basket, seat.snapshot.number
     at = request.form.get("at", "")
     try:
@@ -330,7 +339,7 @@ def tick(machine: str) -> ResponseReturnValue:
 @allow(EVERYONE)
 def download(machine: str) -> ResponseReturnValue:
     """What is on the list, or one file, as it streams."""
-    seat = _seat(machine)
+    seat = seat_of(machine)
     number = seat.snapshot.number
     form, only = request.form.get("form", "zip"), request.form.get("only", "")
     try:
@@ -342,7 +351,7 @@ def download(machine: str) -> ResponseReturnValue:
         return seat.browse()
     db = context.db()
     try:
-        measured = seat.ask(words.Measure(number, paths), words.Measured)
+        size = seat.ask(words.Measure(number, paths), words.Measured)
         parts = archive_of(
             context.appliance().openers.downloads,
             beginning(context.home(), db, context.scope(), seat.machine),
@@ -352,11 +361,11 @@ def download(machine: str) -> ResponseReturnValue:
         flash(_("Trop de téléchargements sont en cours : réessayez dans quelques minutes."), "warning")
         return seat.browse()
     except KeyModeError:
-        return _to("restore.start", seat.machine)
+        return to("restore.start", seat.machine)
     except OpeningError as error:
-        flash(_trouble(error), "danger")
+        flash(trouble(error), "danger")
         return seat.browse()
-    told = {"snapshot": number, "files": measured.files, "size": measured.size, "form": form}
+    told = {"snapshot": number, "files": size.files, "size": size.size, "form": form}
     acts.note(db, context.actor(), "restore.download", seat.machine, now=context.now(), after=told)
     # Cut short, it raises: the connection ends without its last chunk, so that browsers say it failed.
     answer = Response(parts, mimetype=FORMS[form])

@@ -16,6 +16,7 @@ from wtforms.fields import SelectChoice
 from appliance.control import opening_days
 from appliance.control.contracts import ContractState, Escrow, Notify
 from appliance.control.control_room import State
+from appliance.control.deliveries import DeliveryState
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,16 @@ CONTRACTS: Final = {
     ContractState.DELETING: Look("bad", _l("À supprimer"), "trash3-fill"),
 }
 
+DELIVERIES: Final = {
+    DeliveryState.WAITING: Look("busy", _l("Attend l’accord sur la machine"), "hourglass-split"),
+    DeliveryState.ACCEPTED: Look("busy", _l("Acceptée"), "hand-thumbs-up"),
+    DeliveryState.RUNNING: Look("running", _l("En cours"), "arrow-repeat"),
+    DeliveryState.DONE: Look("ok", _l("Restaurée"), "check-circle-fill"),
+    DeliveryState.FAILED: Look("failed", _l("Interrompue"), "x-octagon-fill"),
+    DeliveryState.REFUSED: Look("warn", _l("Refusée sur la machine"), "slash-circle"),
+    DeliveryState.CANCELLED: Look("none", _l("Annulée"), "x-circle"),
+    DeliveryState.EXPIRED: Look("none", _l("Expirée"), "calendar-x"),
+}
 ESCROWS: Final = {Escrow.CONFIDED: _l("Clé confiée"), Escrow.PRIVATE: _l("Clé privée")}
 ESCROW_MEANING: Final = {
     Escrow.CONFIDED: _l(

@@ -78,6 +78,9 @@ class AuthorisedMachine:
     backup_request: int
     """The number of a backup that is asked for, 0 where none waits; `requested_at` says since when."""
     requested_at: float
+    delivery: int = 0
+    """The newest delivery that waits for the machine's owner, 0 where none does; over at `delivery_expires_at`."""
+    delivery_expires_at: float = 0.0
     key_wanted: Escrow = Escrow.CONFIDED
     key_envelope: bytes = b""
     """SHA-256 of the wrapped key that is held; empty where none is."""
@@ -250,11 +253,14 @@ def authorised(db: Database) -> dict[bytes, AuthorisedMachine]:
         "coalesce(machine.language, '') AS language, coalesce(wanted.version, 0) AS settings_version, "
         "coalesce(request.number, 0) AS backup_request, coalesce(request.requested_at, 0.0) AS requested_at, "
         "contract.escrow, coalesce(held.envelope_sha256, x'') AS envelope, "
-        "coalesce(held.escrow_key, x'') AS wrapped_to "
+        "coalesce(held.escrow_key, x'') AS wrapped_to, coalesce(delivery.number, 0) AS delivery, "
+        "coalesce(delivery.expires_at, 0.0) AS delivery_expires_at "
         "FROM machine JOIN contract ON contract.id = machine.contract_id "
         "LEFT JOIN machine_settings AS wanted ON wanted.machine_id = machine.id "
         "LEFT JOIN backup_request AS request ON request.machine_id = machine.id AND request.state = 'waiting' "
         "LEFT JOIN machine_key AS held ON held.machine_id = machine.id "
+        "LEFT JOIN delivery ON delivery.machine_id = machine.id AND delivery.number = (SELECT max(number) "
+        "FROM delivery WHERE machine_id = machine.id AND state = 'waiting') "
         "LEFT JOIN latest ON latest.contract_id = contract.id WHERE machine.state = 'active'"
     )
     return {
@@ -273,6 +279,8 @@ def authorised(db: Database) -> dict[bytes, AuthorisedMachine]:
             settings_version=row["settings_version"],
             backup_request=row["backup_request"],
             requested_at=row["requested_at"],
+            delivery=row["delivery"],
+            delivery_expires_at=row["delivery_expires_at"],
             key_wanted=Escrow(row["escrow"]),
             key_envelope=row["envelope"],
             key_wrapped_to=row["wrapped_to"],

@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from appliance.control import api_schema, job_schema, key_schema, remote_schema, web_schema, webhook_schema
+from appliance.control import (
+    api_schema,
+    delivery_schema,
+    job_schema,
+    key_schema,
+    remote_schema,
+    web_schema,
+    webhook_schema,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +236,10 @@ _ADMINS: Final = Migration(
     ("ALTER TABLE space_settings ADD COLUMN tell_admins INTEGER NOT NULL DEFAULT 0 CHECK (tell_admins IN (0, 1))",),
 )
 
+_DELIVERIES: Final = Migration(13, "deliveries to machines", delivery_schema.STATEMENTS)
+
 MIGRATIONS: Final = (
     *(_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS, _API, _HOOKS, _DAYS),
-    _ADMINS,
+    *(_ADMINS, _DELIVERIES),
 )
 """In order; the number of the last one is the schema version."""

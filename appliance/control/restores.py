@@ -81,12 +81,12 @@ def verify_restore_code(
     return account
 
 
-def record_web(db: Database, account: Account, machine: bytes, now: float) -> None:
-    """Write down that a machine's backups were opened in the web, after a step-up of its own; mails follow from it."""
+def record(db: Database, email: str, machine: bytes, now: float) -> None:
+    """Write down that a machine's backups were opened after a step-up of its own, in the web or for a delivery; mails
+    follow from it."""
     with db.write():
         db.insert(
-            "restore_opening",
-            {"at": now, "purpose": str(Purpose.RESTORE), "email": account.email, "machine_id": machine},
+            "restore_opening", {"at": now, "purpose": str(Purpose.RESTORE), "email": email, "machine_id": machine}
         )
 
 

@@ -144,6 +144,16 @@ LANGUAGE: Final = Language(
             ),
             _SEE_MACHINE,
         ),
+        outbox.RESTORE_DONE: Wording(
+            "Restore done: {{ machine }}",
+            "The files are on “{{ machine }}”",
+            (
+                "What was sent from the backup server was accepted on “{{ machine }}” and restored there.",
+                "It lies in a new folder of its own. Nothing on the machine was replaced: put the files where you need "
+                "them.",
+            ),
+            _SEE_MACHINE,
+        ),
         outbox.KEY_CHANGED: Wording(
             "Key changed: {{ machine }}",
             "The key of a machine was changed",

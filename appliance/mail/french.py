@@ -177,6 +177,16 @@ _WORDINGS: Final = {
         ),
         _SEE_MACHINE,
     ),
+    outbox.RESTORE_DONE: Wording(
+        "Restauration terminée : {{ machine }}",
+        "Les fichiers sont sur « {{ machine }} »",
+        (
+            "Ce qui a été envoyé depuis le serveur de sauvegarde a été accepté sur « {{ machine }} », puis restauré.",
+            "Les fichiers se trouvent dans un nouveau dossier, à part. Rien n'a été remplacé sur la machine : "
+            "rangez-les là où vous en avez besoin.",
+        ),
+        _SEE_MACHINE,
+    ),
     outbox.KEY_CHANGED: Wording(
         "Clé changée : {{ machine }}",
         "La clé d'une machine a été changée",

@@ -150,6 +150,17 @@ LANGUAGE: Final = Language(
             ),
             _SEE_MACHINE,
         ),
+        outbox.RESTORE_DONE: Wording(
+            "Wiederherstellung fertig: {{ machine }}",
+            "Die Dateien liegen auf „{{ machine }}“",
+            (
+                "Was vom Sicherungsserver geschickt wurde, wurde auf „{{ machine }}“ angenommen und dort "
+                "wiederhergestellt.",
+                "Es liegt in einem eigenen, neuen Ordner. Auf dem Rechner wurde nichts ersetzt: Legen Sie die Dateien "
+                "dorthin, wo Sie sie brauchen.",
+            ),
+            _SEE_MACHINE,
+        ),
         outbox.KEY_CHANGED: Wording(
             "Schlüssel geändert: {{ machine }}",
             "Der Schlüssel eines Rechners wurde geändert",

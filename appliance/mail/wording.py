@@ -83,6 +83,11 @@ SHAPES: Final[Mapping[str, Shape]] = {
     outbox.DELETION_CANCELLED: Shape(facts=_DELETION, link="/"),
     outbox.DELETION_DONE: Shape(facts=("what", "name")),
     outbox.RESTORE_OPENED: Shape(facts=(*_MACHINE, "at", "email"), link="/machines/{machine_id}"),
+    outbox.RESTORE_DONE: Shape(
+        Tone.GOOD,
+        facts=(*_MACHINE, "at", "by", "restored", "size_bytes", "errors"),
+        link="/machines/{machine_id}",
+    ),
     outbox.KEY_CHANGED: Shape(Tone.WARNING, facts=(*_MACHINE, "at", "by"), link="/machines/{machine_id}"),
     outbox.SYNTHESIS: Shape(
         Tone.GOOD,

@@ -108,7 +108,24 @@ class Opener:
                 files = [node for node in selection.nodes if node.type == FileType.FILE]
                 folders = sum(node.is_folder for node in selection.nodes)
                 return words.Measured(len(files), folders, sum(node.size for node in files), selection.missing)
+            case words.Identify(snapshot=number, paths=paths):
+                return self._identified(number, archives.chosen_paths(paths))
         raise UsageError(f"{type(question).__name__} cannot be asked now")
+
+    def _identified(self, number: int, paths: list[bytes]) -> words.Identified:
+        ids: dict[bytes, None] = {}
+        above: dict[bytes, None] = {}
+        missing = []
+        for path in paths:
+            node = self._reader(number).find(path)
+            if node is None:
+                missing.append(path)
+                continue
+            ids[node.path_id] = None
+            while node.parent is not None:
+                node = node.parent
+                above[node.path_id] = None
+        return words.Identified(list(ids), [one for one in above if one not in ids], missing)
 
     def _search(self, number: int, text: str) -> words.Entries:
         wanted = text.casefold()

@@ -84,6 +84,13 @@ class Measure(Question, frozen=True):
     paths: Annotated[list[Path], Meta(max_length=PATHS_LIMIT)]
 
 
+class Identify(Question, frozen=True):
+    """What a selection is called without a key: the path ids of its parts, and of the folders above them."""
+
+    snapshot: int
+    paths: Annotated[list[Path], Meta(max_length=PATHS_LIMIT)]
+
+
 class Archive(Question, frozen=True):
     """Write a selection as an archive to the opener's stdout, raw, and end. `form`: tar or zip."""
 
@@ -141,8 +148,16 @@ class Measured(Answer, frozen=True):
     missing: list[bytes]
 
 
-AnyQuestion = Begin | ListFolder | Search | FileVersions | Measure | Archive
-AnyAnswer = Failed | Ready | Entries | Versions | Measured
+class Identified(Answer, frozen=True):
+    """Path ids, 16 bytes each; `missing` are paths that the snapshot does not hold."""
+
+    ids: list[bytes]
+    above: list[bytes]
+    missing: list[bytes]
+
+
+AnyQuestion = Begin | ListFolder | Search | FileVersions | Measure | Identify | Archive
+AnyAnswer = Failed | Ready | Entries | Versions | Measured | Identified
 
 _encoder = msgspec.msgpack.Encoder()
 _questions: msgspec.msgpack.Decoder[AnyQuestion] = msgspec.msgpack.Decoder(AnyQuestion)

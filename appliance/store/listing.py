@@ -7,7 +7,7 @@ An entry is true in snapshot n when born <= n < died, so no page changes while a
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from appliance.store import staging
@@ -140,3 +140,42 @@ def _extents(
 
     found, more = flat_extents(layout, load, start, limit)
     return ExtentPage(version, layout.size_bytes, start, found, more)
+
+
+_FILES: Final = (
+    "SELECT path, version FROM entry WHERE path > ? AND kind = 0 AND born <= ? AND died > ? ORDER BY path LIMIT ?"
+)
+_SELECTED: Final = "SELECT path, kind, version FROM entry WHERE path IN ({}) AND born <= ? AND died > ?"
+_BELOW: Final = "SELECT path, kind, version FROM entry WHERE parent = ? AND born <= ? AND died > ?"
+_FILES_AT_ONCE: Final = 10_000
+
+
+def file_versions(connection: sqlite3.Connection, snapshot: int, paths: Sequence[PathId]) -> Iterator[VersionId]:
+    """The versions of the files of a snapshot under these paths, themselves included; of all its files for none.
+
+    No key is needed: which folder a path lies in stands in clear. A path may come twice where one lies below another.
+    """
+    n = (snapshot, snapshot)
+    if not paths:
+        after = b""
+        while rows := connection.execute(_FILES, (after, *n, _FILES_AT_ONCE)).fetchall():
+            yield from (VersionId(version) for _, version in rows)
+            after = rows[-1][0]
+        return
+    pending: list[bytes] = []
+    for path in paths:
+        checked_id(path, "a path id")
+    for at in range(0, len(paths), _VERSIONS_PER_QUERY):
+        group = paths[at : at + _VERSIONS_PER_QUERY]
+        marks = ", ".join("?" * len(group))
+        for path, kind, version in connection.execute(_SELECTED.format(marks), (*group, *n)).fetchall():
+            if kind == EntryKind.FILE:
+                yield VersionId(version)
+            elif kind == EntryKind.FOLDER:
+                pending.append(path)
+    while pending:
+        for path, kind, version in connection.execute(_BELOW, (pending.pop(), *n)).fetchall():
+            if kind == EntryKind.FILE:
+                yield VersionId(version)
+            elif kind == EntryKind.FOLDER:
+                pending.append(path)

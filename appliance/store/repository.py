@@ -447,6 +447,12 @@ class Repository:
         with self._reading():
             return listing.extent_pages(self._catalog.connection, versions, start, limit)
 
+    def file_versions(self, snapshot: int, paths: Sequence[PathId]) -> list[VersionId]:
+        """The versions of a snapshot's files under these paths; of all its files where none is named."""
+        with self._reading():
+            listing.check_snapshot(self._catalog.connection, snapshot)
+            return list(listing.file_versions(self._catalog.connection, snapshot, paths))
+
     def read_segment(self, segment: SegmentId, *, summed: bool = True) -> memoryview:
         """A sealed segment. UnknownItemError if it is not held, DamagedRecordError naming pack and offset if its
         record is not what was written; without `summed` only its head is looked at, for who checks the seal itself."""

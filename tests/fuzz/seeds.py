@@ -75,11 +75,14 @@ def _messages() -> dict[str, list[bytes]]:
         m.Pong(), m.CareQuery(), m.PutMend(6, SIGNING.sign_mend(_order())),
         m.RestoreResume(SIXTEEN), m.Attend(), m.EscrowQuery(), m.PutKey(b"PLW1" * 30),
         m.SettingsQuery(), m.BackupAnswer(3, False, "no"),
+        m.DeliveriesQuery(), m.SelectionQuery(3), m.DeliveryAnswer(3, True), m.DeliveryOpen(3),
+        m.DeliveryReport(3, "done", 7, 8, 1, ""),
         m.SettingsReport(
             4, "applied", "", True, Schedule((750, 1170), (0, 1, 4)), 4, "fr", THIRTY_TWO, 0, 2, 3, True, 1
         ),
     ]
     appliance = [
+        m.Deliveries([m.Delivery(3, 2, 5, "a@b", 6, 7, True, 8, 9)]), m.DeliveredSelection(3, [SIXTEEN], [SIXTEEN]),
         m.Welcome(1, SIXTEEN, "n", "c", SIXTEEN, False, False, 90, 30, certificate, signed),
         m.Refused("busy", "wait", 3), m.Pong(), m.BackupBegun(1, 2, 3), m.Held([SegmentId(SIXTEEN)]),
         m.Versions([]), m.Acknowledged(9), m.Committed(1, 2, THIRTY_TWO), m.Snapshots(repository.history, False),
