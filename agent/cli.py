@@ -142,6 +142,9 @@ def build_parser() -> argparse.ArgumentParser:
     export = command("export", "write the key to a file, to keep where no burglar and no fire gets it", into=keys)
     export.add_argument("--out", metavar="FILE", required=True, help="a file that does not exist yet")
 
+    sheet = command("sheet", "write the recovery sheet, to print and keep in a safe", into=keys)
+    sheet.add_argument("--out", metavar="FILE", required=True, help="FILE.html to print, FILE.txt for plain text")
+    sheet.add_argument("--language", choices=("fr", "en", "de"), help="of its words (default: this machine's)")
     protect = command("protect", "keep the key private, under a passphrase that the appliance never learns", into=keys)
     protect.add_argument(
         "--passphrase-file", metavar="F", required=True, help="a file whose only line is the passphrase"
@@ -152,7 +155,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     folder = command("read-repository", "restore from a repository folder in hand, without any server")
     folder.add_argument("folder", metavar="DIR", help="the folder that holds packs/ (a copy of it will do)")
-    folder.add_argument("--key", metavar="FILE", required=True, help="what key export wrote")
+    folder.add_argument("--key", metavar="FILE", required=True, help="what key export wrote, or a recovery sheet")
     folder.add_argument("--target", metavar="DIR", required=True, help="restore /a/b to DIR/a/b")
     _what_to_restore(folder)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 
 from agent.settings import AgentHome
@@ -16,11 +17,13 @@ from transport.names import VaultId
 
 
 def key(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
-    """`key export --out FILE`, `key protect --passphrase-file F`, `key confide`, `key rotate`."""
+    """`key export --out FILE`, `key sheet --out FILE`, `key protect`, `key confide`, `key rotate`."""
     from agent.commands import show
     from agent.enrolling import enrolled
     from agent.key_files import export_key
 
+    if options.keying == "sheet":
+        return _sheet(options, home, as_json)
     if options.keying != "export":
         return _keep(options, home, as_json)
     path = Path(os.path.abspath(options.out))
@@ -30,6 +33,26 @@ def key(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         {"key": str(path)},
         f"The key of this machine is in {path}. Whoever has it can read every backup of this machine: keep it outside "
         "of this building, and off this PC.",
+    )
+    return 0
+
+
+def _sheet(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    from agent.commands import show
+    from agent.enrolling import enrolled
+    from agent.recovery_sheet import sheet_of
+    from agent.sheet_page import write_sheet
+    from agent.system.language import machine_language
+
+    path = Path(os.path.abspath(options.out))
+    machine = enrolled(home)
+    sheet = sheet_of(machine, round(time.time() * 1000))
+    write_sheet(sheet, path, options.language or machine_language(machine.settings.language))
+    show(
+        as_json,
+        {"sheet": str(path), "epochs": sheet.epochs, "head_code": sheet.head.code if sheet.head else ""},
+        f"The recovery sheet of this machine is in {path}. Print it, check the print, delete the file: whoever has it "
+        "can read every backup of this machine.",
     )
     return 0
 

@@ -2,7 +2,8 @@
 
 Owns its format: JSON for people to keep, with a checksum that tells a damaged copy from a wrong one. It holds the
 machine key, so it is as secret as the data; the signing key is not in it, so that it can read history and never forge
-it. A bare key of 32 bytes is taken as well, without its protection against a forged repository.
+it. A recovery sheet (`recovery_sheet`) is taken as well, and a bare key of 32 bytes, without its protection against a
+forged repository.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from transport.names import RepositoryId, VaultId
 from transport.sealing import MACHINE_KEY_BYTES
 
 KEY_FILE_FORMAT: Final = "pilulier-key/1"
+_FILE_LIMIT: Final = 1 << 20
+"""Bytes of a key file; a sheet with its picture has the most."""
 
 _HexId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 _HexKey = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -90,10 +93,13 @@ def export_key(machine: Enrolled, path: Path) -> None:
 
 
 def read_exported_key(path: Path) -> RepositoryKey:
-    """The key in a file that `export_key` wrote, or a bare one; KeyFileError that says what is wrong with it."""
-    content = read_key_file(path)
+    """The key in a file that `export_key` wrote, on a recovery sheet, or a bare one; KeyFileError that says what is
+    wrong with it."""
+    content = read_key_file(path, _FILE_LIMIT)
     if len(content) == MACHINE_KEY_BYTES:  # no exported file is as short, and one bare key in 256 begins like JSON
         return RepositoryKey(content)
+    if not content.lstrip().startswith(b"{"):
+        return _on_a_sheet(content, path)
     try:
         stored = msgspec.json.decode(content, type=_KeyFile)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -110,6 +116,23 @@ def read_exported_key(path: Path) -> RepositoryKey:
         bytes.fromhex(stored.identity),
         _address(stored, path),
     )
+
+
+def _on_a_sheet(content: bytes, path: Path) -> RepositoryKey:
+    from agent.recovery_sheet import read_sheet
+
+    try:
+        # Editors of some systems write UTF-16; letters and digits are all that is looked at.
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
+        found = read_sheet(text)
+    except KeyFileError as error:
+        raise KeyFileError(f"{path}: {error}") from None
+    if found is None:
+        raise KeyFileError(
+            f"{path} is no key of pilulier-agent: use a file that key export wrote, or a recovery sheet's lines, each "
+            "with its number: K1, then what stands beside it"
+        )
+    return found
 
 
 def _address(stored: _KeyFile, path: Path) -> EnrolmentCode | None:

@@ -60,7 +60,7 @@ ROOMS = {
     "jinja2": ("webui/*.py", "appliance/mail/composing.py"),
     "markupsafe": ("webui/*.py",),
     "werkzeug": ("webui/*.py",),
-    "segno": ("webui/qr_codes.py",),
+    "segno": ("webui/qr_codes.py", "agent/sheet_page.py"),
     "gunicorn": ("webui/serving.py", "webui/worker.py"),
     "holidays": ("appliance/control/opening_days.py",),
 }

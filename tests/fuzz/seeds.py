@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from agent.sheet_lines import to_lines
 from appliance.store import records
 from appliance.store.packs import Identity
 from appliance.store.records import Kind
@@ -232,7 +233,10 @@ def _rest() -> dict[str, list[bytes]]:
         "restore-path": names,
         "certificate": [_pack(SigningKey(THIRTY_TWO).certify(THIRTY_TWO, 1)), _pack([THIRTY_TWO, -1, bytes(64)])],
         "key-files": keys,
-        "exported-key": [keys[0][:32], _exported(), b"{}", _exported().replace(b"poste", b"p\\ud800ste")],
+        "exported-key": [
+            *(keys[0][:32], _exported(), b"{}", _exported().replace(b"poste", b"p\\ud800ste")),
+            "\n".join(f"{line.label} {line.symbols}" for line in to_lines("K", bytes(range(96)))).encode(),
+        ],
         "mend": [encode_mend(_order())],
         "succession": [encode_succession(_succession())],
     }

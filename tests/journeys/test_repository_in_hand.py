@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -64,6 +65,34 @@ def test_a_copied_folder_opens_with_the_key_and_no_server(house: House, tmp_path
     after = sorted((path.name, path.read_bytes()) for path in copy.rglob("*") if path.is_file())
     assert after == [pair for pair in before if pair[0] != "catalog.sqlite"], "the folder in hand was not touched"
     assert not (tmp_path / "nobody").exists() or not any((tmp_path / "nobody").iterdir())
+
+
+def test_a_typed_recovery_sheet_opens_the_repository(house: House, tmp_path: Path) -> None:
+    agent, source, _ = backed_up(house, tmp_path)
+    agent.command("key", "rotate")
+    (source / "after.txt").write_text("sealed under the second key")
+    agent.backup()
+    sheet = tmp_path / "sheet.txt"
+    made = agent.command("key", "sheet", "--out", str(sheet), "--language", "fr").document
+    assert made["sheet"] == str(sheet) and made["epochs"] == 2 and sheet.stat().st_mode & 0o777 == 0o600
+    assert made["head_code"] in sheet.read_text()
+    assert "exists already" in agent.command("key", "sheet", "--out", str(sheet), expect=2).told()
+    copy = tmp_path / "copy"
+    shutil.copytree(house.repository(agent), copy)
+    house.appliance.stop()
+
+    lines = [" ".join(line.lower().split()) for line in sheet.read_text().splitlines() if re.match(r"K\d+ ", line)]
+    typed, target = tmp_path / "typed", tmp_path / "target"
+    typed.touch(mode=0o600)
+    typed.write_text("\n".join(lines))
+    nobody = Agent(tmp_path / "nobody")
+    options = ["read-repository", str(copy), "--key", str(typed), "--target", str(target)]
+    assert nobody.command(*options).document["errors"] == []
+    assert_same(source, landed(target, source))
+    lines[3] = lines[3][:-1] + ("2" if lines[3][-1] != "2" else "3")
+    typed.write_text("\n".join(lines))
+    told = nobody.command(*options[:-1], str(tmp_path / "other"), expect=4).told()
+    assert "line K4 has a typing error" in told and not (tmp_path / "other").exists()
 
 
 def test_wrong_keys_and_folders_get_one_sentence(house: House, tmp_path: Path) -> None:
