@@ -391,6 +391,8 @@ def move(db: Database, machine: Machine, target: Contract) -> Machine:
             "UPDATE machine SET contract_id = ?, name = ? WHERE id = ?",
             [target.id, _free_name(db, target.id, machine.name), machine.id],
         )
+        # What people of the former contract sent is not for the new one's to find.
+        db.execute("DELETE FROM delivery WHERE machine_id = ?", [machine.id])
         return get(db, machine.id)
 
 

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from agent import attending, journal, remote_settings
+from agent import attending, journal, receiving, remote_settings
 from agent.attending import Attendant
 from agent.client import Client
 from agent.enrolling import Enrolled, enrol, enrolled
 from agent.selection import Selection
 from agent.settings import AgentHome, Settings, change_settings, load_settings
-from appliance.control import backup_requests, contracts, machine_logs, machine_settings, machines
+from appliance.control import backup_requests, contracts, deliveries, machine_logs, machine_settings, machines
 from appliance.control.backup_requests import RequestState
+from appliance.control.deliveries import Chosen
 from appliance.control.machine_settings import Outcome, SelectionRules, Wanted
 from appliance.control.scope import EVERYTHING
 from tests.support.faults import TcpProxy, wait_until
@@ -131,6 +132,31 @@ def test_settings_and_requests_reach_the_master(house: House) -> None:
         return request is not None and (request.state, request.reason) == (RequestState.REFUSED, "not now")
 
     wait_until(refused, "the answer")
+
+
+def test_a_delivery_is_known_on_the_machine_without_asking(house: House) -> None:
+    house.attendant.start()
+    wait_until(lambda: len(house.books.heard) > 0, "a first word")
+    assert receiving.waiting(house.home) == []
+    deliveries.send(
+        house.served.db, house.id, Chosen(), snapshot=1, snapshot_at=1.0, files=0, size_bytes=9, account_id="x",
+        by="a@example.org\x1b[2J", now=time.time(),
+    )  # fmt: skip
+
+    def known() -> bool:
+        house.attendant.wake()
+        return receiving.waiting(house.home) != []
+
+    wait_until(known, "the delivery")
+    (offer,) = receiving.waiting(house.home)
+    assert (offer.number, offer.bytes) == (1, 9) and offer.sender.isprintable()
+    deliveries.answer(house.served.db, house.id, 1, accepted=False, now=time.time())
+
+    def forgotten() -> bool:
+        house.attendant.wake()
+        return receiving.waiting(house.home) == []
+
+    wait_until(forgotten, "that it waits no more")
 
 
 def test_a_line_that_breaks_is_opened_again(house: House) -> None:
