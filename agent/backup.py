@@ -35,6 +35,7 @@ from agent.scanner import Found, IncludedRoot, Listing, Scanner, ScanWarning, jo
 from agent.selection import components
 from agent.sending import LARGE_AHEAD, How, Sender, Sent, Wanted
 from agent.signatures import Signatures
+from agent.sources.dumped import Dumped
 from agent.staging import Known
 from agent.state import LastRun, last_files, write_state
 from agent.system.zone import LocalZone
@@ -161,6 +162,8 @@ class _Run:
             self._figures.advance,
         )
         self._care = Caretaker(machine, self._packer, signatures, self._sender, self._entries)
+        self._dumped = Dumped(machine.home, machine.settings.databases, sealer.keys)
+        self._sender.dumpers = self._dumped.dumpers
         self._linked: dict[bytes, Sent] = {}
         self._linking: set[bytes] = set()
         """Link groups whose first name is with a reader: the other names wait for its version."""
@@ -177,7 +180,7 @@ class _Run:
             self._uploader.start()
             self._figures.say("info", "backup", f"Backup started ({self._started_by})")
             self._care.take_care(head, self._ledger, self._uploader, self._figures)
-            for listing in self._scanner.scan():
+            for listing in self._dumped.besides(self._scanner.scan()):
                 self._folder(listing)
                 self._take_outcomes(0.0)
                 self._maybe_checkpoint()
@@ -353,6 +356,8 @@ class _Run:
             return
         if sent.changed:
             self._figures.warn(wanted.path, "it changed while it was read: kept as read, and read again next time")
+        for remark in sent.remarks:
+            self._figures.warn(wanted.path, remark)
         found, known = wanted.found, wanted.known
         self._entries.add(
             wanted.path, found, sent.version, sent.mac, sent.size, known=known, signed=sent.signed, settled=sent.settled

@@ -19,7 +19,7 @@ from transport import librsync
 from transport.contents import CHUNK_BYTES, LEAF_BYTES, chunk_digest, file_mac
 from transport.errors import DeltaBudgetError
 from transport.extents import Copy, Operation
-from transport.names import DIGEST_BYTES, VersionId
+from transport.names import DIGEST_BYTES, FILE_LIMIT, VersionId
 
 
 class _ChangedLeaves:
@@ -70,7 +70,7 @@ class _ChangedLeaves:
             self._pieces.append(chunk[at : at + length])
 
 
-class _Assembly:
+class Assembly:
     """Operations of a delta as they come out of librsync, put back to where the changed runs stand in the file.
 
     Between the runs lie leaves that did not change: copies of the base at their own place. Literals are packed as
@@ -111,6 +111,10 @@ class _Assembly:
                 self.flush()
         if self.literal_bytes > self._limit:
             raise DeltaBudgetError("the delta is mostly literal")
+
+    def lift_limit(self) -> None:
+        """From here on literals are what is wanted."""
+        self._limit = FILE_LIMIT
 
     def _room(self) -> int:
         """Bytes left in the present run; enters the next one where there are none."""
@@ -168,7 +172,7 @@ def send_delta(
     chunks = Chunks(file, None, progress)
     changed = _ChangedLeaves(chunks, base_sums.leaves)
     limit = max(budget.literal_floor_bytes, int(file.size * budget.literal_share))
-    assembly = _Assembly(packer, limit, changed.runs)
+    assembly = Assembly(packer, limit, changed.runs)
     first = changed.read(librsync.STEP_BYTES)
     if not base_sums.signature:  # a photo or film: what changed goes whole, leaf by leaf
         changed.drain()

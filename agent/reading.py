@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -49,6 +49,21 @@ class Content:
     sums: FileSums | None = None
     literal_bytes: int = 0
     copied_bytes: int = 0
+
+
+class ChunkSource(Protocol):
+    """What is read from its beginning to its end, chunk after chunk."""
+
+    size: int
+    """In bytes; of a stream as expected: what was read tells."""
+
+    def chunk(self, index: int) -> bytes:
+        """Chunk `index`, the one after the last that was asked for; shorter only at the end."""
+        ...
+
+    def changed(self) -> bool:
+        """Whether it was written to meanwhile."""
+        ...
 
 
 class SourceFile:
@@ -148,7 +163,7 @@ class Chunks:
 
     def __init__(
         self,
-        file: SourceFile,
+        file: ChunkSource,
         each: Callable[[bytes, bytes], None] | None,
         progress: Callable[[int], None],
     ) -> None:
@@ -229,7 +244,7 @@ def place(operations: list[Operation | Piece], packer: Packer, chunk: bytes, dig
 
 
 def send_whole(
-    file: SourceFile,
+    file: ChunkSource,
     version: VersionId,
     packer: Packer,
     key: bytes,

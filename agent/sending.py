@@ -8,10 +8,11 @@ commits.
 
 from __future__ import annotations
 
+import errno
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import Final
@@ -19,16 +20,19 @@ from typing import Final
 import msgspec
 
 from agent import differing, reading
+from agent.errors import DatabaseError
 from agent.ledger import Known, Ledger
 from agent.packing import Packer, Piece, VersionDraft
 from agent.planner import is_settled
 from agent.reading import Content, SourceFile
 from agent.scanner import Found
 from agent.signatures import Signatures
+from agent.sources.dumps import Dumper
+from agent.sources.streaming import StreamFile, send_stream_delta
 from agent.uploader import Uploader
 from transport import delta as deltas
 from transport.contents import CHUNK_BYTES, chunk_digest, small_file_macs
-from transport.errors import DeltaBudgetError, LibrsyncError
+from transport.errors import DeltaBudgetError, LibrsyncError, UsageError
 from transport.extents import Operation, Zero
 from transport.names import VersionId, random_id, random_ids
 from transport.tree import FileType
@@ -76,6 +80,8 @@ class Sent(msgspec.Struct, frozen=True):
     changed: bool
     bytes_read: int
     error: OSError | None = None
+    remarks: tuple[str, ...] = ()
+    """What should be told although the content is as it should be."""
 
 
 class Sender:
@@ -109,6 +115,8 @@ class Sender:
         self._lock = threading.Lock()
         self.unsound: frozenset[VersionId] = frozenset()
         """Versions that the appliance cannot read whole: neither bases nor what another file could be a copy of."""
+        self.dumpers: Mapping[bytes, Dumper] = {}
+        """Paths that stand on no disk: what is asked for their content."""
         self.outstanding = 0
         self.literal_bytes = 0
         """Bytes handed to the packer since the caller last set it to zero."""
@@ -119,6 +127,11 @@ class Sender:
 
     def send(self, wanted: Wanted) -> Sent | None:
         """The outcome where it is known at once, None where a reader will bring it."""
+        dumper = self.dumpers.get(wanted.path)
+        if dumper is not None:
+            self.outstanding += 1
+            self._readers.submit(self._dumped, wanted, dumper)
+            return None
         if wanted.found.size <= CHUNK_BYTES:
             outcome = self._small(wanted)
             if outcome is not None:
@@ -202,6 +215,64 @@ class Sender:
         except BaseException as error:  # the edge of a thread: the caller gets it
             outcome = error
         self._outcomes.put(outcome)
+
+    def _dumped(self, wanted: Wanted, dumper: Dumper) -> None:
+        """A dump's content. One that fails is a file that cannot be read: its last good version stays."""
+        outcome: Sent | BaseException
+        try:
+            made: Sent | None
+            with dumper.open(self._uploader.check) as dump:
+                made = self._read(dump, wanted, False) if isinstance(dump, SourceFile) else self._streamed(dump, wanted)
+            if made is None:
+                with dumper.open(self._uploader.check) as dump:
+                    assert isinstance(dump, StreamFile)
+                    made = self._whole(dump, wanted)
+            outcome = msgspec.structs.replace(made, remarks=tuple(dumper.remarks))
+        except (OSError, DatabaseError, UsageError) as error:
+            outcome = _failed(wanted, error if isinstance(error, OSError) else OSError(errno.EIO, str(error)), 0)
+        except BaseException as error:  # the edge of a thread: the caller gets it
+            outcome = error
+        self._outcomes.put(outcome)
+
+    def _streamed(self, dump: StreamFile, wanted: Wanted) -> Sent | None:
+        """A delta where there is a base, else the whole; None where it must be dumped anew: a stream is read once."""
+        known = _file(wanted.known)
+        if known is not None and known.has_signature:
+            with self._signatures.mapped(known.version_id) as base:
+                if base is not None and base.signature and base.size == known.size and self._held(known):
+                    version = VersionId(random_id())
+                    try:
+                        content = send_stream_delta(
+                            *(dump, version, known.version_id, base, self._packer, self._key, self._budget),
+                            self._advance,
+                        )
+                    except (DeltaBudgetError, LibrsyncError):
+                        return None
+                    return self._stored(wanted, version, content, dump.bytes_read)
+        return self._whole(dump, wanted)
+
+    def _whole(self, dump: StreamFile, wanted: Wanted) -> Sent:
+        version = VersionId(random_id())
+        content = reading.send_whole(
+            dump, version, self._packer, self._key, with_signature=True, progress=self._advance
+        )
+        return self._stored(wanted, version, content, dump.bytes_read)
+
+    def _stored(self, wanted: Wanted, version: VersionId, content: Content, bytes_read: int) -> Sent:
+        known, signed = _file(wanted.known), content.sums is not None
+        same = known is not None and content.mac == known.mac and known.version_id not in self.unsound
+        if same and not content.literal_bytes:
+            assert known is not None
+            how, version, signed = How.SAME, known.version_id, known.has_signature
+        else:
+            how = How.DELTA if content.copied_bytes else How.FULL
+            assert content.draft is not None
+            self._packer.finish(content.draft)
+            with self._lock:
+                self.literal_bytes += content.literal_bytes
+            if content.sums is not None:
+                self._signatures.write(version, content.sums)
+        return Sent(wanted, how, version, content.mac, content.size, signed, False, False, bytes_read)
 
     def _read(self, file: SourceFile, wanted: Wanted, settled: bool) -> Sent:
         known = _file(wanted.known)

@@ -20,6 +20,8 @@ from typing import IO, Any, Final
 
 from transport.errors import UsageError
 
+TimeoutExpired = subprocess.TimeoutExpired
+
 GRACE_S: Final = 5.0
 """Between the asking and the killing."""
 OUTPUT_BYTES: Final = 16 * 1024
@@ -109,6 +111,7 @@ def start(
     stdin: int = subprocess.DEVNULL,
     stdout: int = subprocess.PIPE,
     stderr: int = subprocess.PIPE,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a program in a session and group of its own, in `/`; OSError where it cannot be started."""
     return subprocess.Popen(
@@ -121,6 +124,7 @@ def start(
         env=environment(run_as, extra or {}),
         start_new_session=_POSIX,
         umask=0o077 if _POSIX else -1,
+        pass_fds=tuple(pass_fds),
         **identity(run_as),
     )
 
@@ -135,6 +139,7 @@ def run(
     limit: int = OUTPUT_BYTES,
     apart: bool = False,
     grace_s: float = GRACE_S,
+    pass_fds: Sequence[int] = (),
 ) -> Ended:
     """Run a program to its end, at most `timeout_s` and `grace_s` long; OSError where it cannot be started.
 
@@ -148,6 +153,7 @@ def run(
         extra=extra,
         stdin=subprocess.DEVNULL if stdin is None else stdin.fileno(),
         stderr=subprocess.PIPE if apart else subprocess.STDOUT,
+        pass_fds=pass_fds,
     )
     assert process.stdout is not None
     words, errors = Tail(process.stdout, limit), Tail(process.stderr) if process.stderr is not None else None

@@ -1,0 +1,128 @@
+"""Where databases stand in a snapshot: files of a folder that no disk has, /.pilulier/databases.
+
+Owns their names and the listings that the scan is given besides what the disk holds. Rule: the folder is Pilulier's; a
+real one of that name at the top of a disk is left out and said so. Each dump counts as changed at every backup, since
+only the dump itself can tell; where it turns out to be the same, nothing but its time is sent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from agent.scanner import Found, Listing, ScanWarning, joined, path_ids
+from agent.settings import AgentHome
+from agent.sources.configured import Databases, MariadbSource, PostgresqlSource, Source, SqliteSource
+from agent.sources.dumps import Dumper
+from agent.sources.mariadb import MariadbDumper
+from agent.sources.postgresql import PostgresqlDumper
+from agent.sources.sqlite import SqliteDumper
+from transport.names import ROOT, PathId
+from transport.sealing import VaultKeys
+from transport.tree import FileType
+
+TOP: Final = b".pilulier"
+FOLDER: Final = b"databases"
+SUFFIXES: Final = {"sqlite": ".sqlite", "postgresql": ".postgresql.sql", "mariadb": ".mariadb.sql"}
+"""By kind: what a file holds is seen on its name, on a machine that knows no source as well."""
+
+
+def kind_of(source: Source) -> str:
+    """`sqlite`, `postgresql` or `mariadb`."""
+    return str(source.__struct_config__.tag)
+
+
+def file_name(source: Source) -> str:
+    """The name of its file in the folder."""
+    return source.name + SUFFIXES[kind_of(source)]
+
+
+def folder_path() -> bytes:
+    """The folder's path in a snapshot."""
+    return joined(joined(b"/", TOP), FOLDER)
+
+
+def dumper_of(source: Source, home: AgentHome) -> SqliteDumper | PostgresqlDumper | MariadbDumper:
+    """What dumps it."""
+    match source:
+        case SqliteSource():
+            return SqliteDumper(source, home.dumps)
+        case PostgresqlSource():
+            return PostgresqlDumper(source, home.dumps)
+        case MariadbSource():
+            return MariadbDumper(source, home.dumps)
+
+
+class Dumped:
+    """The databases of one backup."""
+
+    def __init__(self, home: AgentHome, databases: Databases, keys: VaultKeys) -> None:
+        self._sources = databases.sources
+        self._path_id = path_ids(keys)
+        self._home = home
+        self.dumpers: dict[bytes, Dumper] = {
+            joined(folder_path(), file_name(source).encode()): dumper_of(source, home) for source in self._sources
+        }
+        """By path in the snapshot."""
+
+    def besides(self, scan: Iterable[Listing]) -> Iterator[Listing]:
+        """The listings of a scan, and those of the databases' folder right after the top's."""
+        if not self._sources:
+            yield from scan
+            return
+        self._clear()
+        real = joined(b"/", TOP)
+        for listing in scan:
+            if listing.path == b"/":
+                yield from self._at_the_top(listing)
+            elif listing.path != real and not listing.path.startswith(real + b"/"):
+                yield listing
+
+    def _clear(self) -> None:
+        """Remove what an earlier run left behind when it was killed."""
+        if self._home.dumps.is_dir():
+            for path in self._home.dumps.iterdir():
+                path.unlink(missing_ok=True)
+
+    def _at_the_top(self, listing: Listing) -> Iterator[Listing]:
+        now_ns = time.time_ns()
+        # The time of the keys' folder: it stays, so that the two folders count as unchanged.
+        made_ns = os.stat(self._home.keys).st_mtime_ns
+        top = self._found(ROOT, TOP, FileType.FOLDER, made_ns)
+        folder = self._found(top.path_id, FOLDER, FileType.FOLDER, made_ns)
+        others = [child for child in listing.children if child.name != TOP]
+        warnings = listing.warnings
+        if len(others) < len(listing.children):
+            reason = "left out: this name is where the dumps of databases stand in a snapshot"
+            warnings = (*warnings, ScanWarning(joined(b"/", TOP), reason))
+        children = sorted([*others, top], key=lambda child: child.name)
+        yield dataclasses.replace(listing, children=children, warnings=warnings)
+        yield _listing(joined(b"/", TOP), top, [folder])
+        files = [
+            self._found(folder.path_id, file_name(source).encode(), FileType.FILE, now_ns, source)
+            for source in self._sources
+        ]
+        yield _listing(folder_path(), folder, sorted(files, key=lambda child: child.name))
+
+    def _found(
+        self, parent: PathId, name: bytes, form: FileType, at_ns: int, source: Source | None = None
+    ) -> Found:
+        size, mode = 0, 0o700 if form is FileType.FOLDER else 0o600
+        uid, gid = (os.getuid(), os.getgid()) if hasattr(os, "getuid") else (0, 0)
+        if isinstance(source, SqliteSource):
+            try:  # it is the copy of a file: restored, it is to belong to whom that belonged
+                status = os.stat(source.path)
+            except OSError:
+                pass
+            else:
+                size, mode, uid, gid = status.st_size, status.st_mode & 0o777, status.st_uid, status.st_gid
+        return Found(
+            name, self._path_id(parent, name), parent, form, size, mode, at_ns, at_ns, uid, gid, 0, 0, 1, 0, b"", b""
+        )
+
+
+def _listing(path: bytes, folder: Found, children: list[Found]) -> Listing:
+    return Listing(path, folder.path_id, folder, children, error=None, complete=True, included=False)
