@@ -40,6 +40,8 @@ tools:
 	@.ci/prepare tool systemd-analyze systemd
 	@.ci/prepare tool curl curl
 	@.ci/prepare tool jq jq
+	@.ci/prepare tool pg_createcluster postgresql
+	@.ci/prepare tool mariadbd mariadb-server-core mariadb-client
 
 run: environment
 	@$(PYTHON_IN) -m tests.journeys.demo $(if $(SOURCE),--source "$(SOURCE)")

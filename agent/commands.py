@@ -46,6 +46,8 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         "schedule": commands_service.schedule,
         "remote": commands_service.remote,
         "hooks": commands_databases.hooks,
+        "source": commands_databases.source,
+        "restore-database": commands_databases.restore_database,
         "key": commands_folder.key,
         "read-repository": commands_folder.read_repository,
     }
@@ -272,7 +274,8 @@ def _ls(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     return 0
 
 
-def _open_source(machine: Enrolled) -> tuple[Any, Any]:
+def open_source(machine: Enrolled) -> tuple[Any, Any]:
+    """A connection, and the snapshots behind it."""
     from agent.remote import RemoteSource
 
     client = machine.client()
@@ -290,7 +293,7 @@ def _restore(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int
     at_ms = parse_time(options.at) if options.at else None
     with exclusive(home, "restore"):
         machine = enrolled(home)
-        client, source = _open_source(machine)
+        client, source = open_source(machine)
         try:
             source.open_restore(options.account, options.otp)
             with watched("Restoring") as progress:
@@ -357,7 +360,7 @@ def _verify(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     from agent.verify import compare, disk_original, open_sample
 
     machine = enrolled(home)
-    client, source = _open_source(machine)
+    client, source = open_source(machine)
     try:
         reader = reader_for(machine, source, last_head(home), None, None)
         with watched("Verifying") as progress:

@@ -22,6 +22,7 @@ from agent.assembly import ALTERED, Assembler, Crew, FileRecords, Sealed, Unusab
 from agent.assembly import RestoreError as RestoreError
 from agent.landing import Folder, Landing, LandingError, Note, Unfinished
 from agent.landing_rules import Keep
+from agent.sources.places import apart
 from agent.verify import content_mac, read_chunks
 from transport import messages as m
 from transport.commits import SignedCommit
@@ -127,6 +128,9 @@ def restore(
     if not selection.nodes and selection.missing:
         shown = ", ".join(path.decode("utf-8", "backslashreplace") for path in selection.missing[:3])
         raise UsageError(f"snapshot {chosen.number} does not hold {shown}: look for it with ls")
+    dumps: list[Node] = []
+    if target is None:
+        selection, dumps = apart(selection)
     with Landing(
         b"/" if target is None else target,
         overwrite=overwrite,
@@ -134,6 +138,8 @@ def restore(
         quarantine=delivered is not None,
     ) as landing:
         job = _Job(landing, sealer, selection)
+        for dump in dumps:
+            job.records.error(dump, "it is a database's: pilulier-agent restore-database puts it back")
         job.prepare()
         job.fetch(source, tell)
         job.finish(tell)

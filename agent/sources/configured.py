@@ -103,6 +103,13 @@ class MariadbSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     connection: Connection = Connection()
 
 
+def checked_name(name: str) -> str:
+    """The name, fit for a source; UsageError otherwise."""
+    if _NAME.fullmatch(name) is None:
+        raise UsageError(f"{name!r} is no name for a source: give --name, of letters, digits, dots, - and _")
+    return name
+
+
 Source = SqliteSource | PostgresqlSource | MariadbSource
 
 
@@ -122,8 +129,7 @@ class Databases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def adding(self, source: Source) -> Databases:
         """With one more; UsageError where its name is taken or is none."""
-        if _NAME.fullmatch(source.name) is None:
-            raise UsageError(f"{source.name!r} is no name for a source: letters, digits, dots, - and _, 60 at most")
+        checked_name(source.name)
         if any(one.name.lower() == source.name.lower() for one in self.sources):
             raise UsageError(f"there is a source {source.name!r} already: give this one another --name, or remove it")
         if len(self.sources) >= _SOURCES:

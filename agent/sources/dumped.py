@@ -1,8 +1,8 @@
-"""Where databases stand in a snapshot: files of a folder that no disk has, /.pilulier/databases.
+"""The databases of one backup: who dumps each, and the listings that the scan is given besides what the disk holds.
 
-Owns their names and the listings that the scan is given besides what the disk holds. Rule: the folder is Pilulier's; a
-real one of that name at the top of a disk is left out and said so. Each dump counts as changed at every backup, since
-only the dump itself can tell; where it turns out to be the same, nothing but its time is sent.
+Rule: the folder is Pilulier's; a real one of that name at the top of a disk is left out and said so. Each dump counts
+as changed at every backup, since only the dump itself can tell; where it turns out to be the same, nothing but its time
+is sent.
 """
 
 from __future__ import annotations
@@ -11,38 +11,18 @@ import dataclasses
 import os
 import time
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 from agent.scanner import Found, Listing, ScanWarning, joined, path_ids
 from agent.settings import AgentHome
 from agent.sources.configured import Databases, MariadbSource, PostgresqlSource, Source, SqliteSource
 from agent.sources.dumps import Dumper
 from agent.sources.mariadb import MariadbDumper
+from agent.sources.places import FOLDER, TOP, file_name, folder_path, top_path
 from agent.sources.postgresql import PostgresqlDumper
 from agent.sources.sqlite import SqliteDumper
 from transport.names import ROOT, PathId
 from transport.sealing import VaultKeys
 from transport.tree import FileType
-
-TOP: Final = b".pilulier"
-FOLDER: Final = b"databases"
-SUFFIXES: Final = {"sqlite": ".sqlite", "postgresql": ".postgresql.sql", "mariadb": ".mariadb.sql"}
-"""By kind: what a file holds is seen on its name, on a machine that knows no source as well."""
-
-
-def kind_of(source: Source) -> str:
-    """`sqlite`, `postgresql` or `mariadb`."""
-    return str(source.__struct_config__.tag)
-
-
-def file_name(source: Source) -> str:
-    """The name of its file in the folder."""
-    return source.name + SUFFIXES[kind_of(source)]
-
-
-def folder_path() -> bytes:
-    """The folder's path in a snapshot."""
-    return joined(joined(b"/", TOP), FOLDER)
 
 
 def dumper_of(source: Source, home: AgentHome) -> SqliteDumper | PostgresqlDumper | MariadbDumper:
@@ -74,7 +54,7 @@ class Dumped:
             yield from scan
             return
         self._clear()
-        real = joined(b"/", TOP)
+        real = top_path()
         for listing in scan:
             if listing.path == b"/":
                 yield from self._at_the_top(listing)
@@ -97,10 +77,10 @@ class Dumped:
         warnings = listing.warnings
         if len(others) < len(listing.children):
             reason = "left out: this name is where the dumps of databases stand in a snapshot"
-            warnings = (*warnings, ScanWarning(joined(b"/", TOP), reason))
+            warnings = (*warnings, ScanWarning(top_path(), reason))
         children = sorted([*others, top], key=lambda child: child.name)
         yield dataclasses.replace(listing, children=children, warnings=warnings)
-        yield _listing(joined(b"/", TOP), top, [folder])
+        yield _listing(top_path(), top, [folder])
         files = [
             self._found(folder.path_id, file_name(source).encode(), FileType.FILE, now_ns, source)
             for source in self._sources

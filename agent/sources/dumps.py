@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import IO, Final, Protocol
 
 from agent.errors import DatabaseError
 from agent.reading import SourceFile
@@ -23,6 +23,7 @@ from agent.system import programs
 
 _TRAILER_WITHIN: Final = 4096
 _END_S: Final = 60.0
+_LOAD_S: Final = 7 * 86_400.0
 _DISK_SHARE: Final = 2
 """At most a half of what is free is taken for a backlog."""
 _WORDS: Final = 400
@@ -48,7 +49,7 @@ class Call:
     extra: Mapping[str, str] = field(default_factory=dict)
     pass_fds: tuple[int, ...] = ()
 
-    def run(self, timeout_s: float, limit: int = programs.OUTPUT_BYTES) -> bytes:
+    def run(self, timeout_s: float, limit: int = programs.OUTPUT_BYTES, stdin: IO[bytes] | None = None) -> bytes:
         """Run it to its end; what it said on stdout. DatabaseError with its complaint where it failed."""
         name = Path(self.argv[0]).name
         try:
@@ -60,6 +61,7 @@ class Call:
                 pass_fds=self.pass_fds,
                 limit=limit,
                 apart=True,
+                stdin=stdin,
             )
         except OSError as error:
             raise DatabaseError(f"{name} could not be started: {(error.strerror or str(error)).lower()}") from None
@@ -68,6 +70,11 @@ class Call:
         if not ended.well:
             raise DatabaseError(f"{name} failed: {words(ended.output)}")
         return ended.output
+
+    def feed(self, path: Path) -> None:
+        """Run it with a file as its input; it may take its time."""
+        with open(path, "rb") as file:
+            self.run(_LOAD_S, stdin=file)
 
 
 def words(output: bytes) -> str:

@@ -140,3 +140,43 @@ def remarks(tables: list[str]) -> list[str]:
         f"{len(tables)} {which} of an engine without transactions ({named}): not of the same moment as the others, and "
         "perhaps torn; ALTER TABLE … ENGINE=InnoDB mends that"
     ]
+
+
+def put_back(connection: Connection, file: Path, into: str, *, replace: bool, stamp: str) -> str:
+    """Load a dump into a new database; nothing is kept of a former one, so the empty string is returned.
+
+    The client ends at the first error; a new database is then dropped again. MariaDB cannot give a database another
+    name: with `replace` the dump is loaded twice, once beside the old one to prove that it can be, then in its place.
+    UsageError where the database exists and `replace` is not said.
+    """
+    name = into.replace("\\", "\\\\").replace("'", "\\'")
+    with Server(connection) as server:
+        found = server.ask(
+            "SELECT CONCAT(default_character_set_name, ' COLLATE ', default_collation_name)"
+            f" FROM information_schema.schemata WHERE schema_name = '{name}'"
+        )
+        if found and not replace:
+            raise UsageError(f"there is a database {into!r} already: name another one with --into, or say --replace")
+        if found:
+            trial = f"{into}_{stamp}"
+            _load_new(server, trial, found[0], file)
+            server.ask(f"DROP DATABASE {_identifier(trial)}")
+            server.ask(f"DROP DATABASE {_identifier(into)}")
+        _load_new(server, into, found[0] if found else "utf8mb4", file)
+    return ""
+
+
+def _load_new(server: Server, into: str, characters: str, file: Path) -> None:
+    server.ask(f"CREATE DATABASE {_identifier(into)} CHARACTER SET {characters}")
+    try:
+        # In binary mode no line of the dump is a command of the client, `system` above all.
+        words = ("--binary-mode", "--default-character-set=utf8mb4", "--max-allowed-packet=1G", into)
+        server.call(("mariadb", "mysql"), *words).feed(file)
+    except BaseException:
+        with contextlib.suppress(DatabaseError):
+            server.ask(f"DROP DATABASE {_identifier(into)}")
+        raise
+
+
+def _identifier(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"

@@ -23,6 +23,7 @@ from agent.sources.configured import Connection, PostgresqlSource
 from agent.sources.dumps import Call, ProgramDump, found, uid_of
 from agent.sources.streaming import StreamFile
 from agent.system.handing import handed, read_password
+from transport.errors import UsageError
 
 TRAILER: Final = b"PostgreSQL database dump complete"
 ASK_S: Final = 120.0
@@ -39,6 +40,8 @@ FROM (
   UNION SELECT rolname FROM pg_catalog.pg_roles WHERE oid = 10
 ) roles ORDER BY rolname
 """
+_ANY: Final = "postgres"
+"""A database that every server has, to ask from where the wanted one is not there yet."""
 _SIZE: Final = "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())"
 
 
@@ -131,3 +134,50 @@ class PostgresqlDumper:
             if TRAILER not in schema.run(ASK_S):
                 raise DatabaseError("pg_dump did not come to its end")
         return f"PostgreSQL {version}, {int(size) / 1e6:.1f} MB"
+
+
+def put_back(connection: Connection, file: Path, into: str, *, replace: bool, stamp: str) -> str:
+    """Load a dump into a new database. Returns the name under which a former one was kept, if there was one.
+
+    All or nothing: one transaction, ended by the first error. UsageError where the database exists and `replace` is not
+    said; with it the new one is loaded beside the old one first, and only then do the two change names.
+    """
+    with Server(connection) as server:
+        exists = bool(server.ask(_ANY, f"SELECT 1 FROM pg_catalog.pg_database WHERE datname = {_literal(into)}"))
+        if exists and not replace:
+            raise UsageError(f"there is a database {into!r} already: name another one with --into, or say --replace")
+        fresh = f"{into}_{stamp}" if exists else into
+        server.ask(_ANY, f"CREATE DATABASE {_identifier(fresh)} TEMPLATE template0")
+        try:
+            words = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--single-transaction", "--output=/dev/null")
+            server.call("psql", fresh, *words, "--file=-").feed(file)
+        except BaseException:
+            with contextlib.suppress(DatabaseError):
+                server.ask(_ANY, f"DROP DATABASE {_identifier(fresh)}")
+            raise
+        if not exists:
+            return ""
+        kept = f"{into}_before_{stamp}"
+        for step in (
+            f"ALTER DATABASE {_identifier(into)} WITH ALLOW_CONNECTIONS false",
+            f"SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity"
+            f" WHERE datname = {_literal(into)}",
+            f"ALTER DATABASE {_identifier(into)} RENAME TO {_identifier(kept)}",
+            f"ALTER DATABASE {_identifier(fresh)} RENAME TO {_identifier(into)}",
+            f"ALTER DATABASE {_identifier(kept)} WITH ALLOW_CONNECTIONS true",
+        ):
+            try:
+                server.ask(_ANY, step)
+            except DatabaseError as error:
+                raise DatabaseError(
+                    f"{error}; what was restored stands complete as {fresh!r}, the former one as {into!r} or {kept!r}"
+                ) from None
+        return kept
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

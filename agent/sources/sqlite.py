@@ -22,6 +22,8 @@ from typing import Final
 from agent.errors import DatabaseError
 from agent.reading import SourceFile
 from agent.sources.configured import SqliteSource
+from agent.system.open_files import open_elsewhere
+from transport.errors import UsageError
 
 STEP_PAGES: Final = 4096
 """16 MB a step at pages of 4 KiB: a writer waits some hundredths of a second."""
@@ -130,3 +132,29 @@ class _Progress:
         elif time.monotonic() - self._moved > LOCKED_S:
             raise DatabaseError(f"another program kept the database locked for {LOCKED_S:.0f} s")
         self._last = remaining
+
+
+def put_back(file: Path, into: Path, *, replace: bool, stamp: str) -> str:
+    """Put a restored file, which is consumed, to its place. Returns where a former one was moved, if there was one.
+
+    With `replace` the former file goes aside together with its log or journal, which would tear the new one if it
+    stayed. UsageError where a file stands there and `replace` is not said, or another program has it open.
+    """
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as database:
+        (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise DatabaseError(f"what was restored is not whole: {str(verdict)[:200]}")
+    beside = [into.with_name(into.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
+    standing = [path for path in beside if os.path.lexists(path)]
+    if standing and not replace:
+        raise UsageError(f"{standing[0]} is there already: name another file with --into, or say --replace")
+    holders = open_elsewhere()
+    if os.fsencode(os.path.realpath(into)) in holders:
+        raise UsageError(f"{into} is open in another program: end that first")
+    kept = ""
+    for path in standing:
+        aside = path.with_name(f"{into.name}.before-{stamp}{path.name[len(into.name):]}")
+        os.rename(path, aside)
+        kept = kept or str(aside)
+    os.link(file, into)  # never over a file that came meanwhile
+    return kept

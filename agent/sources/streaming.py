@@ -35,7 +35,7 @@ from transport.names import VersionId
 
 WINDOW_BYTES: Final = 16 << 20
 """Far more than librsync holds back without a copy under way: a step of input and a block."""
-_HOPELESS: Final = 4
+HOPELESS: Final = 4
 """So many times its time a delta may take while it waits for the end of a copy."""
 _SIGNING_AHEAD: Final = 4
 
@@ -61,8 +61,8 @@ class StreamFile:
             self._ended = not piece
             parts.append(piece)
             missing -= len(piece)
-        self._chunks += 1
         data = b"".join(parts)
+        self._chunks += bool(data)
         self.bytes_read += len(data)
         return data
 
@@ -152,7 +152,7 @@ class _Window:
     def read(self, limit: int, /) -> bytes:
         """For librsync: the next bytes; DeltaBudgetError when its time is up."""
         self._spent_s += self._clock() - self._left_at
-        if self._spent_s > self._deadline_s and (self.reaches() or self._spent_s > _HOPELESS * self._deadline_s):
+        if self._spent_s > self._deadline_s and (self.reaches() or self._spent_s > HOPELESS * self._deadline_s):
             raise DeltaBudgetError("the delta ran past its time")
         try:
             return self.take()

@@ -1,0 +1,282 @@
+"""Databases that are backed up while money moves between their accounts, and put back whole."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.database_servers import PASSWORD, Mariadb, Postgres, mariadb, postgres
+from tests.support.processes import Agent, House
+
+ACCOUNTS = 60_000
+BUSY = 200
+"""Accounts between which money moves: what changes between two backups is then bounded, however fast it moves."""
+BALANCE = 1000
+TOTAL = ACCOUNTS * BALANCE
+"""What all accounts together hold at any committed moment."""
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[Postgres]:
+    with postgres() as server:
+        server.sql("postgres", "CREATE DATABASE officine")
+        server.sql(
+            "officine",
+            f"CREATE ROLE pharmacie; CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL, note text);"
+            f"INSERT INTO accounts SELECT i, {BALANCE}, md5(i::text) || md5((i + 1)::text)"
+            f" FROM generate_series(1, {ACCOUNTS}) i; ALTER TABLE accounts OWNER TO pharmacie",
+        )
+        yield server
+
+
+@pytest.fixture(scope="module")
+def maria() -> Iterator[Mariadb]:
+    with mariadb() as server:
+        server.sql("", "CREATE DATABASE officine")
+        server.sql(
+            "officine",
+            "CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL, note varchar(80)) ENGINE=InnoDB;"
+            f"INSERT INTO accounts SELECT seq, {BALANCE}, CONCAT(MD5(seq), MD5(seq + 1)) FROM seq_1_to_{ACCOUNTS};"
+            "CREATE TRIGGER kept BEFORE UPDATE ON accounts FOR EACH ROW SET NEW.note = OLD.note;"
+            "CREATE FUNCTION twice(x int) RETURNS int DETERMINISTIC RETURN 2 * x;"
+            "CREATE EVENT nightly ON SCHEDULE EVERY 1 DAY DO UPDATE accounts SET balance = balance",
+        )
+        yield server
+
+
+class Mover:
+    """Moves money between accounts in transactions, one after the other, until told to stop."""
+
+    def __init__(self, transfer: Callable[[int, int, int], None]) -> None:
+        self._transfer = transfer
+        self._stop = threading.Event()
+        self.moves = 0
+        self.error: Exception | None = None
+        self._first = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Mover:
+        self._thread.start()
+        assert self._first.wait(60), "no money moves"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(60)
+        assert self.error is None, self.error
+        assert not self._thread.is_alive()
+
+    def _run(self) -> None:
+        rng = random.Random(11)
+        try:
+            while not self._stop.is_set():
+                self._transfer(rng.randint(1, BUSY), rng.randint(1, BUSY), rng.randint(1, 50))
+                self.moves += 1
+                self._first.set()
+        except Exception as error:
+            self.error = error
+            self._first.set()
+
+
+Transfer = Callable[[int, int, int], None]
+MOVE = (
+    "BEGIN; UPDATE accounts SET balance = balance - {amount} WHERE id = {giver};"
+    " UPDATE accounts SET balance = balance + {amount} WHERE id = {taker}; COMMIT; SELECT 'moved';"
+)
+
+
+def through(argv: list[str], env: dict[str, str]) -> tuple[subprocess.Popen[str], Transfer]:
+    """A client that is fed transfers through its standard input and answers each."""
+    client = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env={**os.environ, **env}
+    )
+
+    def transfer(giver: int, taker: int, amount: int) -> None:
+        assert client.stdin is not None and client.stdout is not None
+        client.stdin.write(MOVE.format(giver=giver, taker=taker, amount=amount) + "\n")
+        client.stdin.flush()
+        assert client.stdout.readline().strip() == "moved"
+
+    return client, transfer
+
+
+def paths(warnings: list[dict[str, Any]]) -> list[str]:
+    return [warning["path"] for warning in warnings]
+
+
+def test_postgresql_while_it_writes(house: House, postgresql: Postgres) -> None:
+    agent = house.agent()
+    agent.command("source", "add", "postgresql", "--database", "officine", *postgresql.options)
+    assert "PostgreSQL" in agent.command("source", "test", "officine").document["detail"]
+    argv = [
+        *(postgresql.program("psql"), "-X", "-q", "-At", "-w", "-v", "ON_ERROR_STOP=1"),
+        *("-h", str(postgresql.folder), "-U", "postgres", "-d", "officine"),
+    ]
+    client, transfer = through(argv, {"PGPASSWORD": PASSWORD})
+    with client, Mover(transfer) as mover:
+        first = agent.backup()
+        before = mover.moves
+        second = agent.backup()
+        assert mover.moves > before > 0
+    assert (first["files_full"], second["files_delta"], second["warnings"]) == (1, 1, [])
+    assert first["bytes_source"] > 4_000_000
+    told = second["bytes_sent"], mover.moves
+    assert second["bytes_sent"] < first["bytes_sent"] / 4, told
+
+    for snapshot in (1, 2):
+        into = f"copy_{snapshot}"
+        done = agent.command(
+            "restore-database", "officine", "--into", into, "--snapshot", str(snapshot), *house.login()
+        ).document
+        assert (done["kind"], done["snapshot"], done["kept_as"]) == ("postgresql", snapshot, "")
+        assert postgresql.sql(into, "SELECT sum(balance), count(*) FROM accounts") == f"{TOTAL}|{ACCOUNTS}"
+        assert postgresql.sql(into, "SELECT tableowner FROM pg_tables WHERE tablename = 'accounts'") == "pharmacie"
+        postgresql.check(into)
+    moved = "SELECT count(*) FROM accounts WHERE balance <> 1000"
+    assert int(postgresql.sql("copy_2", moved)) >= int(postgresql.sql("copy_1", moved)) > 0
+
+    assert "already" in agent.told("restore-database", "officine", "--into", "copy_1", *house.login(), code=2)
+    done = agent.command("restore-database", "officine", "--into", "copy_1", "--replace", *house.login()).document
+    assert postgresql.sql(done["kept_as"], moved) != postgresql.sql("copy_1", moved) == postgresql.sql("copy_2", moved)
+
+
+def test_a_dump_that_fails_keeps_the_last_good_one(house: House, postgresql: Postgres, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "paper").write_text("x")
+    agent = house.agent(source)
+    agent.command("source", "add", "postgresql", "--database", "officine", *postgresql.options)
+    assert agent.backup()["files_total"] == 2
+    # This user may read the one table and not the other.
+    nosy = "CREATE ROLE nosy LOGIN PASSWORD 'x'; GRANT SELECT ON accounts TO nosy; CREATE TABLE zz (x int)"
+    postgresql.sql("officine", nosy)
+    agent.command("source", "remove", "officine")
+    password = tmp_path / "password"
+    password.write_text("x")
+    password.chmod(0o600)
+    agent.command(
+        *("source", "add", "postgresql", "--database", "officine", "--host", str(postgresql.folder)),
+        *("--user", "nosy", "--password-file", str(password)),
+    )
+    report = agent.backup(expect=3)
+    (warning,) = report["warnings"]
+    assert warning["path"] == "/.pilulier/databases/officine.postgresql.sql"
+    assert "permission denied" in warning["reason"] and "its previous version is kept" in warning["reason"]
+    assert (report["files_total"], report["files_unchanged"], report["state"]) == (2, 2, "complete")
+    agent.command("restore-database", "officine", "--into", "kept", *postgresql.options, *house.login())
+    assert postgresql.sql("kept", "SELECT count(*) FROM accounts") == str(ACCOUNTS)
+    assert "permission denied" in agent.told("source", "test", "officine", code=1)
+    log = "\n".join(house.log(agent))
+    assert "1 path was not backed up" in log and "officine" not in log
+
+    agent.command("source", "remove", "officine")
+    assert agent.backup()["files_deleted"] == 1
+
+
+def test_mariadb_while_it_writes(house: House, maria: Mariadb) -> None:
+    agent = house.agent()
+    agent.command("source", "add", "mariadb", "--database", "officine", *maria.options)
+    argv = ["mariadb", "--no-defaults", f"--socket={maria.socket}", "--user=root", "-B", "-N", "-n", "officine"]
+    client, transfer = through(argv, {})
+    with client, Mover(transfer) as mover:
+        first = agent.backup()
+        before = mover.moves
+        second = agent.backup()
+        assert mover.moves > before > 0
+    assert (first["files_full"], second["files_delta"], second["warnings"]) == (1, 1, [])
+    assert second["bytes_sent"] < first["bytes_sent"] / 4, (second["bytes_sent"], mover.moves)
+    for snapshot in (1, 2):
+        into = f"copy_{snapshot}"
+        agent.command("restore-database", "officine", "--into", into, "--snapshot", str(snapshot), *house.login())
+        assert maria.sql(into, "SELECT SUM(balance), COUNT(*) FROM accounts") == f"{TOTAL}\t{ACCOUNTS}"
+        assert maria.check(into).split() == [f"{into}.accounts", "OK"]
+        assert maria.sql(into, "SELECT twice(21)") == "42"
+    for what in ("trigger", "event"):
+        counted = f"SELECT COUNT(*) FROM information_schema.{what}s WHERE {what}_schema = 'copy_1'"
+        assert maria.sql("", counted) == "1"
+    assert "already" in agent.told("restore-database", "officine", "--into", "copy_1", *house.login(), code=2)
+    agent.command("restore-database", "officine", "--into", "copy_1", "--replace", *house.login())
+    moved = "SELECT COUNT(*) FROM accounts WHERE balance <> 1000"
+    assert maria.sql("copy_1", moved) == maria.sql("copy_2", moved)
+
+    maria.sql("officine", "CREATE TABLE old_stock (x int) ENGINE=MyISAM")
+    (warning,) = agent.backup(expect=3)["warnings"]
+    assert "1 table is of an engine without transactions (old_stock)" in warning["reason"]
+    # A view of a table that is gone: the dump breaks off there.
+    orphan = "DROP TABLE old_stock; CREATE VIEW v AS SELECT id FROM accounts; RENAME TABLE accounts TO gone"
+    maria.sql("officine", orphan)
+    (warning,) = agent.backup(expect=3)["warnings"]
+    assert "mariadb-dump ended with code" in warning["reason"] and "its previous version is kept" in warning["reason"]
+    maria.sql("officine", "DROP VIEW v; RENAME TABLE gone TO accounts")
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_sqlite_while_it_writes(house: House, tmp_path: Path, journal: str) -> None:
+    path = tmp_path / "officine.db"
+    database = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+    database.execute(f"PRAGMA journal_mode = {journal}")
+    database.execute("PRAGMA synchronous = OFF")
+    database.execute("CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER, note TEXT)")
+    notes = random.Random(1)
+    database.execute("BEGIN")
+    rows = ((number, BALANCE, notes.randbytes(40).hex()) for number in range(1, ACCOUNTS + 1))
+    database.executemany("INSERT INTO accounts VALUES (?, ?, ?)", rows)
+    database.execute("COMMIT")
+
+    def transfer(giver: int, taker: int, amount: int) -> None:
+        database.execute("BEGIN IMMEDIATE")
+        database.execute("UPDATE accounts SET balance = balance - ? WHERE id = ?", (amount, giver))
+        database.execute("UPDATE accounts SET balance = balance + ? WHERE id = ?", (amount, taker))
+        database.execute("COMMIT")
+
+    agent = house.agent()
+    agent.command("source", "add", "sqlite", str(path))
+    with Mover(transfer) as mover:
+        first = agent.backup()
+        before = mover.moves
+        second = agent.backup()
+        assert mover.moves > before > 0
+    assert (first["files_full"], second["files_delta"], second["warnings"]) == (1, 1, [])
+    assert not list((agent.home / "dumps").iterdir())
+    database.close()
+
+    back = tmp_path / "back.db"
+    done = agent.command("restore-database", "officine", "--into", str(back), *house.login()).document
+    assert (done["kind"], done["into"]) == ("sqlite", str(back))
+    _whole(back)
+    assert back.stat().st_mode & 0o777 == path.stat().st_mode & 0o777
+    assert "already" in agent.told("restore-database", "officine", "--into", str(back), *house.login(), code=2)
+    (tmp_path / "back.db-wal").write_bytes(b"what an earlier run left")
+    done = agent.command("restore-database", "officine", "--into", str(back), "--replace", *house.login()).document
+    _whole(back)
+    _whole(Path(done["kept_as"]))
+    assert not (tmp_path / "back.db-wal").exists()
+
+    _sent_pages_only(agent, path)
+    path.write_bytes(b"SQLite format 3\0 and then nothing of the kind" * 100)
+    (warning,) = agent.backup(expect=3)["warnings"]
+    assert "SQLite cannot read" in warning["reason"] and "its previous version is kept" in warning["reason"]
+
+
+def _whole(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert database.execute("SELECT sum(balance), count(*) FROM accounts").fetchone() == (TOTAL, ACCOUNTS)
+    database.close()
+
+
+def _sent_pages_only(agent: Agent, path: Path) -> None:
+    agent.backup()
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE accounts SET balance = balance WHERE id = 7")
+        database.execute("UPDATE accounts SET note = 'x' WHERE id = 7")
+    database.close()
+    assert agent.backup()["bytes_sent"] < 20_000
