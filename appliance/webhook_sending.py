@@ -43,6 +43,10 @@ class TargetRefusedError(PilulierError):
     code = "webhook-target"
 
 
+class NotPublicError(UsageError):
+    """The address that somebody gives a webhook names a place that is not on the public internet."""
+
+
 class NotTakenError(PilulierError):
     """The other side did not take it: unreachable, not to be believed, or it answered something else than 2xx."""
 
@@ -100,7 +104,7 @@ def checked_url(url: str, *, private: bool) -> str:
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(host)
         if not private and not is_public(host):
-            raise UsageError("this address does not lie on the public internet")
+            raise NotPublicError("this address does not lie on the public internet")
     return url
 
 

@@ -55,6 +55,7 @@ from webui import (
     system,
     theme,
     translation,
+    webhooks,
 )
 from webui.api import document, operations
 
@@ -72,7 +73,7 @@ BLUEPRINTS: Final = (
     *(statistics.blueprint, logs.blueprint, mail_settings.blueprint, audit.blueprint),
     *(accounts.blueprint, account_invitations.blueprint, account_requests.blueprint),
     *(spaces.blueprint, system.blueprint),
-    api_tokens.blueprint,
+    *(api_tokens.blueprint, webhooks.blueprint),
     document.blueprint,
 )
 

@@ -23,6 +23,8 @@ KINDS: Final = {
     "api-token.create": _l("Jeton d’API créé"),
     "api-token.revoke": _l("Jeton d’API révoqué"),
     "webhook.add": _l("Webhook ajouté"),
+    "webhook.pause": _l("Webhook mis en pause ou repris"),
+    "webhook.test": _l("Essai de webhook demandé"),
     "webhook.remove": _l("Webhook retiré"),
     "login": _l("Connexion"),
     "logout": _l("Déconnexion"),

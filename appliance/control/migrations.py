@@ -238,8 +238,10 @@ _ADMINS: Final = Migration(
 
 _DELIVERIES: Final = Migration(13, "deliveries to machines", delivery_schema.STATEMENTS)
 
+_RESTING: Final = Migration(14, "webhooks that rest, and hear of deliveries", webhook_schema.PAUSES)
+
 MIGRATIONS: Final = (
     *(_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS, _API, _HOOKS, _DAYS),
-    *(_ADMINS, _DELIVERIES),
+    *(_ADMINS, _DELIVERIES, _RESTING),
 )
 """In order; the number of the last one is the schema version."""

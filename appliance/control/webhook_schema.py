@@ -68,3 +68,12 @@ STATEMENTS: Final = (
     f"BEGIN INSERT INTO webhook_delivery ({_ABOUT}, account) SELECT webhook.id, 'restore', {_WHO}, NEW.at, NEW.email "
     f"{_MACHINE} AND instr(webhook.events, ' restore '); END",
 )
+
+PAUSES: Final = (
+    # The events of a webhook that rests: its own column is blank meanwhile, so that no trigger finds it.
+    "ALTER TABLE webhook ADD COLUMN paused_events TEXT",
+    "CREATE TRIGGER webhook_restored AFTER UPDATE OF state ON delivery WHEN NEW.state = 'done' AND OLD.state <> 'done' "
+    f"BEGIN INSERT INTO webhook_delivery ({_ABOUT}, snapshot, account) SELECT webhook.id, 'restored', {_WHO}, "
+    f"NEW.ended_at, NEW.snapshot, NEW.sent_by {_MACHINE} AND instr(webhook.events, ' restored '); END",
+)
+"""A later step: a webhook may rest, and hears of deliveries that were restored."""

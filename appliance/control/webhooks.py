@@ -40,6 +40,12 @@ class Event(StrEnum):
     OVER_QUOTA = "over-quota"
     RESTORE = "restore"
     """Somebody opened a machine's backups."""
+    RESTORED = "restored"
+    """What was sent to a machine stands there."""
+
+
+TEST: Final = "test"
+"""Told when somebody asks for it, to no event's webhook in particular."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ class Webhook:
     events: frozenset[Event]
     created_by: str
     created_at: float
+    paused: bool = False
+    """It is told nothing: what happens meanwhile is not kept for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,7 @@ class Due:
         return f"Due({self.delivery.id})"
 
 
-_COLUMNS: Final = "id, space_id, url, events, created_by, created_at"
+_COLUMNS: Final = "id, space_id, url, events, paused_events, created_by, created_at"
 
 
 _SAID: Final = ("event", "at", "space_id", "contract_id", "client_id", "machine_id", "machine_name")
@@ -109,7 +117,9 @@ def _delivery(row: dict[str, Any]) -> Delivery:
 
 
 def _webhook(row: dict[str, Any]) -> Webhook:
-    return Webhook(**{**row, "events": frozenset(Event(word) for word in row["events"].split())})
+    resting = row.pop("paused_events")
+    events = frozenset(Event(word) for word in (resting or row["events"]).split())
+    return Webhook(**{**row, "events": events, "paused": resting is not None})
 
 
 def create(db: Database, *, space_id: str, url: str, events: Iterable[Event], by: str, now: float) -> NewWebhook:
@@ -151,6 +161,38 @@ def remove(db: Database, scope: Scope, webhook_id: str) -> Webhook:
         return found
 
 
+def rest(db: Database, scope: Scope, webhook_id: str, *, paused: bool) -> Webhook:
+    """Let it rest, or wake it. What it was to be told before waits meanwhile; what happens meanwhile is not kept."""
+    with db.write():
+        found = find(db, scope, webhook_id)
+        if paused and not found.paused:
+            db.execute("UPDATE webhook SET paused_events = events, events = ' ' WHERE id = ?", [found.id])
+        elif not paused and found.paused:
+            db.execute("UPDATE webhook SET events = paused_events, paused_events = NULL WHERE id = ?", [found.id])
+        return find(db, scope, webhook_id)
+
+
+def ask_test(db: Database, scope: Scope, webhook_id: str, now: float) -> Webhook:
+    """Tell it a word that means nothing, so that somebody sees whether it arrives. One such word waits at a time."""
+    with db.write():
+        found = find(db, scope, webhook_id)
+        waiting = f"webhook_id = ? AND event = ? AND {_OPEN}"
+        if db.row(f"SELECT 1 AS found FROM webhook_delivery WHERE {waiting}", [found.id, TEST]) is None:
+            db.insert(
+                "webhook_delivery",
+                {
+                    "webhook_id": found.id,
+                    "event": TEST,
+                    "at": now,
+                    "space_id": found.space_id,
+                    "contract_id": "",
+                    "client_id": "",
+                    "machine_name": "",
+                },
+            )
+        return found
+
+
 def deliveries(
     db: Database, scope: Scope, webhook_id: str, *, before: int | None = None, limit: int = 100
 ) -> list[Delivery]:
@@ -163,7 +205,10 @@ def deliveries(
     return [_delivery(row) for row in rows]
 
 
-_WAITING: Final = "sent_at IS NULL AND given_up_at IS NULL AND next_at <= ?"
+_OPEN: Final = "sent_at IS NULL AND given_up_at IS NULL"
+_WAITING: Final = (
+    f"{_OPEN} AND next_at <= ? AND webhook_id IN (SELECT id FROM webhook WHERE paused_events IS NULL)"
+)
 
 
 def anything_due(db: Database, now: float) -> bool:

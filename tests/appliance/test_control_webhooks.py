@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.control import alert_table, restores, statistics, webhooks
+from appliance.control import alert_table, deliveries, restores, statistics, webhooks
+from appliance.control.deliveries import Chosen
 from appliance.control.machine_alerts import Alert, AlertFacts, AlertKind
 from appliance.control.scope import EVERYTHING, OneContract, OneSpace
 from appliance.control.webhooks import GIVE_UP_S, LEASE_S, Event, NewWebhook
@@ -136,3 +137,45 @@ def test_what_was_told_is_told_no_more_and_goes_after_a_month(house: House) -> N
     assert later is not None
     webhooks.mark_sent(house.db, later.delivery, NOW + 10**7)
     assert [one.id for one in webhooks.deliveries(house.db, EVERYTHING, new.webhook.id)] == [later.delivery.id]
+
+
+def test_a_webhook_that_rests_is_told_nothing_of_what_happens_meanwhile(house: House) -> None:
+    new = make(house)
+    record(house, 1, complete=True)
+    resting = webhooks.rest(house.db, EVERYTHING, new.webhook.id, paused=True)
+    assert resting.paused and resting.events == new.webhook.events
+    assert webhooks.rest(house.db, EVERYTHING, new.webhook.id, paused=True) == resting
+    record(house, 2, complete=True)
+    assert not webhooks.anything_due(house.db, NOW) and webhooks.claim(house.db, NOW) is None
+    awake = webhooks.rest(house.db, EVERYTHING, new.webhook.id, paused=False)
+    assert not awake.paused and awake == new.webhook
+    record(house, 3, complete=True)
+    assert [one["snapshot"] for one in told(house, new)] == [1, 3], "what it was to be told before has waited"
+    assert webhooks.claim(house.db, NOW) is not None
+
+
+def test_a_test_is_told_to_whoever_asks_and_waits_once(house: House) -> None:
+    new = make(house, Event.LATE)
+    for _ in range(3):
+        webhooks.ask_test(house.db, EVERYTHING, new.webhook.id, NOW)
+    due = webhooks.claim(house.db, NOW)
+    assert due is not None and due.delivery.event == "test" and webhooks.claim(house.db, NOW) is None
+    webhooks.mark_sent(house.db, due.delivery, NOW)
+    webhooks.ask_test(house.db, EVERYTHING, new.webhook.id, NOW)
+    assert len(webhooks.deliveries(house.db, EVERYTHING, new.webhook.id)) == 2
+    with pytest.raises(NotFoundError):
+        webhooks.ask_test(house.db, OneSpace(house.elsewhere.space_id), new.webhook.id, NOW)
+
+
+def test_a_restored_delivery_is_told_once(house: House) -> None:
+    new = make(house, Event.RESTORED)
+    deliveries.send(
+        house.db, house.machine.id, Chosen(), snapshot=7, snapshot_at=NOW, files=0, size_bytes=0, account_id="x",
+        by="admin@example.org", now=NOW,
+    )  # fmt: skip
+    deliveries.answer(house.db, house.machine.id, 1, accepted=True, now=NOW)
+    deliveries.began(house.db, house.machine.id, 1, NOW)
+    for _ in range(2):
+        deliveries.report(house.db, house.machine.id, 1, done=True, files=1, size=1, errors=0, reason="", now=NOW + 9)
+    (one,) = told(house, new)
+    assert (one["event"], one["snapshot"], one["account"], one["at"]) == ("restored", 7, "admin@example.org", NOW + 9)

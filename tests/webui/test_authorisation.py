@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import pytest
 from werkzeug.routing import Rule
 
-from appliance.control import accounts, api_tokens, deletions, invitations, lost_devices, sessions
+from appliance.control import accounts, api_tokens, deletions, invitations, lost_devices, sessions, webhooks
 from appliance.control.accounts import Role
 from appliance.control.api_tokens import Permission
 from appliance.control.deletions import Kind
 from appliance.control.scope import EVERYTHING
+from appliance.control.webhooks import Event
 from tests.support.control_house import NOW, PASSWORD
 from tests.webui.web_house import WebHouse
 from webui import gate
@@ -51,6 +52,9 @@ def foreign(web: WebHouse) -> Foreign:
         token = api_tokens.create(
             db, space_id=space_id, name=name, permissions=[Permission.READ], days=9, by="x", now=web.clock.at
         ).token
+        hook = webhooks.create(
+            db, space_id=space_id, url="https://away.example/", events=[Event.LATE], by="x", now=web.clock.at
+        ).webhook
         waiting = deletions.request(db, EVERYTHING, Kind.MACHINE, machine_hex, by="x", now=web.clock.at)
         ids = {
             "contract": contract_id,
@@ -62,6 +66,7 @@ def foreign(web: WebHouse) -> Foreign:
             "request": lost.id,
             "deletion": waiting.id,
             "api_token": token.id,
+            "webhook": hook.id,
         }
         return ids | {f"{kind}_id": value for kind, value in ids.items()}
 
@@ -71,12 +76,15 @@ def foreign(web: WebHouse) -> Foreign:
     )
 
 
-_KINDS = ("contract", "machine", "space", "account", "invitation", "session", "request", "deletion", "api_token")
+_KINDS = (
+    *("contract", "machine", "space", "account", "invitation", "session", "request", "deletion"),
+    *("api_token", "webhook"),
+)
 TENANT_IDS = frozenset(_KINDS) | {f"{kind}_id" for kind in _KINDS}
 """Parameters that name a tenant's thing."""
 PLAIN: dict[str, str] = {
     **{"number": "1", "name": "x", "kind": "transfer", "token": "x", "wanted": "x", "filename": "x"},
-    **{"act": "disable", "restore": "0123456789abcdef", "webhook_id": "x"},
+    **{"act": "disable", "restore": "0123456789abcdef"},
 }
 """Parameters that name nobody's thing."""
 

@@ -33,13 +33,14 @@ class WebhookWanted(Asked, frozen=True, kw_only=True):
 
 
 class Webhook(Answer, frozen=True, kw_only=True):
-    """A webhook, without its secret."""
+    """A webhook, without its secret. One that is paused, in the web interface, is told nothing."""
 
     id: str
     url: str
     events: list[Event]
     created_by: str
     created_at: datetime
+    paused: bool
 
 
 class NewWebhook(Webhook, frozen=True, kw_only=True):
@@ -81,6 +82,7 @@ def _shown(one: table.Webhook) -> Webhook:
         events=sorted(one.events),
         created_by=one.created_by,
         created_at=moment(one.created_at),
+        paused=one.paused,
     )
 
 
@@ -127,6 +129,7 @@ def create_webhook(body: WebhookWanted) -> NewWebhook:
         events=shown.events,
         created_by=shown.created_by,
         created_at=shown.created_at,
+        paused=shown.paused,
         secret=made.secret,
     )
 
