@@ -23,16 +23,18 @@ from agent.client import ApplianceFailed, Client
 from agent.enrolling import Enrolled, check_welcome
 from agent.entries import EntryWriter
 from agent.errors import EmptySourceError
+from agent.guards import Guards, clock_ahead_s
 from agent.key_keeping import keep_key
 from agent.ledger import Ledger
 from agent.metadata import MetadataReader
 from agent.packing import Packer
 from agent.pending import PendingSegments
+from agent.presence import Presence
 from agent.report import BackupProgress, BackupReport, Figures, StartedBy, Warned, used_configuration
 from agent.reporting import report_if_changed
 from agent.resync import open_ledger, remove_ledger
-from agent.scanner import Found, IncludedRoot, Listing, Scanner, ScanWarning, joined
-from agent.selection import components
+from agent.retrying import Retries
+from agent.scanner import Found, Listing, Scanner, ScanWarning, joined
 from agent.sending import LARGE_AHEAD, How, Sender, Sent, Wanted
 from agent.signatures import Signatures
 from agent.sources.dumped import Dumped
@@ -64,17 +66,19 @@ def run_backup(
     checkpoint_s: float = CHECKPOINT_S,
     started_by: StartedBy = "manual",
     warnings: tuple[Warned, ...] = (),
+    pause: Callable[[float], None] = time.sleep,
 ) -> BackupReport:
     """Make a snapshot of the selection; raises PilulierError with a sentence where that is not possible.
 
     `watched`: somebody waits for the end, so that counting what there is first is worth a second walk. `warnings`: what
-    the report is to begin with.
+    the report is to begin with. `pause`: waits before files that were locked are tried again.
     """
     if not machine.settings.has_source:
         raise EmptySourceError("nothing is selected: run pilulier-agent select include PATH first")
     client = machine.client()
     try:
         welcome = client.connect()
+        ahead_s = clock_ahead_s(welcome.now_ms, time.time())
         check_welcome(machine, welcome)
         if welcome.paused:
             raise RefusedError(
@@ -90,7 +94,7 @@ def run_backup(
         try:
             with open_ledger(machine, client, welcome) as ledger:
                 run = _Run(machine, ledger, client, welcome, allow_empty, progress, watched, checkpoint_s, started_by)
-                return run.run(warnings)
+                return run.run(warnings, ahead_s, pause)
         except ApplianceFailed as error:
             if error.code != "drift":
                 raise
@@ -169,9 +173,16 @@ class _Run:
         """Link groups whose first name is with a reader: the other names wait for its version."""
         self._checkpoint_at = time.monotonic() + checkpoint_s
 
-    def run(self, warnings: tuple[Warned, ...]) -> BackupReport:
+    def run(self, warnings: tuple[Warned, ...], ahead_s: int, pause: Callable[[float], None]) -> BackupReport:
         self._figures.warnings += warnings
-        self._check_roots()
+        selection, content_key = self._machine.settings.selection, self._machine.sealer().keys.content
+        self._guards = Guards(self._machine.home, selection, content_key, self._figures, ahead_s=ahead_s)
+        self._retries = Retries(pause)
+        presence = Presence(self._scanner, self._ledger)
+        allow = self._allow_empty or not self._had_files
+        if not allow:
+            presence.check_roots()
+        self._guards.before(presence.count, allow=allow)
         if self._watched or not self._had_files:
             threading.Thread(target=self._count, name="counting", daemon=True).start()
         try:
@@ -179,14 +190,18 @@ class _Run:
             self._uploader.begin(head.hash() if head else FIRST_PREVIOUS)
             self._uploader.start()
             self._figures.say("info", "backup", f"Backup started ({self._started_by})")
+            self._guards.say_first()
             self._care.take_care(head, self._ledger, self._uploader, self._figures)
             for listing in self._dumped.besides(self._scanner.scan()):
                 self._folder(listing)
                 self._take_outcomes(0.0)
                 self._maybe_checkpoint()
-            while self._sender.outstanding:
-                self._take_outcomes(0.5)
-                self._maybe_checkpoint()
+            self._settle()
+            for again in self._retries.rounds():
+                for wanted in again:
+                    self._send(wanted)
+                self._settle()
+            self._guards.lost()
             self._figures.tell_end()
             number = self._commit(complete=True)
             self._uploader.close()
@@ -197,6 +212,7 @@ class _Run:
             self._finished = True
             self._sender.close()
             self._pending.close()
+        self._guards.done(self._began_ms)
         self._ledger.sweep_signatures()
         report = self._figures.report(number)
         ended_ms = int(time.time() * 1000)
@@ -222,25 +238,20 @@ class _Run:
                 return
         self._figures.expected_files, self._figures.expected_bytes = files, size
 
-    def _check_roots(self) -> None:
-        """Refuse a source that looks like an unmounted disk."""
-        if self._allow_empty or not self._had_files:
-            return
-
-        def had_files(root: IncludedRoot) -> bool:
-            parent = self._scanner.path_id(b"/" + b"/".join(components(root.path)[:-1]))
-            return self._ledger.has_files_below(parent, root.path_id)
-
-        suspicious = planner.suspicious_roots(self._scanner.included_roots(), had_files)
-        if suspicious:
-            raise EmptySourceError(planner.refusal_sentence(suspicious))
+    def _settle(self) -> None:
+        """Wait until every reader has brought what it was given."""
+        while self._sender.outstanding:
+            self._take_outcomes(0.5)
+            self._maybe_checkpoint()
 
     # folders
 
     def _folder(self, listing: Listing) -> None:
         self._warn_all(listing.warnings)
+        self._guards.folder(listing)
         if listing.error is not None:
             self._figures.warn(listing.path, listing.error)
+            self._guards.stale(joined(listing.path, b""), listing.error, had=self._had_files)
         known = self._ledger.children(listing.path_id) if self._had_files else {}
         same_files = same_bytes = 0
         for decision in planner.plan_folder(listing, known):
@@ -331,11 +342,14 @@ class _Run:
             twins = tuple(moved or self._ledger.find_size(found.size))
         while self._sender.outstanding >= LARGE_AHEAD:
             self._take_outcomes(0.5)
-        outcome = self._sender.send(Wanted(path, found, base, twins, probably_same))
+        self._send(Wanted(path, found, base, twins, probably_same))
+
+    def _send(self, wanted: Wanted) -> None:
+        outcome = self._sender.send(wanted)
         if outcome is not None:
             self._store(outcome)
-        elif found.link_group:
-            self._linking.add(found.link_group)
+        elif wanted.found.link_group:
+            self._linking.add(wanted.found.link_group)
 
     def _take_outcomes(self, timeout_s: float) -> None:
         while self._sender.outstanding:
@@ -351,11 +365,15 @@ class _Run:
         wanted = sent.wanted
         self._figures.bytes_read += sent.bytes_read
         self._linking.discard(wanted.found.link_group)
+        if self._retries.take(sent):
+            return
         if sent.error is not None:
             self._unreadable(wanted, sent.error)
             return
         if sent.changed:
-            self._figures.warn(wanted.path, "it changed while it was read: kept as read, and read again next time")
+            reason = "it changed while it was read: kept as read, and read again next time"
+            self._figures.warn(wanted.path, reason)
+            self._guards.stale(wanted.path, "it changes faster than it can be read", had=wanted.known is not None)
         for remark in sent.remarks:
             self._figures.warn(wanted.path, remark)
         found, known = wanted.found, wanted.known
@@ -369,6 +387,8 @@ class _Run:
     def _unreadable(self, wanted: Wanted, error: OSError) -> None:
         """Keep the previous version where there is one, and say so."""
         vanished = isinstance(error, FileNotFoundError)
+        if not vanished or wanted.known is not None:
+            self._guards.stale(wanted.path, f"it cannot be read: {error.strerror}", had=wanted.known is not None)
         reason = "it vanished before it could be read" if vanished else f"it cannot be read: {error.strerror}"
         if wanted.known is not None:
             reason += "; its previous version is kept"
@@ -415,7 +435,9 @@ class _Run:
         )
         signed = self._machine.keys.signing.sign_commit(record)
         self._ledger.prepare(signed)
+        self._uploader.observed = self._guards.observed()
         self._uploader.commit(signed, self._figures.message)
+        self._guards.committed()
         self._ledger.apply()
         self._pending.clear()
         self._figures.commits(False)

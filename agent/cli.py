@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from agent import __version__
+from agent import __version__, cli_guards
 from agent.cli_databases import add_commands, apart
 from agent.settings import AgentHome, agent_home
 from agent.system.program import keep_what_was_unpacked
@@ -103,10 +103,11 @@ def build_parser() -> argparse.ArgumentParser:
     command("refuse", "do not let it; the web interface says so", into=remotes)
     command("show", "print whether it may, and what it set last", into=remotes)
 
-    add_commands(
-        command,
-        lambda parent, kept: parent.add_subparsers(dest=kept, metavar="WHAT", required=True, parser_class=_Parser),
-    )
+    def group(parent: argparse.ArgumentParser, kept: str) -> argparse._SubParsersAction[_Parser]:
+        return parent.add_subparsers(dest=kept, metavar="WHAT", required=True, parser_class=_Parser)
+
+    add_commands(command, group)
+    cli_guards.add_commands(command, group)
     command("snapshots", "list the snapshots of this machine")
 
     listing = command("ls", "list a folder of a snapshot")

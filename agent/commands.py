@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
     """Carry out a parsed command line; returns the exit code."""
-    from agent import commands_databases, commands_deliveries, commands_folder, commands_service
+    from agent import commands_databases, commands_deliveries, commands_folder, commands_guards, commands_service
 
     handlers: dict[str, Callable[[argparse.Namespace, AgentHome, bool], int]] = {
         "enrol": _enrol,
@@ -48,6 +48,8 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         "hooks": commands_databases.hooks,
         "source": commands_databases.source,
         "restore-database": commands_databases.restore_database,
+        "canary": commands_guards.canary,
+        "stale": commands_guards.stale,
         "key": commands_folder.key,
         "read-repository": commands_folder.read_repository,
     }
@@ -155,8 +157,10 @@ def _real(path: bytes) -> bytes:
 
 def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     from agent import diary, under_way
+    from agent.commands_guards import stale_line, stale_rows
     from agent.commands_service import told_if_failed
     from agent.progress import watched
+    from agent.stale import stale_folders
 
     if options.started_by != "manual":
         from agent.system.priority import lower
@@ -196,6 +200,7 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         "over_quota": report.over_quota,
         "reconnections": report.reconnections,
         "bytes_mended": report.bytes_mended,
+        "stale_folders": stale_rows(stale_folders(home)),
         "warnings": [{"path": shown_path(w.path), "reason": w.reason} for w in report.warnings],
     }
     ratio = 100 * report.bytes_sent / report.bytes_source if report.bytes_source else 0.0
@@ -215,6 +220,8 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
             print(f"warning: {shown_path(warning.path)}: {warning.reason}", file=sys.stderr)
         if len(report.warnings) > 50:
             print(f"… and {len(report.warnings) - 50} more warnings", file=sys.stderr)
+        for folder in stale_folders(home):
+            print(f"not fresh: {stale_line(folder)}", file=sys.stderr)
     return 3 if report.warnings else 0
 
 

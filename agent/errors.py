@@ -39,6 +39,12 @@ class EmptySourceError(RefusedError):
     code = "empty-source"
 
 
+class OtherDiskError(RefusedError):
+    """A folder stands on another disk than before, and most of what it held is not there (a disk not mounted)."""
+
+    code = "other-disk"
+
+
 class LedgerLost(PilulierError):
     """The ledger cannot be read any more: rebuild it from the appliance's head, nothing is sent again."""
 

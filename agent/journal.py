@@ -26,6 +26,7 @@ _LATE_MS: Final = 120_000
 
 _REASONS: Final = {
     "empty-source": "an included folder is missing or empty where the last snapshot had files (an unmounted disk?)",
+    "other-disk": "a folder stands on another disk than before, without most of its files (an unmounted disk?)",
     "busy": "another backup or restore of this machine is running",
     "ledger": "the disk of the agent's home keeps its ledger from being written",
     "ledger-lost": "the ledger cannot be read any more",

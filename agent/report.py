@@ -151,6 +151,11 @@ class Figures:
         self._files[how] += 1
         self._bytes_source += size
 
+    @property
+    def lost(self) -> int:
+        """Files that are gone and did not turn up elsewhere."""
+        return max(0, self.deleted - self._files[How.MOVED])
+
     def say(self, level: str, module: str, text: str) -> None:
         """A line for the machine's log; counts and labels only."""
         self._uploader.hint(m.LogLine(level, module, text))

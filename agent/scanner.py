@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from agent.selection import WINDOWS, Scope, Selection, Take, components, shown
+from agent.system.placeholders import Placeholders
 from transport.names import ID_BYTES, ROOT, PathId
 from transport.prepared_mac import prepared_mac
 from transport.sealing import VaultKeys
@@ -97,6 +98,8 @@ class Listing:
     specials: int = 0
     """Sockets, devices and pipes left out."""
     warnings: tuple[ScanWarning, ...] = ()
+    cloud: int = 0
+    """Files left out because only a placeholder is on this machine; they are among the unsure."""
 
 
 class RootState(Enum):
@@ -164,6 +167,7 @@ class Scanner:
         self._path_id = _no_id if count_only else path_ids(keys)
         self._allow_missing = allow_missing
         self._home = _identity(home) if home is not None else None
+        self._placeholders = Placeholders()
 
     def path_id(self, path: bytes) -> PathId:
         """The id of a normalised absolute path."""
@@ -211,7 +215,7 @@ class Scanner:
         missing: list[Listing] = []
         unsure: set[PathId] = set()
         warnings: list[ScanWarning] = []
-        specials = 0
+        specials = cloud = 0
         for name in at.scope.named:
             path = joined(at.path, name)
             take = at.scope.take(name)
@@ -238,13 +242,17 @@ class Scanner:
                 what = "a symbolic link: include its real path" if found.type is FileType.SYMLINK else "not a folder"
                 missing += self._missing(at, name, f"is below {shown(path)}, which is {what}")
                 continue
+            if found.size and (found.blocks == 0 or found.size == 1) and self._cloud(at.path, name, status):
+                unsure.add(found.path_id)
+                cloud += 1
+                continue
             children.append(found)
             if found.type is FileType.FOLDER:
                 included = at.scope.is_root(name)
                 folders.append(_Pending(path, found.path_id, found, at.scope.enter(name, take), included))
         listing = Listing(
             path=at.path, path_id=at.path_id, folder=at.folder, children=children, error=None, complete=False,
-            included=False, unsure=frozenset(unsure), specials=specials, warnings=tuple(warnings),
+            included=False, unsure=frozenset(unsure), specials=specials, warnings=tuple(warnings), cloud=cloud,
         )  # fmt: skip
         return listing, folders, missing
 
@@ -255,6 +263,7 @@ class Scanner:
         unsure: set[PathId] = set()
         warnings: list[ScanWarning] = []
         specials = 0
+        cloud = 0
         error: str | None = None
         scope = at.scope
         plain = scope.plain
@@ -282,6 +291,9 @@ class Scanner:
                     found = make(at.path_id, name, status, target)
                     if found is None:
                         specials += 1
+                    elif found.size and (found.blocks == 0 or found.size == 1) and self._cloud(at.path, name, status):
+                        cloud += 1
+                        unsure.add(found.path_id)
                     else:
                         children.append(found)
         except OSError as problem:
@@ -299,7 +311,7 @@ class Scanner:
             missing = self._missing_below(at, children, unsure, folders)
         listing = Listing(
             path=at.path, path_id=at.path_id, folder=at.folder, children=children, error=error, complete=True,
-            included=at.included, unsure=frozenset(unsure), specials=specials, warnings=tuple(warnings),
+            included=at.included, unsure=frozenset(unsure), specials=specials, warnings=tuple(warnings), cloud=cloud,
         )  # fmt: skip
         return listing, folders, missing
 
@@ -343,6 +355,10 @@ class Scanner:
             for below in inner.named:
                 stack.append((joined(path, below), self._path_id(path_id, below), inner, below))
         return found
+
+    def _cloud(self, folder: bytes, name: bytes, status: os.stat_result) -> bool:
+        """Whether a file without blocks, or of one byte, is but a placeholder."""
+        return self._placeholders.is_one(joined(folder, name), status)
 
     def _is_home(self, status: os.stat_result) -> bool:
         return self._home is not None and (status.st_dev, status.st_ino) == self._home

@@ -154,6 +154,21 @@ class AgentHome:
         return self.path / "dumps"
 
     @property
+    def canaries(self) -> Path:
+        """Where decoys lie, and what became of them."""
+        return self.path / "canaries.json"
+
+    @property
+    def stale(self) -> Path:
+        """Files without a fresh copy, and how old their last good one is."""
+        return self.path / "stale.json"
+
+    @property
+    def guards(self) -> Path:
+        """What guards remember of the last complete run: which disks there were, what was told already."""
+        return self.path / "guards.json"
+
+    @property
     def service(self) -> Path:
         """Where the running service listens for a knock."""
         return self.path / "service.json"

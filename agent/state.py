@@ -40,11 +40,12 @@ def write_state(home: AgentHome, run: LastRun) -> None:
 
 def write_failure(home: AgentHome, error: str, code: str, now_ms: int) -> None:
     """Note that a backup failed; the last finished one stays known."""
-    run = _stored(home)
+    run = read_last(home)
     write_state(home, msgspec.structs.replace(run, error=error, error_code=code, error_at_ms=now_ms))
 
 
-def _stored(home: AgentHome) -> LastRun:
+def read_last(home: AgentHome) -> LastRun:
+    """What the last run left behind, without a look at whether one is going on."""
     with contextlib.suppress(OSError, msgspec.MsgspecError):
         return msgspec.structs.replace(msgspec.json.decode(home.state.read_bytes(), type=LastRun), running=False)
     return LastRun()
@@ -52,23 +53,23 @@ def _stored(home: AgentHome) -> LastRun:
 
 def read_failure(home: AgentHome) -> str:
     """The code of the last failure; empty where a backup succeeded since, or none failed."""
-    return _stored(home).error_code
+    return read_last(home).error_code
 
 
 def last_files(home: AgentHome) -> int:
     """How many files the last complete backup had; 0 where none is known."""
-    return _stored(home).files
+    return read_last(home).files
 
 
 def last_good(home: AgentHome) -> float:
     """When the last complete backup began, seconds since 1970; 0 where none did."""
-    run = _stored(home)
+    run = read_last(home)
     return run.began_ms / 1000 if run.state == "complete" else 0.0
 
 
 def read_state(home: AgentHome) -> LastRun:
     """The last run; the zeros where there is none or it cannot be read."""
-    run = _stored(home)
+    run = read_last(home)
     running = False
     try:
         with exclusive(home, "status"):

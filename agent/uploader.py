@@ -111,6 +111,8 @@ class Uploader:
         """What is to be said of the run now; asked often, by the thread."""
         self.configuration: m.UsedConfiguration | None = None
         """What the run goes by, for its commits; set before the first one."""
+        self.observed: m.Observed | None = None
+        """What the guards saw, for the next commit."""
         self.reconnections = 0
         self.transfer_s = 0.0
 
@@ -259,7 +261,7 @@ class Uploader:
         elif isinstance(item, _Commit):
             self._send_versions()
             self._waiting.append(item)
-            self._number(lambda seq: m.PutCommit(seq, item.signed, item.figures(), self.configuration))
+            self._number(lambda seq: m.PutCommit(seq, item.signed, item.figures(), self.configuration, self.observed))
         elif isinstance(item, _Ask):
             self._asked.append(item)
             self._guarded(lambda: self._client.say(m.HasVersions(item.versions)))

@@ -77,6 +77,7 @@ def welcome(
             envelope=machine.key_envelope,
             wrapped_to=machine.key_wrapped_to,
         ),
+        now_ms=int(time.time() * 1000),
     )
 
 
@@ -106,6 +107,7 @@ def attended(
         spread_s=spread_s(machine.machine_id, window_s),
         again_s=AGAIN_S,
         delivery=machine.delivery if now < machine.delivery_expires_at else 0,
+        now_ms=int(now * 1000),
     )
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from appliance.connections import Connection, credit_for
-from appliance.control import configurations, machine_logs, machines, statistics
+from appliance.control import configurations, machine_logs, machines, observations, statistics
 from appliance.control.configurations import MachineConfiguration
 from appliance.control.database import Database
 from appliance.control.machines import AuthorisedMachine
@@ -90,6 +90,8 @@ def commit(
                 used=message.configuration,
             ),
         )
+        if message.observed is not None:
+            observations.record(database, machine.machine_id, number, message.observed, now)
     if complete:
         figures = message.figures
         text = (

@@ -166,6 +166,8 @@ def _is_due(one: LivingAlert, now: float) -> bool:
     rule = RULES.get(one.alert.kind)
     if rule is None or one.state is not AlertState.OPEN:
         return False
+    if one.alert.facts.alarm == alarms.MACHINE_CLOCK:
+        return False  # it stands on the pages, and the machine tells its own people
     if one.alert.kind is AlertKind.NEVER and now - one.alert.since < NEVER_HOURS * 3600:
         return False
     if one.told_at is None:
@@ -200,8 +202,10 @@ def _fields(db: Database, one: LivingAlert) -> dict[str, Value]:
         )
         facts |= {"machine": alert.machine_name, "machine_id": alert.machine_id.hex()}
         facts |= {"good_at": row["good_at"], "seen_at": row["last_seen_at"]} if row else {}
-    for name in ("hours", "warnings", "used_bytes", "allocated_bytes", "percent", "days", "snapshot"):
+    for name in ("hours", "warnings", "used_bytes", "allocated_bytes", "percent", "days", "snapshot", "decoys"):
         facts[name] = getattr(alert.facts, name)
+    if alert.facts.decoys and not alert.facts.percent:
+        facts["percent"] = None  # what gave the alarm was not how much changed
     contract = db.row("SELECT email, end_date FROM contract WHERE id = ?", [alert.contract_id])
     if contract is not None:
         facts |= {"contract_email": contract["email"], "end_date": contract["end_date"]}

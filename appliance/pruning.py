@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from appliance.control import alarms, audit, clock, contracts, holds, machine_logs, statistics
+from appliance.control import alarms, audit, clock, contracts, holds, machine_logs, observations, statistics
 from appliance.control.audit import Actor
 from appliance.control.clock import Reading
 from appliance.control.database import Database
@@ -60,6 +60,8 @@ class _Gathered:
     changes: tuple[SnapshotChange, ...]
     fresh: tuple[SnapshotChange, ...]
     """Those of the changes that the control database does not know yet."""
+    suspicious: frozenset[int]
+    """Snapshots with which a touched decoy was told."""
 
 
 def prune_machine(
@@ -145,7 +147,7 @@ def _raise_alarm(db: Database, machine: Machine, text: str, reading: Reading) ->
 def _plan(
     gathered: _Gathered, held: dict[int, Hold], policy: Policy, now_ms: int, witness: ClockWitness
 ) -> RetentionPlan:
-    calm = judged_calm(gathered.stored, gathered.changes)
+    calm = judged_calm(gathered.stored, gathered.changes, gathered.suspicious)
     candidates = [
         Candidate(
             number=one.number,
@@ -160,8 +162,10 @@ def _plan(
     return plan_retention(candidates, policy, now_ms, witness)
 
 
-def judged_calm(stored: Sequence[Stored], changes: Sequence[SnapshotChange]) -> dict[int, bool | None]:
-    """Whether each snapshot was calm, None where nothing was counted.
+def judged_calm(
+    stored: Sequence[Stored], changes: Sequence[SnapshotChange], suspicious: frozenset[int] = frozenset()
+) -> dict[int, bool | None]:
+    """Whether each snapshot was calm, None where nothing was counted; never one of the `suspicious`.
 
     A complete snapshot answers for the checkpoints on the way to it: a storm is not smaller for coming in pieces.
     `stored` is in order of numbers.
@@ -179,6 +183,8 @@ def judged_calm(stored: Sequence[Stored], changes: Sequence[SnapshotChange]) -> 
             before = change.entries_before if before is None else before
             ended += change.entries_ended
         calm[one.number] = is_calm(before or 0, ended) if counted else None
+        if one.number in suspicious:
+            calm[one.number] = False
         if one.complete:
             before, ended, counted = None, 0, True
     return calm
@@ -189,7 +195,9 @@ def _gather(home: Home, db: Database, machine: Machine) -> _Gathered:
     known = statistics.changes_of(db, machine.id)
     fresh = snapshot_changes(folder, known[-1].number if known else 0)
     # The commits last: a snapshot made since then has no count yet, which is better than a count without a snapshot.
-    return _Gathered(folder, tuple(stored_snapshots(folder)), (*known, *fresh), tuple(fresh))
+    stored = tuple(stored_snapshots(folder))
+    suspicious = observations.suspicious_snapshots(db, machine.id)
+    return _Gathered(folder, stored, (*known, *fresh), tuple(fresh), suspicious)
 
 
 def repository_folder(home: Home, machine: Machine) -> Path:

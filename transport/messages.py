@@ -35,6 +35,7 @@ from transport.messages_deliveries import DeliveryAnswer as DeliveryAnswer
 from transport.messages_deliveries import DeliveryOpen as DeliveryOpen
 from transport.messages_deliveries import DeliveryReport as DeliveryReport
 from transport.messages_deliveries import SelectionQuery as SelectionQuery
+from transport.messages_guards import Observed as Observed
 from transport.names import (
     MESSAGE_LIMIT,
     REMOTE_RULES_LIMIT,
@@ -124,6 +125,8 @@ class Welcome(Message, frozen=True):
     certificate: Certificate
     head: SignedCommit | None
     key: KeptKey = KeptKey("confided")
+    now_ms: Count = 0
+    """The appliance's clock, milliseconds since 1970; 0 where it does not say."""
 
 
 class Refused(Message, frozen=True):
@@ -278,13 +281,14 @@ class UsedConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """Limits beyond which a delta gives up and its file goes whole."""
 
 
-class PutCommit(Message, frozen=True):
+class PutCommit(Message, frozen=True, omit_defaults=True):
     """Agent: make what was staged a snapshot."""
 
     seq: Count
     commit: SignedCommit
     figures: BackupFigures
     configuration: UsedConfiguration | None = None
+    observed: Observed | None = None
 
 
 class Committed(Message, frozen=True):
@@ -334,6 +338,8 @@ class Attended(Message, frozen=True):
     again_s: Annotated[int, Meta(ge=5, le=300)]
     delivery: Count = 0
     """The newest delivery that waits for this machine's owner (see `messages_deliveries`); 0 where none does."""
+    now_ms: Count = 0
+    """As in `Welcome`."""
 
 
 class SettingsQuery(Message, frozen=True):

@@ -77,6 +77,15 @@ def _reason(alert: Alert, now: float) -> Any:
             return _("La dernière sauvegarde a échoué le %(moment)s.", moment=moment)
         case AlertKind.FAILED:
             return _("La sauvegarde du %(moment)s est restée incomplète, et aucune ne l’a suivie.", moment=moment)
+        case AlertKind.SUSPICIOUS if facts.decoys:
+            return ngettext(
+                "Un document leurre, que personne n’a de raison de toucher, a été modifié, renommé ou supprimé, à la "
+                "sauvegarde du %(moment)s.",
+                "%(num)s documents leurres, que personne n’a de raison de toucher, ont été modifiés, renommés ou "
+                "supprimés, à la sauvegarde du %(moment)s.",
+                facts.decoys,
+                moment=moment,
+            )
         case AlertKind.SUSPICIOUS:
             return _(
                 "%(percent)s %% des fichiers ont été modifiés ou supprimés d’un coup, à la sauvegarde du %(moment)s.",
@@ -130,6 +139,7 @@ def _alarm(kind: str) -> Any:
         alarms.SCRUB_LATE: _("La relecture des données enregistrées a pris du retard."),
         alarms.DISK: _("Le disque des sauvegardes se remplit."),
         alarms.MAIL: _("Des e-mails attendent et ne partent pas."),
+        alarms.MACHINE_CLOCK: _("L’horloge de la machine n’est pas à l’heure."),
     }
     return known.get(kind, _("L’appliance signale un problème."))
 
@@ -174,6 +184,9 @@ def _alarm_advice(kind: str) -> Any:
         alarms.SCRUB_LATE: _("Regardez les tâches de l’appliance et la charge de son disque."),
         alarms.DISK: _("Ajoutez de la place avant que les nouvelles sauvegardes soient refusées."),
         alarms.MAIL: _("Vérifiez les réglages SMTP et envoyez un e-mail d’essai."),
+        alarms.MACHINE_CLOCK: _(
+            "Faites remettre la machine à l’heure. Les sauvegardes continuent, datées par l’appliance."
+        ),
     }
     return known.get(kind, _("Prévenez la personne qui exploite l’appliance."))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from appliance.commands import audited
@@ -56,9 +55,9 @@ def _document(one: LivingAlert) -> dict[str, Any]:
 
 
 def _reason(one: LivingAlert) -> str:
-    from appliance.control.machine_alerts import REASONS
+    from appliance.control.machine_alerts import reason_of
 
-    return REASONS[one.alert.kind] % dataclasses.asdict(one.alert.facts)
+    return reason_of(one.alert)
 
 
 def show(invocation: Invocation) -> int:

@@ -21,6 +21,8 @@ DISK: Final = "disk"
 """The disk of the repositories fills."""
 MAIL: Final = "mail"
 """Mails do not leave."""
+MACHINE_CLOCK: Final = "machine-clock"
+"""A machine's clock is far from the appliance's; the appliance goes by its own."""
 SCHEMA: Final = 2
 """The first version of the database that has this table."""
 _TEXT_LIMIT: Final = 500

@@ -162,6 +162,12 @@ def _open(db: Database, alert: Alert, now: float) -> int:
     return int(db.value("SELECT last_insert_rowid() AS id"))
 
 
+def open_now(db: Database, alert: Alert, now: float) -> int:
+    """Write an alert's row before the next look around; its number. One that stands already stays as it is."""
+    with db.write():
+        return _open(db, alert, now)
+
+
 def _facts(alert: Alert) -> str:
     return json.dumps(dataclasses.asdict(alert.facts), ensure_ascii=False, sort_keys=True)
 

@@ -86,3 +86,18 @@ STORMS: Final = (
     ) STRICT, WITHOUT ROWID""",
 )
 """A later step: what tells an attack from work."""
+
+OBSERVED: Final = (
+    # What an agent's guards saw, where there is anything to tell.
+    """CREATE TABLE snapshot_observed (
+        machine_id BLOB NOT NULL REFERENCES machine(id),
+        number INTEGER NOT NULL,
+        decoys INTEGER NOT NULL,
+        decoys_touched INTEGER NOT NULL,
+        clock_ahead_s INTEGER NOT NULL,
+        stale_files INTEGER NOT NULL,
+        cloud_files INTEGER NOT NULL,
+        PRIMARY KEY (machine_id, number)
+    ) STRICT, WITHOUT ROWID""",
+)
+"""A later step: what the guards of agents saw."""

@@ -6,7 +6,7 @@ are the English originals with named places for facts (`%(hours)d`): the interfa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -69,6 +69,8 @@ REASONS: Final = {
     AlertKind.WARNINGS: "The last backup is complete with %(warnings)d warnings",
     AlertKind.EXPIRING: "The contract ends in %(days)d days",
 }
+DECOYS: Final = "%(decoys)d decoy documents that nobody has reason to touch were changed, renamed or removed"
+"""In the place of SUSPICIOUS's, where it is that."""
 ADVICE: Final = {
     AlertKind.FAILED: "Read the machine's log; the next backup tries again by itself.",
     AlertKind.SUSPICIOUS: "Call the customer: this may be ransomware. Older backups are kept as they are.",
@@ -99,6 +101,8 @@ class AlertFacts:
     snapshot: int = 0
     alarm: str = ""
     """The alarm's own kind, where the alert comes from one."""
+    decoys: int = 0
+    """Decoy documents that were found changed, renamed or gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,7 @@ def every(
         if found is not None:
             alerts.append(_about(row, *found))
     by_id = {row.machine_id: row for row in machines if row.state is not State.REVOKED}
-    alerts += _suspicious(db, scope, by_id)
+    alerts += _with_decoys(_suspicious(db, scope, by_id), decoys_touched(db, scope), by_id)
     alerts += _shrunk(db, scope, by_id, now)
     alerts += _alarms(db, by_id, whole=isinstance(scope, Everything) and space_id is None)
     alerts += _contracts(db, scope, now, space_id)
@@ -205,6 +209,51 @@ def _suspicious(db: Database, scope: Scope, by_id: dict[bytes, RoomRow]) -> list
             facts = AlertFacts(percent=100 * lost // before, snapshot=row["number"])
             found.append(_about(machine, AlertKind.SUSPICIOUS, row["received_at"], facts))
     return found
+
+
+def decoys_touched(db: Database, scope: Scope, machine_id: bytes | None = None) -> list[Alert]:
+    """Machines (or one) with whose newest snapshot their agent told of decoys that were touched."""
+    where = condition(scope)
+    rows = db.rows(
+        "SELECT machine.id AS machine_id, machine.name, contract.id AS contract_id, contract.client_id, "
+        "contract.space_id, figures.received_at, seen.number, seen.decoys_touched FROM snapshot_observed AS seen "
+        "JOIN machine ON machine.id = seen.machine_id JOIN contract ON contract.id = machine.contract_id "
+        "JOIN snapshot_statistics AS figures ON figures.machine_id = seen.machine_id AND figures.number = seen.number "
+        "WHERE seen.decoys_touched > 0 AND seen.number = "
+        "(SELECT max(number) FROM snapshot_statistics WHERE machine_id = seen.machine_id) "
+        f"AND machine.state != 'revoked' AND (? IS NULL OR machine.id = ?) AND {where.sql}",
+        [machine_id, machine_id, *where.parameters],
+    )
+    return [
+        Alert(
+            AlertKind.SUSPICIOUS,
+            row["received_at"],
+            row["machine_id"],
+            row["name"],
+            row["contract_id"],
+            row["client_id"],
+            row["space_id"],
+            AlertFacts(snapshot=row["number"], decoys=row["decoys_touched"]),
+        )
+        for row in rows
+    ]
+
+
+def _with_decoys(found: list[Alert], touched: list[Alert], by_id: dict[bytes, RoomRow]) -> list[Alert]:
+    """One alert for each snapshot: what share of the files changed, and how many decoys were among them."""
+    joined = {(alert.machine_id, alert.facts.snapshot): alert for alert in found}
+    for alert in touched:
+        key = (alert.machine_id, alert.facts.snapshot)
+        if alert.machine_id in by_id:
+            percent = joined[key].facts.percent if key in joined else 0
+            joined[key] = replace(alert, facts=replace(alert.facts, percent=percent))
+    return list(joined.values())
+
+
+def reason_of(alert: Alert) -> str:
+    """What is wrong, in an English sentence."""
+    text = DECOYS if alert.facts.decoys else REASONS[alert.kind]
+    return text % asdict(alert.facts)
 
 
 def _shrunk(db: Database, scope: Scope, by_id: dict[bytes, RoomRow], now: float) -> list[Alert]:

@@ -240,8 +240,10 @@ _DELIVERIES: Final = Migration(13, "deliveries to machines", delivery_schema.STA
 
 _RESTING: Final = Migration(14, "webhooks that rest, and hear of deliveries", webhook_schema.PAUSES)
 
+_OBSERVED: Final = Migration(15, "what the guards of agents saw", job_schema.OBSERVED)
+
 MIGRATIONS: Final = (
     *(_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS, _API, _HOOKS, _DAYS),
-    *(_ADMINS, _DELIVERIES, _RESTING),
+    *(_ADMINS, _DELIVERIES, _RESTING, _OBSERVED),
 )
 """In order; the number of the last one is the schema version."""

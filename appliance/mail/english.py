@@ -226,8 +226,11 @@ LANGUAGE: Final = Language(
             "To be looked at now: {{ machine }}",
             "An unusual change on “{{ machine }}”",
             (
+                "{% if decoys is defined and decoys %}"
+                "Decoy documents that nobody has reason to touch were changed, renamed or removed "
+                "({{ decoys }}). Ransomware does that; so does somebody who tidies up.{% else %}"
                 "{{ percent }} % of the files of the backup before were changed or removed at once. Ransomware does "
-                "that; so does a large software update.",
+                "that; so does a large software update.{% endif %}",
                 "Call whoever uses this machine. If in doubt, unplug it from the network. Earlier backups are kept: "
                 "nothing is pruned until somebody has acknowledged this alert.",
             ),

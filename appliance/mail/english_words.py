@@ -61,6 +61,7 @@ WORDS: Final = {
     "state:started": "started",
     "state:none": "none",
     "alarm:clock": "The clock cannot be trusted",
+    "alarm:machine-clock": "A machine’s clock is wrong",
     "alarm:disk": "The disk is filling up",
     "alarm:mail": "Mail does not leave",
     "alarm:scrub-late": "Re-reading of stored data is behind",

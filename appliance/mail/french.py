@@ -260,8 +260,12 @@ _WORDINGS: Final = {
         "À vérifier sans attendre : {{ machine }}",
         "Changement inhabituel sur « {{ machine }} »",
         (
+            "{% if decoys is defined and decoys %}"
+            "Des documents leurres, que personne n'a de raison de toucher, ont été modifiés, renommés "
+            "ou supprimés ({{ decoys }}). Un rançongiciel produit cet effet ; une personne qui fait du rangement "
+            "aussi.{% else %}"
             "{{ percent }} % des fichiers de la sauvegarde précédente ont été modifiés ou supprimés d'un coup. Un "
-            "rançongiciel produit cet effet ; une mise à jour importante aussi.",
+            "rançongiciel produit cet effet ; une mise à jour importante aussi.{% endif %}",
             "Appelez la personne qui utilise cette machine. En cas de doute, débranchez-la du réseau. Les sauvegardes "
             "antérieures sont gardées : rien ne sera purgé avant que quelqu'un ait pris acte de cette alerte.",
         ),

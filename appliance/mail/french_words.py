@@ -61,6 +61,7 @@ WORDS: Final = {
     "state:started": "commencée",
     "state:none": "aucune",
     "alarm:clock": "L’horloge n’est pas fiable",
+    "alarm:machine-clock": "L’horloge d’une machine n’est pas à l’heure",
     "alarm:disk": "Le disque se remplit",
     "alarm:mail": "Des messages ne partent pas",
     "alarm:scrub-late": "La relecture des données a pris du retard",

@@ -234,8 +234,11 @@ LANGUAGE: Final = Language(
             "Sofort zu prüfen: {{ machine }}",
             "Ungewöhnliche Änderung auf „{{ machine }}“",
             (
+                "{% if decoys is defined and decoys %}"
+                "Lockdokumente, die niemand anzufassen braucht, wurden geändert, umbenannt oder "
+                "gelöscht ({{ decoys }}). So wirkt Erpressungssoftware; wer aufräumt, allerdings auch.{% else %}"
                 "{{ percent }} % der Dateien der vorigen Sicherung wurden auf einmal geändert oder gelöscht. So wirkt "
-                "Erpressungssoftware; ein großes Update allerdings auch.",
+                "Erpressungssoftware; ein großes Update allerdings auch.{% endif %}",
                 "Rufen Sie an, wer diesen Rechner benutzt. Trennen Sie ihn im Zweifel vom Netz. Frühere Sicherungen "
                 "bleiben erhalten: Nichts wird bereinigt, bis jemand diese Warnung bestätigt hat.",
             ),

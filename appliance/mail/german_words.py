@@ -61,6 +61,7 @@ WORDS: Final = {
     "state:started": "begonnen",
     "state:none": "keine",
     "alarm:clock": "Die Uhr ist nicht verlässlich",
+    "alarm:machine-clock": "Die Uhr eines Rechners geht falsch",
     "alarm:disk": "Der Datenträger füllt sich",
     "alarm:mail": "Nachrichten gehen nicht hinaus",
     "alarm:scrub-late": "Die Kontrolle der Daten ist im Rückstand",

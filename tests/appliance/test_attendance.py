@@ -48,7 +48,10 @@ def settings(agent: HandAgent) -> MachineSettings:
 
 
 def attend(connection: Connection) -> m.Attended:
-    return connection.ask(m.Attend(), m.Attended)
+    """The answer without its time, which is the present one."""
+    told = connection.ask(m.Attend(), m.Attended)
+    assert abs(told.now_ms / 1000 - time.time()) < 60
+    return msgspec.structs.replace(told, now_ms=0)
 
 
 def soon(connection: Connection, expected: Callable[[m.Attended], bool]) -> m.Attended:
