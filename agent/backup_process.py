@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from agent import journal
-from agent.scheduler import Ending, Why
+from agent.scheduler import Ending
 from agent.settings import AgentHome
 from agent.state import read_failure
 from agent.system.program import this_program
@@ -31,15 +31,15 @@ _STDERR_LIMIT: Final = 4000
 _ENDINGS: Final = {0: Ending.DONE, 3: Ending.DONE, 5: Ending.UNREACHABLE}
 
 
-def command(home: AgentHome, why: Why) -> list[str]:
+def command(home: AgentHome, why: str) -> list[str]:
     """How the child is started."""
-    return [*this_program(), "--home", str(home.path), "--json", "backup", "--started-by", str(why)]
+    return [*this_program(), "--home", str(home.path), "--json", "backup", "--started-by", why]
 
 
 class BackupProcess:
     """A child under way. `poll` tells how it ended; `told` is called, from a thread, when it has."""
 
-    def __init__(self, home: AgentHome, why: Why, told: Callable[[], None]) -> None:
+    def __init__(self, home: AgentHome, why: str, told: Callable[[], None]) -> None:
         self._home = home
         self._stopped = False
         # Files, not pipes: a list of many warnings must not wait for someone who reads it.

@@ -89,6 +89,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     command("run", "run the service: backups at their times, settings from the appliance; until SIGTERM")
 
+    window = command("ui", "open the local interface: print an address that opens it once, on this machine only")
+    window.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+
     schedule = command("schedule", "when backups start by themselves, where the service runs")
     schedules = schedule.add_subparsers(dest="scheduling", metavar="WHAT", required=True, parser_class=_Parser)
     command("show", "print the schedule", into=schedules)

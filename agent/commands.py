@@ -29,7 +29,14 @@ Row = dict[str, Any]
 
 def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
     """Carry out a parsed command line; returns the exit code."""
-    from agent import commands_databases, commands_deliveries, commands_folder, commands_guards, commands_service
+    from agent import (
+        commands_databases,
+        commands_deliveries,
+        commands_folder,
+        commands_guards,
+        commands_interface,
+        commands_service,
+    )
 
     handlers: dict[str, Callable[[argparse.Namespace, AgentHome, bool], int]] = {
         "enrol": _enrol,
@@ -43,6 +50,7 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         "status": commands_service.status,
         "resync": _resync,
         "run": commands_service.run_service,
+        "ui": commands_interface.ui,
         "schedule": commands_service.schedule,
         "remote": commands_service.remote,
         "hooks": commands_databases.hooks,

@@ -75,6 +75,10 @@ class RemoteSource:
         """Say what became of it; asked again over another line where one breaks."""
         self._ask(report, m.Noted)
 
+    def start_over(self) -> None:
+        """Leave unheard what was asked for: the same restore session goes on over a new line. UnreachableError."""
+        self._take_up_again(UnreachableError("what was under way was given up"))
+
     def _take_up_again(self, error: UnreachableError) -> None:
         """A new line with the same restore on it; `error` where no restore is open or the line does not come back."""
         if self._restore is None:

@@ -24,6 +24,7 @@ from agent.attending import Attendant
 from agent.backup_process import BackupProcess
 from agent.bookkeeping import load_books, save_books
 from agent.enrolling import Enrolled, enrolled
+from agent.interface import Opener
 from agent.knocking import Doorstep
 from agent.scheduler import Books, Clock, Conditions, Ending, Start, Wait, Why
 from agent.settings import AgentHome, Settings, change_settings, exclusive, load_settings
@@ -268,6 +269,8 @@ def run(home: AgentHome, stopper: Stopper, on_ready: Callable[[Enrolled, float |
         service = Service(home, start=start, said=said, wake=door.knock)
         stopper.wake = door.knock
         attendant = Attendant(machine, service)
+        opener = Opener(home)
+        opener.look()
         wait_s = service.turn()
         on_ready(machine, service.next_run())
         attendant.start()
@@ -277,9 +280,11 @@ def run(home: AgentHome, stopper: Stopper, on_ready: Callable[[Enrolled, float |
                 if stopper.stopping():
                     break
                 if knocked:
+                    opener.look()
                     service.reload()
                 wait_s = service.turn()
         finally:
+            opener.close()
             service.close()
             attendant.stop()
     return 0

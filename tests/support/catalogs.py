@@ -1,6 +1,6 @@
-"""The sentences of the web interface and their translations: extraction, bringing .po files up to date.
+"""The sentences of the web interface and of the agent's local one, and their translations.
 
-    python -m tests.support.catalogs          bring webui/translations/*/LC_MESSAGES/messages.po up to date
+    python -m tests.support.catalogs          bring {webui,agent/ui}/translations/*/LC_MESSAGES/messages.po up to date
     python -m tests.support.catalogs --missing   list what a language does not say yet
 
 Sentences are found by Babel in Python and Jinja sources. Files are written sorted by sentence and without places in the
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -18,7 +19,8 @@ from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-WEBUI = CHECKOUT / "webui"
+SETS = {"webui": CHECKOUT / "webui", "agent": CHECKOUT / "agent" / "ui"}
+"""Each has catalogs of its own: neither program needs the other's."""
 LANGUAGES = ("en", "de")
 KEYWORDS = {
     "_": None,
@@ -38,10 +40,11 @@ _UNWANTED = tuple(
 """Headers that say nothing here, or change with the day."""
 
 
-def sentences() -> Catalog:
+def sentences(which: str = "webui") -> Catalog:
     """Every sentence that pages say."""
     catalog = Catalog(fuzzy=False)
-    for path in sorted([*WEBUI.rglob("*.py"), *WEBUI.rglob("*.html"), *WEBUI.rglob("*.txt")]):
+    folder = SETS[which]
+    for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.html"), *folder.rglob("*.txt")]):
         method = "python" if path.suffix == ".py" else "jinja2"
         options = {} if method == "python" else {"trimmed": "true", "silent": "false", "extensions": "jinja2.ext.do"}
         for _, message, _, context in extract_from_file(method, path, keywords=KEYWORDS, options=options):
@@ -49,22 +52,22 @@ def sentences() -> Catalog:
     return catalog
 
 
-def path_of(language: str) -> Path:
+def path_of(language: str, which: str = "webui") -> Path:
     """A language's file."""
-    return WEBUI / "translations" / language / "LC_MESSAGES" / "messages.po"
+    return SETS[which] / "translations" / language / "LC_MESSAGES" / "messages.po"
 
 
-def translated(language: str) -> Catalog:
+def translated(language: str, which: str = "webui") -> Catalog:
     """What a language says now."""
-    with open(path_of(language), "rb") as file:
+    with open(path_of(language, which), "rb") as file:
         return read_po(file, locale=language)
 
 
-def missing(language: str) -> list[str | tuple[str, ...]]:
+def missing(language: str, which: str = "webui") -> list[str | tuple[str, ...]]:
     """Sentences that a language does not say, or says of another sentence."""
-    present = translated(language)
+    present = translated(language, which)
     lacking: list[str | tuple[str, ...]] = []
-    for message in sentences():
+    for message in sentences(which):
         if not message.id:
             continue
         found = present.get(message.id, message.context)
@@ -75,12 +78,12 @@ def missing(language: str) -> list[str | tuple[str, ...]]:
     return lacking
 
 
-def update(language: str) -> None:
+def update(language: str, which: str) -> None:
     """Bring a file up to date: new sentences come in empty, those nobody says any more go."""
-    path = path_of(language)
-    before = translated(language) if path.exists() else Catalog(locale=language)
+    path = path_of(language, which)
+    before = translated(language, which) if path.exists() else Catalog(locale=language)
     after = Catalog(locale=language, charset="utf-8", fuzzy=False, header_comment=f"# Pilulier, {language}")
-    for message in sentences():
+    for message in sentences(which):
         if message.id:
             found = before.get(message.id, message.context)
             after.add(message.id, found.string if found is not None else None, context=message.context)
@@ -94,9 +97,9 @@ def update(language: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--missing", action="store_true")
-    for chosen in LANGUAGES:
+    for one, chosen in itertools.product(SETS, LANGUAGES):
         if parser.parse_args().missing:
-            for sentence in missing(chosen):
-                print(f"{chosen}: {sentence}")
+            for sentence in missing(chosen, one):
+                print(f"{one} {chosen}: {sentence}")
         else:
-            update(chosen)
+            update(chosen, one)

@@ -1,4 +1,5 @@
-"""English and German say everything that the French sources say, with the same places for values."""
+"""English and German say everything that the French sources say, with the same places for values: the web interface's
+pages and the local interface's."""
 
 from __future__ import annotations
 
@@ -11,23 +12,26 @@ from tests.support import catalogs
 _PLACE = re.compile(r"%\((\w+)\)")
 
 
+@pytest.mark.parametrize("which", catalogs.SETS)
 @pytest.mark.parametrize("language", catalogs.LANGUAGES)
-def test_every_sentence_is_translated(language: str) -> None:
-    missing = catalogs.missing(language)
+def test_every_sentence_is_translated(language: str, which: str) -> None:
+    missing = catalogs.missing(language, which)
     assert not missing, f"python -m tests.support.catalogs, then translate {len(missing)}: {missing[:5]}"
 
 
+@pytest.mark.parametrize("which", catalogs.SETS)
 @pytest.mark.parametrize("language", catalogs.LANGUAGES)
-def test_nothing_is_translated_that_nobody_says(language: str) -> None:
-    said = {(message.id, message.context) for message in catalogs.sentences()}
-    left = [message.id for message in catalogs.translated(language) if (message.id, message.context) not in said]
+def test_nothing_is_translated_that_nobody_says(language: str, which: str) -> None:
+    said = {(message.id, message.context) for message in catalogs.sentences(which)}
+    left = [message.id for message in catalogs.translated(language, which) if (message.id, message.context) not in said]
     assert not [one for one in left if one], "python -m tests.support.catalogs"
 
 
+@pytest.mark.parametrize("which", catalogs.SETS)
 @pytest.mark.parametrize("language", catalogs.LANGUAGES)
-def test_translations_keep_the_places_for_values(language: str) -> None:
+def test_translations_keep_the_places_for_values(language: str, which: str) -> None:
     wrong = []
-    for message in catalogs.translated(language):
+    for message in catalogs.translated(language, which):
         source = message.id if isinstance(message.id, (tuple, list)) else (message.id,)
         said = message.string if isinstance(message.string, (tuple, list)) else (message.string,)
         places = set().union(*(set(_PLACE.findall(text)) for text in source))

@@ -1,0 +1,66 @@
+"""The tab Réglages: language, and what the appliance may set from afar."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from flask import Blueprint, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext as _
+from flask_babel import refresh
+
+from agent import __version__
+from agent.knocking import knock, service_runs
+from agent.remote_settings import allowed
+from agent.settings import change_settings
+from agent.ui.machine import this
+from agent.ui.translation import LANGUAGES, of_the_system
+
+blueprint = Blueprint("settings_page", __name__, url_prefix="/settings")
+
+
+def _facts() -> dict[str, Any]:
+    machine = this()
+    settings = machine.settings()
+    return {
+        "settings": settings,
+        "chosen_language": settings.language,
+        "system_language": LANGUAGES[of_the_system()],
+        "service": service_runs(machine.home),
+        "version": __version__,
+        "home_folder": str(machine.home.path),
+    }
+
+
+@blueprint.get("/")
+def index() -> ResponseReturnValue:
+    """The tab."""
+    return render_template("settings_page/index.html", **_facts())
+
+
+@blueprint.post("/language")
+def language() -> ResponseReturnValue:
+    """Another language."""
+    wanted = request.form.get("language", "")
+    if wanted == "" or wanted in LANGUAGES:
+        change_settings(this().home, lambda settings: dataclasses.replace(settings, language=wanted))
+        knock(this().home)
+        refresh()
+        flash(_("Langue enregistrée."), "success")
+    return redirect(url_for(".index"), 303)
+
+
+@blueprint.post("/remote")
+def remote() -> ResponseReturnValue:
+    """Whether the appliance may set what is backed up and when, and start backups."""
+    yes = request.form.get("allowed") == "yes"
+    change_settings(this().home, lambda settings: allowed(settings, yes))
+    knock(this().home)
+    flash(
+        _("Votre prestataire peut régler ce poste à distance.")
+        if yes
+        else _("Seul ce poste décide de ce qui est sauvegardé, et quand."),
+        "success",
+    )
+    return redirect(url_for(".index"), 303)
