@@ -35,7 +35,10 @@ _FRESH: Final = "api-token"
 PERMISSIONS: Final = {
     Permission.READ: (_l("Lire"), _l("contrats, machines, sauvegardes, statistiques, journaux, alertes")),
     Permission.WRITE: (_l("Modifier"), _l("créer et modifier des contrats, enrôler, régler, lancer une sauvegarde")),
-    Permission.DELETE: (_l("Supprimer"), _l("demander une suppression (sept jours), révoquer une machine")),
+    Permission.DELETE: (
+        _l("Supprimer"),
+        _l("demander une suppression (sept jours), révoquer une machine ou la changer de contrat"),
+    ),
     Permission.RESTORE: (_l("Restaurer"), _l("ouvrir des sauvegardes, avec en plus le code d’une personne")),
     Permission.AUDIT: (_l("Lire le journal d’audit"), _l("qui a fait quoi dans l’espace")),
 }

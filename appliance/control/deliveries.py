@@ -149,14 +149,16 @@ def send(
         return find(db, EVERYTHING, machine_id, number, now)
 
 
-def of_machine(db: Database, scope: Scope, machine_id: bytes, now: float, *, limit: int = 20) -> list[Delivery]:
-    """The newest deliveries to a machine in scope, newest first."""
+def of_machine(
+    db: Database, scope: Scope, machine_id: bytes, now: float, *, limit: int = 20, before: int | None = None
+) -> list[Delivery]:
+    """The newest deliveries to a machine in scope, newest first, from under number `before` on."""
     where = condition(scope)
     rows = db.rows(
         f"SELECT {_COLUMNS} FROM delivery JOIN machine ON machine.id = delivery.machine_id "
         "JOIN contract ON contract.id = machine.contract_id "
-        f"WHERE delivery.machine_id = ? AND {where.sql} ORDER BY delivery.number DESC LIMIT ?",
-        [machine_id, *where.parameters, limit],
+        f"WHERE delivery.machine_id = ? AND delivery.number < ? AND {where.sql} ORDER BY delivery.number DESC LIMIT ?",
+        [machine_id, 2**62 if before is None else before, *where.parameters, limit],
     )
     return [_delivery(row, now) for row in rows]
 

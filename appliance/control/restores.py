@@ -35,6 +35,8 @@ class Purpose(StrEnum):
     RESTORE = "restore"
     RESYNC = "resync"
     RECOVER = "recover"
+    SEND = "send"
+    """A restore that the machine is to make: it is opened, and told of, when that begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def verify_restore_code(
             account = _find(db, email)
             outcome = _decide(db, account, code, machine, now)
         throttling.log(db, Attempt(now, str(purpose), email, machine, outcome))
-        if outcome is Outcome.ACCEPTED:
+        if outcome is Outcome.ACCEPTED and purpose is not Purpose.SEND:
             db.insert("restore_opening", {"at": now, "purpose": str(purpose), "email": email, "machine_id": machine})
     # Raised only now: an exception inside the transaction would take the log back with it.
     if outcome is Outcome.THROTTLED:

@@ -122,6 +122,25 @@ def test_the_restore_with_python(house: House, agent: Agent, tmp_path: Path) -> 
     assert refused(house, text, at, {"account": house.admin.email, "code": code}) == (403, "one-time-code")
 
 
+def test_a_restore_is_sent_to_the_machine(house: House, agent: Agent, tmp_path: Path) -> None:
+    text = token(house, Permission.READ, Permission.RESTORE)
+    at, source = f"/machines/{agent.machine}/deliveries", str(tmp_path / "source")
+    body = {"account": house.admin.email, "code": house.admin.code(), "paths": [source]}
+    assert refused(house, text, at, body | {"paths": ["/nowhere"]}) == (422, "usage")
+    person = house.account()
+    sent = ask(house, text, at, body | {"account": person.email, "code": person.code()})
+    assert (sent["number"], sent["files"], sent["state"]) == (1, 1, "waiting")
+    folder = Path(agent.command("deliveries", "accept", "1").document["folder"])
+    (landed,) = [path for path in folder.rglob("*") if path.is_file()]
+    assert landed.name == "ordonnance dupont.txt" and landed.read_text() == "deux fois par jour"
+    request = urllib.request.Request(
+        f"{house.appliance.web}/api/v1{at}/1", headers={"Authorization": f"Bearer {text}"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        done = json.load(answer)
+    assert (done["state"], done["files_restored"], done["errors"]) == ("done", 1, 0)
+
+
 def ask(house: House, text: str, path: str, body: Any) -> Any:
     """A POST, its JSON."""
     request = urllib.request.Request(

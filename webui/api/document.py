@@ -16,14 +16,14 @@ import msgspec
 from flask import Response
 
 from appliance.control.api_answers import KEY_LIMIT
-from webui.api import contracts, machines, restores, watching, webhooks
+from webui.api import contracts, deliveries, machines, restores, watching, webhooks
 from webui.api.limits import REQUESTS
 from webui.api.operations import JSON, KEY, OPERATIONS, Nothing, Operation
 from webui.api.operations import blueprint as blueprint
 from webui.gate import API
 from webui.problems import MEDIA_TYPE
 
-RESOURCES: Final = (contracts, machines, watching, restores, webhooks)
+RESOURCES: Final = (contracts, machines, watching, restores, deliveries, webhooks)
 """Imported for their operations: which are all there when this module is."""
 _PLACE: Final = re.compile(r"<(?:(int)[^:>]*:)?([a-z_]+)>")
 _TEMPLATE: Final = "#/components/schemas/{name}"

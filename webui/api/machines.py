@@ -24,7 +24,8 @@ from transport.schedule import Schedule
 from webui import context
 from webui.api import contract_nouns, cursors, nouns
 from webui.api.contracts import by, deletion
-from webui.api.nouns import MachineChanges, MachinesWanted, SettingsWanted, moment, moment_or_none
+from webui.api.contracts import of_id as of_contract_id
+from webui.api.nouns import MachineChanges, MachineMove, MachinesWanted, SettingsWanted, moment, moment_or_none
 from webui.api.operations import operation
 
 GROUP: Final = "Machines"
@@ -132,6 +133,25 @@ def revoke_machine(machine: str) -> nouns.Machine:
         after = machine_table.revoke(db, found)
         states = {"before": {"state": str(found.state)}, "after": {"state": str(after.state)}}
         acts.note(db, context.actor(), "machine.revoke", after, now=context.now(), **states)
+    return _one(found.id)
+
+
+@operation("POST", "/machines/<machine>/move", "Move a machine to another contract", group=GROUP,
+           needs_permission=DELETE, body=MachineMove, answer=nouns.Machine)  # fmt: skip
+def move_machine(machine: str, body: MachineMove) -> nouns.Machine:
+    """It and its backups pass to another contract of the space, whose people may restore them from then on. Where its
+    name is taken there, it gets another; deliveries that wait are gone."""
+    db, now = context.db(), context.now()
+    found = of_id(machine)
+    target = of_contract_id(body.contract_id)
+    if deletions.of_object(db, context.scope(), Kind.MACHINE, found.hex) is not None:
+        raise ConflictError("this machine is about to be deleted: take that back first")
+    if target.id != found.contract_id:
+        moved = {"before": {"contract": found.contract_id, "name": found.name}, "after": {"contract": target.id}}
+        # One line on each side: a tenant reads the log of their own contracts only.
+        acts.note(db, context.actor(), "machine.move", found, now=now, **moved)
+        after = machine_table.move(db, found, target)
+        acts.note(db, context.actor(), "machine.move", after, now=now, **moved)
     return _one(found.id)
 
 

@@ -141,6 +141,12 @@ class MachineChanges(Asked, frozen=True, kw_only=True):
     language: Annotated[str, Meta(min_length=2, max_length=8)] | None | UnsetType = UNSET
 
 
+class MachineMove(Asked, frozen=True, kw_only=True):
+    """The contract that a machine is to belong to."""
+
+    contract_id: Id
+
+
 class BackupAsked(Answer, frozen=True, kw_only=True):
     """The newest request for a backup of a machine: its agent takes it up within a minute, if it runs."""
 

@@ -69,6 +69,8 @@ BODIES: dict[str, object] = {
     "change_machine": {"name": "stolen"},
     "save_settings": {"selection": {"include": ["/stolen"]}, "schedule": None, "allow_loss": True},
     "open_restore": {"account": "super@example.org", "code": "000000"},
+    "send_restore": {"account": "super@example.org", "code": "000000"},
+    "move_machine": {"contract_id": "stolen"},
     "list_folder": {"snapshot": 1},
     "search_entries": {"snapshot": 1, "text": "x"},
     "download_archive": {"snapshot": 1, "paths": ["/"]},

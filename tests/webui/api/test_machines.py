@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from appliance.control import alert_table, machine_logs, statistics
+from appliance.control.api_tokens import Permission
 from appliance.control.machine_alerts import Alert, AlertFacts, AlertKind
 from appliance.control.running import Board
 from tests.support.control_house import figures
@@ -144,3 +145,19 @@ def test_logs_alerts_running_and_acts(api: ApiHouse) -> None:
     assert ask.get(f"/machines/{api.machine}")["state"] == "running"
     (act,) = ask.get("/audit?kind=alert.acknowledge")["items"]
     assert act["role"] == "token" and act["object_id"] == str(number)
+
+
+def test_a_machine_moves_to_another_contract_of_the_space(api: ApiHouse) -> None:
+    house, ask, path = api.web.house, api.program, f"/machines/{api.machine}/move"
+    assert ask.problem("POST", path, {"contract_id": house.elsewhere.id}) == (404, "not-found")
+    assert ask.problem("POST", path, {"contract_id": house.ours.client_id}) == (404, "not-found"), "ids, not names"
+    moved = ask.do("POST", path, {"contract_id": house.neighbour.id})
+    assert moved["contract_id"] == house.neighbour.id and moved["id"] == api.machine
+    assert ask.do("POST", path, {"contract_id": house.neighbour.id}) == moved
+    assert [act.contract_id for act in api.acts("machine.move")] == [house.neighbour.id, house.ours.id]
+    ask.do("POST", f"/contracts/{house.ours.id}/pause")
+    assert ask.problem("POST", path, {"contract_id": house.ours.id}) == (409, "paused")
+    ask.do("DELETE", f"/machines/{api.machine}", status=202)
+    assert ask.problem("POST", path, {"contract_id": house.ours.id}) == (409, "conflict")
+    writer = api.another(Permission.READ, Permission.WRITE, name="writer")
+    assert writer.problem("POST", path, {"contract_id": house.ours.id}) == (403, "permission")
