@@ -36,6 +36,7 @@ from agent.resync import open_ledger, remove_ledger
 from agent.retrying import Retries
 from agent.scanner import Found, Listing, Scanner, ScanWarning, joined
 from agent.sending import LARGE_AHEAD, How, Sender, Sent, Wanted
+from agent.settings_keeping import keep_settings
 from agent.signatures import Signatures
 from agent.sources.dumped import Dumped
 from agent.staging import Known
@@ -86,6 +87,7 @@ def run_backup(
                 "Ask whoever manages the contract to resume it"
             )
         remark = keep_key(machine, client, welcome)
+        keep_settings(machine, client)
         if remark is not None:
             log.warning("%s", remark)
         following = next_run(machine.home, machine.settings, time.time(), LocalZone()())

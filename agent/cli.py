@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from agent import __version__, cli_guards
 from agent.cli_databases import add_commands, apart
+from agent.cli_recovery import add_command as add_recover
 from agent.settings import AgentHome, agent_home
 from agent.system.program import keep_what_was_unpacked
 from transport.errors import PilulierError
@@ -111,6 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_commands(command, group)
     cli_guards.add_commands(command, group)
+    add_recover(command)
     command("snapshots", "list the snapshots of this machine")
 
     listing = command("ls", "list a folder of a snapshot")
@@ -123,6 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
     where.add_argument("--in-place", action="store_true", help="restore to where the files were")
     restore.add_argument("--account", metavar="EMAIL", help="an account that may see this machine's contract")
     restore.add_argument("--otp", metavar="CODE", help="its current TOTP code (each works once)")
+    restore.add_argument("--recent-first", action="store_true", help="folders that were used last come first")
     _what_to_restore(restore)
 
     received = command("deliveries", "what was sent here from the web interface to be restored")
@@ -219,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from agent import commands
         from transport.allocator import collect_seldom, keep_large_buffers
 
-        if options.command in ("backup", "restore", "verify", "read-repository"):
+        if options.command in ("backup", "restore", "recover", "verify", "read-repository"):
             keep_large_buffers()
             collect_seldom()
         return commands.run(options, home, as_json=getattr(options, "json", False))

@@ -35,6 +35,7 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         commands_folder,
         commands_guards,
         commands_interface,
+        commands_recovery,
         commands_service,
     )
 
@@ -58,6 +59,7 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         "restore-database": commands_databases.restore_database,
         "canary": commands_guards.canary,
         "stale": commands_guards.stale,
+        "recover": commands_recovery.recover,
         "key": commands_folder.key,
         "read-repository": commands_folder.read_repository,
     }
@@ -301,16 +303,21 @@ def open_source(machine: Enrolled) -> tuple[Any, Any]:
 def _restore(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     from agent.ledger import last_head
     from agent.progress import watched
+    from agent.recovering import open_session
     from agent.restore import restore
 
-    if not options.account or not options.otp:
+    session = open_session(home) if not options.otp else None
+    if session is None and not (options.account and options.otp):
         raise RefusedError("a restore asks for --account EMAIL and --otp CODE: the code of an account that may restore")
     at_ms = parse_time(options.at) if options.at else None
     with exclusive(home, "restore"):
         machine = enrolled(home)
         client, source = open_source(machine)
         try:
-            source.open_restore(options.account, options.otp)
+            if session is not None:
+                source.take_up_restore(session)
+            else:
+                source.open_restore(options.account, options.otp)
             with watched("Restoring") as progress:
                 report = restore(
                     source,
@@ -323,6 +330,7 @@ def _restore(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int
                     at_ms=at_ms,
                     overwrite=options.overwrite,
                     keep_privileges=options.keep_privileges,
+                    recent_first=options.recent_first,
                     repository=machine.settings.machine,
                     approver=machine.settings.appliance.identity,
                     progress=progress,
@@ -333,6 +341,30 @@ def _restore(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int
     return show_restored(report, received, as_json, reconnections=source.reconnections)
 
 
+def restored_document(report: RestoreReport, received_bytes: int, reconnections: int = 0) -> Row:
+    """What a restore did, for JSON."""
+    return {
+        "snapshot": report.snapshot,
+        "files": report.files,
+        "files_same": report.files_same,
+        "bytes": report.bytes,
+        "bytes_received": received_bytes,
+        "seconds": round(report.seconds, 3),
+        "reconnections": reconnections,
+        "errors": [{"path": shown_path(e.path), "reason": e.reason} for e in report.errors],
+        "notes": [{"path": shown_path(n.example), "reason": n.reason, "count": n.count} for n in report.notes],
+    }
+
+
+def restored_text(report: RestoreReport) -> str:
+    """The same for people."""
+    same = f"; {report.files_same} were there already." if report.files_same else "."
+    return (
+        f"Restored {report.files} files, {human_bytes(report.bytes)}, of snapshot {report.snapshot} "
+        f"in {report.seconds:.1f} s{same}"
+    )
+
+
 def show_restored(
     report: RestoreReport, received_bytes: int, as_json: bool, *, reconnections: int = 0, landed: Row | None = None
 ) -> int:
@@ -341,24 +373,9 @@ def show_restored(
     for one in report.taken_over:
         when = f"after snapshot {one.after} ({iso(one.approved_ms)})"
         print(f"note: another installation took this machine's history over {when}", file=sys.stderr)
-    errors = [{"path": shown_path(e.path), "reason": e.reason} for e in report.errors]
-    show(
-        as_json,
-        {
-            "snapshot": report.snapshot,
-            "files": report.files,
-            "files_same": report.files_same,
-            "bytes": report.bytes,
-            "bytes_received": received_bytes,
-            "seconds": round(report.seconds, 3),
-            "reconnections": reconnections,
-            "errors": errors,
-            "notes": [{"path": shown_path(n.example), "reason": n.reason, "count": n.count} for n in report.notes],
-            **(landed or {}),
-        },
-        f"Restored {report.files} files, {human_bytes(report.bytes)}, of snapshot {report.snapshot} "
-        f"in {report.seconds:.1f} s{f'; {report.files_same} were there already' if report.files_same else ''}.{where}",
-    )
+    document = restored_document(report, received_bytes, reconnections)
+    errors = document["errors"]
+    show(as_json, document | (landed or {}), restored_text(report) + where)
     if not as_json:
         for error in errors[:50]:
             print(f"not restored: {error['path']}: {error['reason']}", file=sys.stderr)

@@ -11,16 +11,17 @@ import os
 from dataclasses import dataclass
 
 from agent import __version__
-from agent.client import Client, refusal
+from agent.client import Client
+from agent.enrolment_door import EnrolmentDoor
 from agent.errors import NotEnrolledError
 from agent.settings import AgentHome, ApplianceAddress, Settings, load_settings, save_settings
 from agent.system.naming import platform_name
 from transport import PROTOCOL_VERSION
 from transport import messages as m
-from transport.channel import AgentChannel, CurveKeys, new_curve_keys
+from transport.channel import CurveKeys, new_curve_keys
 from transport.enrolment import decode_code
-from transport.errors import IntegrityError, KeyFileError, ProtocolError, UnreachableError, UsageError
-from transport.keys import SigningKey, read_key_file, verify_certificate, write_key_file
+from transport.errors import KeyFileError, ProtocolError, UsageError
+from transport.keys import SigningKey, read_key_file, write_key_file
 from transport.names import InstallationId, RepositoryId, VaultId
 from transport.sealing import MACHINE_KEY_BYTES, Sealer, vault_keys
 
@@ -64,7 +65,7 @@ def _make_keys(home: AgentHome) -> Keys:
     return load_keys(home)
 
 
-def _derived_id(label: bytes, public: bytes) -> bytes:
+def derived_id(label: bytes, public: bytes) -> bytes:
     """An id that is as random as the key it comes from, and the same when the request is sent again."""
     return hashlib.sha256(label + public).digest()[:16]
 
@@ -88,8 +89,8 @@ def enrol(home: AgentHome, code_text: str, name: str, key_mode: m.KeyMode = "con
         )
     home.create()
     keys = _make_keys(home)
-    vault = VaultId(_derived_id(b"pilulier/vault/1", keys.curve.public))
-    installation = InstallationId(_derived_id(b"pilulier/installation/1", keys.signing.public))
+    vault = VaultId(derived_id(b"pilulier/vault/1", keys.curve.public))
+    installation = InstallationId(derived_id(b"pilulier/installation/1", keys.signing.public))
     request = m.Enrol(
         protocol=PROTOCOL_VERSION,
         token=code.token,
@@ -102,21 +103,9 @@ def enrol(home: AgentHome, code_text: str, name: str, key_mode: m.KeyMode = "con
         platform=platform_name(),
         key_mode=key_mode,
     )
-    channel = AgentChannel(code.enrolment, code.curve_key, keys.curve)
-    try:
-        channel.connect()
-        channel.send(request)
-        frames = channel.receive_frames(30.0)
-    finally:
-        channel.close()
-    if frames is None:
-        raise UnreachableError("the appliance did not answer the enrolment: try again, the code is not lost")
-    answer = m.decode_enrolment_reply(frames[0])
-    if isinstance(answer, m.Refused):
-        raise refusal(answer)
-    if answer.certificate.curve_key != code.curve_key:
-        raise IntegrityError("the appliance certifies another key than the one in the enrolment code")
-    verify_certificate(code.identity, answer.certificate)
+    with EnrolmentDoor(code, keys.curve) as door:
+        answer = door.ask(request, m.Enrolled, hint=", the code is not lost")
+        door.check(answer.certificate)
     settings = Settings(
         machine=RepositoryId(answer.machine),
         name=answer.name,

@@ -71,6 +71,13 @@ class RemoteSource:
         self._restore = opened.session
         return opened
 
+    def take_up_restore(self, session: bytes) -> m.RestoreOpened:
+        """Go on with a restore session that a recovery left; from now on a broken line is taken up again."""
+        opened = self._client.ask(m.RestoreResume(session), m.RestoreOpened)
+        self._received_bytes = 0
+        self._restore = opened.session
+        return opened
+
     def say_delivered(self, report: m.DeliveryReport) -> None:
         """Say what became of it; asked again over another line where one breaks."""
         self._ask(report, m.Noted)

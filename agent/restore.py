@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from agent import restore_order
 from agent.assembly import ALTERED, Assembler, Crew, FileRecords, Sealed, Unusable
 from agent.assembly import RestoreError as RestoreError
 from agent.landing import Folder, Landing, LandingError, Note, Unfinished
@@ -86,6 +87,7 @@ def restore(
     overwrite: bool = False,
     keep_privileges: bool = False,
     repository: RepositoryId | None = None,
+    recent_first: bool = False,
     approver: bytes | None = None,
     may_have_moved_on: bool = False,
     delivered: m.DeliveredSelection | None = None,
@@ -96,7 +98,8 @@ def restore(
     `/a/b` lands at target/a/b; `target` None restores in place. Existing files: same content stays, older is
     replaced, newer is kept and reported unless `overwrite`. Folders on the way to a selected path get their
     attributes only where this job made them. `repository`, where known, is the one whose history it must be;
-    `approver` and `may_have_moved_on` are as in `verify_history`.
+    `recent_first` begins with the folders that were used last. `approver` and `may_have_moved_on` are as in
+    `verify_history`.
     `delivered` selects by path ids in place of `paths`, and makes the target a quarantine: nothing that stands there is
     replaced, no link leads out of it.
     Raises UsageError (nothing to restore), IntegrityError or SealError (the tree or history is not what was signed;
@@ -137,7 +140,7 @@ def restore(
         keep_privileges=keep_privileges,
         quarantine=delivered is not None,
     ) as landing:
-        job = _Job(landing, sealer, selection)
+        job = _Job(landing, sealer, selection, recent_first=recent_first)
         for dump in dumps:
             job.records.error(dump, "it is a database's: pilulier-agent restore-database puts it back")
         job.prepare()
@@ -171,11 +174,14 @@ class _Links(msgspec.Struct):
 
 
 class _Job:
-    def __init__(self, landing: Landing, sealer: Sealer, selection: Selection) -> None:
+    def __init__(
+        self, landing: Landing, sealer: Sealer, selection: Selection, *, recent_first: bool = False
+    ) -> None:
         self._landing = landing
         self._sealer = sealer
         self._content_key = sealer.keys.content
         self._selection = selection
+        self._recent_first = recent_first
         self._folders: dict[PathId, Folder | str] = {}
         self._symlinks: list[tuple[Node, Folder]] = []
         self._links: dict[tuple[bytes, bytes, bytes], _Links] = {}
@@ -189,7 +195,8 @@ class _Job:
 
     def prepare(self) -> None:
         """Make the folders and decide which files have to be fetched."""
-        for node in (*self._selection.ancestors, *self._selection.nodes):
+        nodes = self._selection.nodes
+        for node in (*self._selection.ancestors, *(restore_order.recent_first(nodes) if self._recent_first else nodes)):
             parent = self._landing.root if node.parent is None else self._folders[node.parent.path_id]
             if isinstance(parent, str):
                 if node.is_folder:

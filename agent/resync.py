@@ -24,6 +24,7 @@ from transport.commits import SignedCommit
 from transport.errors import IntegrityError, RefusedError
 from transport.keys import verify_commit
 from transport.names import ROOT, InstallationId, random_id
+from transport.signers import Signers
 from transport.snapshot_reader import Node, SnapshotReader, choose_snapshot, verify_history
 from transport.tree import EntryKind, FileType, Metadata
 
@@ -36,15 +37,15 @@ class HistoryElsewhere(RefusedError):
 
 def open_ledger(machine: Enrolled, client: Client, welcome: m.Welcome) -> Ledger:
     """The ledger, agreeing with the appliance's head; rebuilt where it was lost. Raises where a person must decide."""
-    public = machine.keys.signing.public
-    if welcome.head is not None:
-        verify_commit(public, welcome.head)
     try:
         ledger = Ledger.open(machine.home)
     except LedgerLost:
         remove_ledger(machine)
         ledger = Ledger.open(machine.home)
     try:
+        known = ledger.head()
+        if welcome.head is not None and known is not None and welcome.head.hash() != known.hash():
+            verify_commit(machine.keys.signing.public, welcome.head)  # not the one of a former installation: ours
         _settle_pending(ledger, welcome.head)
         _agree(machine, client, ledger, welcome.head)
     except BaseException:
@@ -70,7 +71,7 @@ def _agree(machine: Enrolled, client: Client, ledger: Ledger, shown: SignedCommi
         return
     if head is None:
         assert shown is not None
-        if shown.decoded().installation != machine.settings.installation:
+        if shown.decoded().installation != machine.settings.installation and not _took_over(machine, client, shown):
             raise _elsewhere(shown)
         rebuild(machine, client, ledger, shown)
         return
@@ -82,6 +83,15 @@ def _agree(machine: Enrolled, client: Client, ledger: Ledger, shown: SignedCommi
         )
     if shown.hash() != head.hash():
         raise _elsewhere(shown)
+
+
+def _took_over(machine: Enrolled, client: Client, shown: SignedCommit) -> bool:
+    """Whether this installation followed the one that signed `shown`, and has made no snapshot of its own yet."""
+    signed = RemoteSource(client).successions()
+    if not signed:
+        return False
+    signers = Signers.of(None, signed)
+    return signers.current == machine.keys.signing.public and signers.successions[-1].after == shown.decoded().number
 
 
 def _elsewhere(shown: SignedCommit) -> HistoryElsewhere:
@@ -171,7 +181,6 @@ def resync(machine: Enrolled, account: str, code: str) -> int:
         remove_ledger(machine)
         if resynced.head is None:
             return 0
-        verify_commit(machine.keys.signing.public, resynced.head)
         ledger = Ledger.open(machine.home)
         try:
             rebuild(machine, client, ledger, resynced.head)

@@ -109,6 +109,16 @@ class AgentHome:
         return self.path / "reported.json"
 
     @property
+    def left_settings(self) -> Path:
+        """The digest of the settings that were left with the appliance last."""
+        return self.path / "left-settings"
+
+    @property
+    def recovery(self) -> Path:
+        """What opens restores without another code for a while after a recovery, 0600."""
+        return self.path / "recovery.json"
+
+    @property
     def unsent(self) -> Path:
         """Log lines that the appliance has not heard yet."""
         return self.path / "unsent.jsonl"

@@ -12,7 +12,16 @@ from typing import Final
 
 from appliance import handing, notices
 from appliance.connections import HEARTBEAT_S, Connection
-from appliance.control import audit, backup_requests, contracts, machine_keys, machine_logs, machine_settings, machines
+from appliance.control import (
+    audit,
+    backup_requests,
+    contracts,
+    former_settings,
+    machine_keys,
+    machine_logs,
+    machine_settings,
+    machines,
+)
 from appliance.control.contracts import Escrow
 from appliance.control.database import Database
 from appliance.control.machine_settings import Outcome, Report
@@ -31,8 +40,8 @@ AGAIN_S: Final = 20
 REPORTS: Final = 20
 REPORTS_S: Final = 60.0
 """Words of one machine written down in so many seconds: each costs an fsync of the database that all share."""
-Written = m.SettingsQuery | m.SettingsReport | m.BackupAnswer | m.PutKey | handing.Question
-WRITTEN: Final = (m.SettingsQuery, m.SettingsReport, m.BackupAnswer, m.PutKey, *handing.QUESTIONS)
+Written = m.SettingsQuery | m.SettingsReport | m.BackupAnswer | m.PutKey | m.PutSettings | handing.Question
+WRITTEN: Final = (m.SettingsQuery, m.SettingsReport, m.BackupAnswer, m.PutKey, m.PutSettings, *handing.QUESTIONS)
 """What is answered from the control database."""
 
 
@@ -127,6 +136,9 @@ def written(
             return _answer(message, machine, database)
         case m.PutKey():
             return _key(message, machine, database)
+        case m.PutSettings(sealed=sealed):
+            former_settings.keep(database, machine.machine_id, sealed, time.time())
+            return m.Noted()
     return handing.answer(message, machine, database)
 
 

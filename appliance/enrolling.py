@@ -1,7 +1,8 @@
-"""Enrolment: the door for strangers. It speaks one message, slowly, on its own thread, and answers with a sentence.
+"""Enrolment: the door for strangers. It speaks few messages, slowly, on its own thread, and answers with a sentence.
 
 Identity here is only a one-time token; the new machine's keys come in the message and count from the next
-connection on. Rate limited as a whole: a guesser and a flood get the same few tries a second.
+connection on. Rate limited as a whole: a guesser and a flood get the same few tries a second. Whoever wants to recover
+a machine comes by the same door (`recovering`), with a password and a code.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from appliance.connections import Warnings
 from appliance.control import contracts, machines
 from appliance.control.contracts import Escrow
 from appliance.control.database import Database
+from appliance.recovering import Recoveries
 from appliance.settings import Home
 from appliance.store.repository import Repository
 from transport import PROTOCOL_VERSION
@@ -48,6 +50,7 @@ class Enroller:
         self._certificate = certificate
         self._channel = channel
         self._enrolled = enrolled
+        self.recoveries = Recoveries(home, certificate, enrolled)
         self._warnings = Warnings(log)  # strangers provoke these
         self._waiting = 0
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="enrolling")
@@ -66,11 +69,15 @@ class Enroller:
 
     def _serve(self, arrival: Arrival) -> None:
         try:
-            answer: m.Message = self._enrol(m.decode_enrolment(arrival.header))
+            request = m.decode_enrolment(arrival.header)
+            if isinstance(request, m.Enrol):
+                answer: m.Message = self._enrol(request)
+            else:
+                answer = self.recoveries.answer(self._opened(), request, arrival.address)
         except DecodeError:
-            answer = m.Refused("protocol", "this is not an enrolment request of this version: update the agent")
+            answer = m.Refused("protocol", "this is not a request of this version: update the agent")
         except PilulierError as error:
-            self._warnings.warn("enrolment refused", str(error))
+            self._warnings.warn("refused a stranger", str(error))
             answer = m.Refused(error.code, str(error)[:500])
         except Exception:  # the edge of a worker
             log.exception("enrolment failed")
@@ -80,13 +87,17 @@ class Enroller:
         self._channel.post(arrival.peer, answer, enrolment=True)
         time.sleep(PAUSE_S)
 
+    def _opened(self) -> Database:
+        if self._database is None:
+            self._database = self._open_database()
+        return self._database
+
     def _enrol(self, request: m.Enrol) -> m.Enrolled:
         if request.protocol != PROTOCOL_VERSION:
             raise DecodeError(f"protocol {request.protocol}")
-        if self._database is None:
-            self._database = self._open_database()
+        database = self._opened()
         machine = machines.enrol(
-            self._database,
+            database,
             request.token,
             name=request.name,
             curve_key=request.curve_key,
@@ -107,5 +118,5 @@ class Enroller:
                 public_key=machine.signing_key,
             ).close()
         self._enrolled()
-        contract = contracts.of_machine(self._database, machine.id)
+        contract = contracts.of_machine(database, machine.id)
         return m.Enrolled(machine.id, machine.name, contract.client_id, self._certificate)

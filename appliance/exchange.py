@@ -90,6 +90,7 @@ class Exchange:
         self._restores = RestoreSessions()
         self._condemned: collections.deque[Peer] = collections.deque()
         """Connections that the next sweep ends, with what is queued for them."""
+        enroller.recoveries.attach(self._restores, self._connections, self._condemned)
         self._reports = Allowance(attendance.REPORTS, attendance.REPORTS_S)
         self._lanes: dict[str, Lane] = collections.defaultdict(Lane)
         self._lock = threading.Lock()

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from appliance.control import alarms, alert_table, disk_readings, outbox, space_settings
+from appliance.control.accounts import Account
 from appliance.control.alert_table import AlertState, LivingAlert
 from appliance.control.contracts import Notify
 from appliance.control.database import Database
@@ -348,6 +349,25 @@ def tell_delivered(db: Database, machine: Machine, delivery: Delivery, now: floa
         }
         for person in contract_people(db, machine.contract_id):
             _mail(db, person, outbox.RESTORE_DONE, fields, row["space_id"], now, now)
+
+
+def tell_recovered(db: Database, machine: Machine, *, by: Account, now: float) -> None:
+    """Mail the contract's people, the space's admins and whose code it was; in the transaction of the takeover."""
+    with db.write():
+        row = db.row("SELECT client_id, space_id FROM contract WHERE id = ?", [machine.contract_id])
+        if row is None:
+            return
+        fields: dict[str, Value] = {
+            "client": row["client_id"],
+            "machine": machine.name,
+            "machine_id": machine.hex,
+            "at": now,
+            "by": by.email,
+        }
+        people = {*contract_people(db, machine.contract_id), *admins(db, row["space_id"])}
+        people.add(Person(by.email, by.language))
+        for person in sorted(people, key=lambda person: person.email):
+            _mail(db, person, outbox.MACHINE_RECOVERED, fields, row["space_id"], now, now)
 
 
 def tell_full_spaces(db: Database, now: float, quiet: Quiet = NO_QUIET) -> int:

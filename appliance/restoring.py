@@ -62,6 +62,8 @@ class RestoreSession:
     resumed: int = 0
     grant: Grant | None = None
     """What a delivery bounds it to; None where a code opened all of the machine's backups."""
+    kept_until: float = 0.0
+    """Until then it waits for a connection however long nobody holds it."""
 
 
 class RestoreSessions:
@@ -97,6 +99,18 @@ class RestoreSessions:
             self._by_secret[secret] = session
             self._hand_over(session, connection)
         return session
+
+    def grant(self, machine: str, installation: InstallationId, account_id: str, seconds: float) -> bytes:
+        """The secret of a session that a code opened before there was a connection (a recovery): whoever this machine
+        is from now on takes it up, as often as it likes, for so many seconds."""
+        now = self._clock()
+        secret = secrets.token_bytes(SECRET_BYTES)
+        with self._lock:
+            self._forget_old(now)
+            self._by_secret[secret] = RestoreSession(
+                *(secret, machine, installation, account_id, now + seconds, None, now), kept_until=now + seconds
+            )
+        return secret
 
     def resume(self, secret: bytes, connection: Connection) -> tuple[RestoreSession, Connection | None]:
         """The session, held by this connection from now on, and the connection that held it, if it is still there.
@@ -173,7 +187,8 @@ class RestoreSessions:
 
     def _forget_old(self, now: float) -> None:
         for secret, session in list(self._by_secret.items()):
-            if now > session.until or (session.holder is None and now - session.left > RESUME_S):
+            kept = now <= session.kept_until or now - session.left <= RESUME_S
+            if now > session.until or (session.holder is None and not kept):
                 del self._by_secret[secret]
 
     # what is under way

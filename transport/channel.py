@@ -196,6 +196,8 @@ class Arrival:
     header: bytes
     payload: Buffer
     enrolment: bool
+    address: str = ""
+    """The network address of a stranger, as its socket has it; empty for agents, whose keys say who they are."""
 
     @property
     def size(self) -> int:
@@ -321,7 +323,8 @@ class ApplianceChannel:
         if not isinstance(user, str) or not user.startswith(self._boot + ":"):
             return None
         machine = user[len(self._boot) + 1 :]
-        return Arrival(Peer(frames[0].bytes, machine), frames[1].bytes, frames[2].buffer, enrolment)
+        address = frames[1].get("Peer-Address") if enrolment else ""
+        return Arrival(Peer(frames[0].bytes, machine), frames[1].bytes, frames[2].buffer, enrolment, address or "")
 
     def close(self) -> None:
         """Close both doors."""

@@ -36,6 +36,13 @@ from transport.messages_deliveries import DeliveryOpen as DeliveryOpen
 from transport.messages_deliveries import DeliveryReport as DeliveryReport
 from transport.messages_deliveries import SelectionQuery as SelectionQuery
 from transport.messages_guards import Observed as Observed
+from transport.messages_recovery import PutSettings as PutSettings
+from transport.messages_recovery import RecoverChoice as RecoverChoice
+from transport.messages_recovery import Recovered as Recovered
+from transport.messages_recovery import RecoverHistory as RecoverHistory
+from transport.messages_recovery import RecoverOffered as RecoverOffered
+from transport.messages_recovery import RecoverOpen as RecoverOpen
+from transport.messages_recovery import RecoverTake as RecoverTake
 from transport.names import (
     MESSAGE_LIMIT,
     REMOTE_RULES_LIMIT,
@@ -554,6 +561,7 @@ AgentMessage = (
     | SettingsQuery
     | EscrowQuery
     | PutKey
+    | PutSettings
     | SettingsReport
     | BackupAnswer
     | SnapshotsQuery
@@ -601,13 +609,14 @@ ApplianceMessage = (
 )
 """What the appliance may say on the transport endpoint."""
 
-EnrolmentRequest = Enrol
-EnrolmentReply = Enrolled | Refused
+EnrolmentRequest = Enrol | RecoverOpen | RecoverHistory | RecoverTake
+"""What a stranger may say on the enrolment endpoint."""
+EnrolmentReply = Enrolled | RecoverChoice | RecoverOffered | Snapshots | Recovered | Refused
 
 _encoder = msgspec.msgpack.Encoder()
 _agent_decoder: msgspec.msgpack.Decoder[AgentMessage] = msgspec.msgpack.Decoder(AgentMessage)
 _appliance_decoder: msgspec.msgpack.Decoder[ApplianceMessage] = msgspec.msgpack.Decoder(ApplianceMessage)
-_enrolment_decoder: msgspec.msgpack.Decoder[Enrol] = msgspec.msgpack.Decoder(Enrol)
+_enrolment_decoder: msgspec.msgpack.Decoder[EnrolmentRequest] = msgspec.msgpack.Decoder(EnrolmentRequest)
 _enrolment_reply_decoder: msgspec.msgpack.Decoder[EnrolmentReply] = msgspec.msgpack.Decoder(EnrolmentReply)
 
 
@@ -638,11 +647,11 @@ def decode_appliance(data: bytes | memoryview) -> ApplianceMessage:
     return _decode(_appliance_decoder, data)
 
 
-def decode_enrolment(data: bytes | memoryview) -> Enrol:
-    """An enrolment request; DecodeError otherwise."""
+def decode_enrolment(data: bytes | memoryview) -> EnrolmentRequest:
+    """What a stranger asked; DecodeError otherwise."""
     return _decode(_enrolment_decoder, data)
 
 
 def decode_enrolment_reply(data: bytes | memoryview) -> EnrolmentReply:
-    """The answer to an enrolment; DecodeError otherwise."""
+    """The answer to a stranger; DecodeError otherwise."""
     return _decode(_enrolment_reply_decoder, data)

@@ -53,6 +53,7 @@ TABLE: Final[dict[tuple[State, type[m.Message]], Rule]] = {
     (State.READY, m.Attend): Rule(State.READY, (m.Attended, m.Refused)),
     (State.READY, m.EscrowQuery): Rule(State.READY, (m.EscrowOffer, m.Refused)),
     (State.READY, m.PutKey): Rule(State.READY, (m.Noted, m.Refused)),
+    (State.READY, m.PutSettings): Rule(State.READY, (m.Noted, m.Refused)),
     (State.READY, m.SettingsQuery): Rule(State.READY, (m.WantedSettings, m.Refused)),
     (State.READY, m.SettingsReport): Rule(State.READY, (m.Noted, m.Refused)),
     (State.READY, m.BackupAnswer): Rule(State.READY, (m.Noted, m.Refused)),

@@ -64,6 +64,8 @@ KINDS: Final = {
     "machine.key-kept": _l("Clé de la machine confiée"),
     "machine.language": _l("Langue de la machine changée"),
     "machine.move": _l("Machine déplacée vers un autre contrat"),
+    "machine.recover": _l("Machine reprise sur un nouveau matériel"),
+    "machine.recover-open": _l("Reprise d’une machine commencée"),
     "machine.rename": _l("Machine renommée"),
     "machine.revoke": _l("Machine révoquée"),
     "machine.settings": _l("Réglages de la machine changés"),

@@ -25,6 +25,7 @@ KINDS: Final = {
     outbox.RESTORE_OPENED: _l("Restauration ouverte"),
     outbox.RESTORE_DONE: _l("Restauration terminée"),
     outbox.KEY_CHANGED: _l("Clé de machine changée"),
+    outbox.MACHINE_RECOVERED: _l("Machine reprise sur un nouveau matériel"),
     outbox.APPLIANCE_ALARM: _l("Alarme de l’appliance"),
     outbox.DELETION_REQUESTED: _l("Suppression demandée"),
     outbox.DELETION_CANCELLED: _l("Suppression annulée"),

@@ -60,8 +60,9 @@ def _throttled(wait_s: float) -> ThrottledError:
     )
 
 
-def check_password(db: Database, email: str, password: str, *, address: str, now: float) -> PendingLogin:
-    """The first step; LoginError for whatever is wrong, ThrottledError after too much of it."""
+def account_of(db: Database, email: str, password: str, *, address: str, now: float) -> Account:
+    """The active account that address and password open; LoginError for whatever is wrong, ThrottledError after too
+    much of it."""
     email, address = _normalised(email), one_line(address, 64)
 
     def log(outcome: Outcome) -> None:
@@ -79,18 +80,25 @@ def check_password(db: Database, email: str, password: str, *, address: str, now
     )
     if row is None or not right:
         raise LoginError(_NOT_OPEN)
-    token = tokens.new_token()
     with db.write():
         log(Outcome.ACCEPTED)
+        return accounts.find(db, row["id"])
+
+
+def check_password(db: Database, email: str, password: str, *, address: str, now: float) -> PendingLogin:
+    """The first step; LoginError for whatever is wrong, ThrottledError after too much of it."""
+    account = account_of(db, email, password, address=address, now=now)
+    token = tokens.new_token()
+    with db.write():
         db.insert(
             "pending_login",
             {
                 "token_sha256": tokens.digest(_PURPOSE, token),
-                "account_id": row["id"],
+                "account_id": account.id,
                 "expires_at": now + PENDING_S,
             },
         )
-        return PendingLogin(accounts.find(db, row["id"]), token, now + PENDING_S)
+        return PendingLogin(account, token, now + PENDING_S)
 
 
 def pending(db: Database, token: str, now: float) -> Account | None:

@@ -396,6 +396,35 @@ def move(db: Database, machine: Machine, target: Contract) -> Machine:
         return get(db, machine.id)
 
 
+def take_over(
+    db: Database,
+    machine: Machine,
+    *,
+    curve_key: bytes,
+    signing_key: bytes,
+    installation: bytes,
+    agent_version: str,
+    platform: str,
+    now: float,
+) -> Machine:
+    """The machine with the keys of another installation, active, after a recovery that a one-time code approved.
+
+    ConflictError where another machine has the CURVE key. The former keys open nothing any more.
+    """
+    with db.write():
+        if db.row("SELECT id FROM machine WHERE curve_key = ? AND id != ?", [curve_key, machine.id]):
+            raise ConflictError("this key is another machine's already: remove the agent's home, and recover again")
+        db.execute(
+            "UPDATE machine SET curve_key = ?, signing_key = ?, installation = ?, state = 'active', agent_version = ?, "
+            "platform = ?, last_seen_at = ? WHERE id = ?",
+            [
+                *(curve_key, signing_key, installation, one_line(agent_version, 100), one_line(platform, 200), now),
+                machine.id,
+            ],
+        )
+        return get(db, machine.id)
+
+
 def set_installation(db: Database, machine_id: bytes, installation: bytes) -> None:
     """Make `installation` the machine's only one, after a resync that a one-time code approved."""
     with db.write():

@@ -14,6 +14,7 @@ from appliance.control import (
     delivery_schema,
     job_schema,
     key_schema,
+    recovery_schema,
     remote_schema,
     web_schema,
     webhook_schema,
@@ -242,8 +243,10 @@ _RESTING: Final = Migration(14, "webhooks that rest, and hear of deliveries", we
 
 _OBSERVED: Final = Migration(15, "what the guards of agents saw", job_schema.OBSERVED)
 
+_RECOVERY: Final = Migration(16, "what a recovered machine gets back", recovery_schema.STATEMENTS)
+
 MIGRATIONS: Final = (
     *(_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS, _API, _HOOKS, _DAYS),
-    *(_ADMINS, _DELIVERIES, _RESTING, _OBSERVED),
+    *(_ADMINS, _DELIVERIES, _RESTING, _OBSERVED, _RECOVERY),
 )
 """In order; the number of the last one is the schema version."""

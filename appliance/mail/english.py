@@ -154,6 +154,16 @@ LANGUAGE: Final = Language(
             ),
             _SEE_MACHINE,
         ),
+        outbox.MACHINE_RECOVERED: Wording(
+            "Machine recovered on new hardware: {{ machine }}",
+            "A machine goes on on new hardware",
+            (
+                "“{{ machine }}” goes on on new hardware, approved by {{ by }}. The former installation is refused "
+                "from now on; all backups stay readable.",
+            ),
+            _SEE_MACHINE,
+            _NOT_YOU,
+        ),
         outbox.KEY_CHANGED: Wording(
             "Key changed: {{ machine }}",
             "The key of a machine was changed",

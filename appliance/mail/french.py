@@ -187,6 +187,16 @@ _WORDINGS: Final = {
         ),
         _SEE_MACHINE,
     ),
+    outbox.MACHINE_RECOVERED: Wording(
+        "Machine reprise sur un nouveau matériel : {{ machine }}",
+        "Une machine a été reprise sur un nouveau matériel",
+        (
+            "« {{ machine }} » continue sur un nouveau matériel, avec l'accord de {{ by }}. L'ancienne installation "
+            "n'est plus acceptée ; toutes les sauvegardes restent lisibles.",
+        ),
+        _SEE_MACHINE,
+        _NOT_YOU,
+    ),
     outbox.KEY_CHANGED: Wording(
         "Clé changée : {{ machine }}",
         "La clé d'une machine a été changée",

@@ -161,6 +161,16 @@ LANGUAGE: Final = Language(
             ),
             _SEE_MACHINE,
         ),
+        outbox.MACHINE_RECOVERED: Wording(
+            "Rechner auf neuer Hardware übernommen: {{ machine }}",
+            "Ein Rechner läuft auf neuer Hardware weiter",
+            (
+                "„{{ machine }}“ läuft auf neuer Hardware weiter, freigegeben von {{ by }}. Die frühere Installation "
+                "wird nicht mehr angenommen; alle Sicherungen bleiben lesbar.",
+            ),
+            _SEE_MACHINE,
+            _NOT_YOU,
+        ),
         outbox.KEY_CHANGED: Wording(
             "Schlüssel geändert: {{ machine }}",
             "Der Schlüssel eines Rechners wurde geändert",

@@ -88,6 +88,7 @@ SHAPES: Final[Mapping[str, Shape]] = {
         facts=(*_MACHINE, "at", "by", "restored", "size_bytes", "errors"),
         link="/machines/{machine_id}",
     ),
+    outbox.MACHINE_RECOVERED: Shape(Tone.WARNING, facts=(*_MACHINE, "at", "by"), link="/machines/{machine_id}"),
     outbox.KEY_CHANGED: Shape(Tone.WARNING, facts=(*_MACHINE, "at", "by"), link="/machines/{machine_id}"),
     outbox.SYNTHESIS: Shape(
         Tone.GOOD,

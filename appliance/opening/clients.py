@@ -116,14 +116,30 @@ def _ask(process: subprocess.Popen[bytes], question: words.AnyQuestion) -> words
     return answer
 
 
-def _start(begin: words.Begin) -> tuple[subprocess.Popen[bytes], words.Ready]:
+def _process() -> subprocess.Popen[bytes]:
     # -P: what lies in the working directory is not ours to import.
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-P", "-m", "appliance.opening.opener"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
+
+
+def ask_once(question: words.AnyQuestion, expected: type[_Answer]) -> _Answer:
+    """One question to an opener of its own, which ends with the answer; OpeningError where it has none."""
+    process = _process()
+    try:
+        answer = _ask(process, question)
+    finally:
+        _end(process)
+    if not isinstance(answer, expected):
+        raise OpeningError(GONE, f"the opener answered {type(question).__name__} with {type(answer).__name__}")
+    return answer
+
+
+def _start(begin: words.Begin) -> tuple[subprocess.Popen[bytes], words.Ready]:
+    process = _process()
     try:
         ready = _ask(process, begin)
         if not isinstance(ready, words.Ready):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from appliance import escrow
-from appliance.opening import archives, words
+from appliance.opening import archives, rewrapping, words
 from appliance.opening.contents import Contents
 from appliance.settings import Home
 from appliance.store.repository import Repository
@@ -192,6 +192,12 @@ def run(source: int, target: int, clock: Callable[[], float] = time.monotonic) -
 
     began = clock()
     first = words.read_question(read)
+    if isinstance(first, words.Rewrap):
+        try:
+            say(rewrapping.rewrap(first))
+        except PilulierError as error:
+            say(words.Failed(error.code, str(error)))
+        return 0
     if not isinstance(first, words.Begin):
         return 1
     try:

@@ -57,6 +57,16 @@ class Begin(Question, frozen=True):
     envelope: bytes
 
 
+class Rewrap(Question, frozen=True):
+    """Instead of Begin: open a confided key and wrap it to `wrap_to`, then end. Holds no secret either."""
+
+    home: str
+    machine: bytes
+    vault: bytes
+    envelope: bytes
+    wrap_to: bytes
+
+
 class ListFolder(Question, frozen=True):
     """The entries of a folder of a snapshot, by name; `/` for the top."""
 
@@ -112,6 +122,12 @@ class Failed(Answer, frozen=True):
     reason: str
 
 
+class Rewrapped(Answer, frozen=True):
+    """The machine key, for the holder of `wrap_to` alone."""
+
+    envelope: bytes
+
+
 class Ready(Answer, frozen=True):
     """The key opens, the history is proved: these snapshots can be read, oldest first."""
 
@@ -156,8 +172,8 @@ class Identified(Answer, frozen=True):
     missing: list[bytes]
 
 
-AnyQuestion = Begin | ListFolder | Search | FileVersions | Measure | Identify | Archive
-AnyAnswer = Failed | Ready | Entries | Versions | Measured | Identified
+AnyQuestion = Begin | Rewrap | ListFolder | Search | FileVersions | Measure | Identify | Archive
+AnyAnswer = Failed | Ready | Rewrapped | Entries | Versions | Measured | Identified
 
 _encoder = msgspec.msgpack.Encoder()
 _questions: msgspec.msgpack.Decoder[AnyQuestion] = msgspec.msgpack.Decoder(AnyQuestion)

@@ -76,6 +76,7 @@ def _messages() -> dict[str, list[bytes]]:
         m.ExtentsQuery([VersionId(SIXTEEN)], 0), m.FetchSegments([SegmentId(SIXTEEN)], 9),
         m.Pong(), m.CareQuery(), m.PutMend(6, SIGNING.sign_mend(_order())),
         m.RestoreResume(SIXTEEN), m.Attend(), m.EscrowQuery(), m.PutKey(b"PLW1" * 30),
+        m.PutSettings(b"PLS1" * 30),
         m.SettingsQuery(), m.BackupAnswer(3, False, "no"),
         m.DeliveriesQuery(), m.SelectionQuery(3), m.DeliveryAnswer(3, True), m.DeliveryOpen(3),
         m.DeliveryReport(3, "done", 7, 8, 1, ""),
@@ -99,6 +100,8 @@ def _messages() -> dict[str, list[bytes]]:
     enrolment = [
         m.Enrol(1, SIXTEEN, "poste", THIRTY_TWO, THIRTY_TWO, SIXTEEN, SIXTEEN, "0.1", "Linux"),
         m.Enrolled(SIXTEEN, "poste", "c", certificate), m.Refused("enrol-code", "no"),
+        m.RecoverOpen(1, "a@b", "password", "123456", "poste", b"w" * 1216), m.RecoverHistory(SIXTEEN, 3),
+        m.RecoverTake(SIXTEEN, THIRTY_TWO, THIRTY_TWO, THIRTY_TWO, SIXTEEN, "0.1", "Linux"),
     ]
     return {
         "message-agent": [m.encode(message) for message in agent],

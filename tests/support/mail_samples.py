@@ -80,6 +80,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Value]]] = {
     outbox.RESTORE_OPENED: {**_MACHINE, "at": NOW - 30, "email": "pharmacie.centrale@example.org"},
     outbox.RESTORE_DONE: {**_MACHINE, "at": NOW - 30, "by": "claire.martin@revendeur.example", "restored": 214,
                           "size_bytes": 48_200_000, "errors": 0},
+    outbox.MACHINE_RECOVERED: {**_MACHINE, "at": NOW - 30, "by": "claire.martin@revendeur.example"},
     outbox.KEY_CHANGED: {**_MACHINE, "at": NOW - 30, "by": "claire.martin@revendeur.example"},
     outbox.SYNTHESIS: {**_CONTRACT, "used_bytes": 7_514_000_000, "used_percent": 15, "complete": 2, "started": 1,
                        "machines": _MACHINES},

@@ -1,0 +1,92 @@
+"""This machine's settings, left with the appliance for the day on which new hardware recovers it.
+
+Sealed under the machine's key like a segment of its own fixed id, since paths are names and names never reach the
+appliance in clear. Rule: only what chooses files and times is in it, never a command or a hook: whoever holds a
+confided key could write one into the envelope, and recovering must not run anybody's program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+from typing import Final
+
+import msgspec
+
+from agent.client import Client
+from agent.enrolling import Enrolled
+from agent.errors import SelectionError
+from agent.selection import Selection
+from agent.settings import DeltaSettings, KeptAs, Settings
+from transport import messages as m
+from transport.errors import PilulierError, SealError
+from transport.messages_recovery import SEALED_SETTINGS_LIMIT, FormerSettings
+from transport.names import SegmentId
+from transport.schedule import Schedule
+from transport.sealing import Sealer
+
+_PLACE: Final = SegmentId(hashlib.sha256(b"pilulier/settings/1").digest()[:16])
+_RULES: Final = 100_000
+
+
+class KeptSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What comes back. Rules are bytes, as the machine has them."""
+
+    include: list[bytes]
+    exclude: list[bytes]
+    schedule: Schedule
+    delta: DeltaSettings
+    language: str
+    key_mode: KeptAs = "local"
+    """The owner's word on who else may open the backups; the appliance's own is none."""
+
+
+_decoder: Final = msgspec.msgpack.Decoder(KeptSettings)
+
+
+def kept_of(settings: Settings) -> KeptSettings:
+    """What is left of these settings."""
+    selection = settings.selection
+    return KeptSettings(
+        *(list(selection.include), list(selection.exclude), settings.schedule, settings.delta, settings.language),
+        key_mode=settings.key_mode,
+    )
+
+
+def keep_settings(machine: Enrolled, client: Client) -> None:
+    """Leave the settings with the appliance where they are others than those left last. Never keeps a backup from
+    going on: it is tried again with the next one."""
+    data = msgspec.msgpack.encode(kept_of(machine.settings))
+    digest = hashlib.sha256(data).hexdigest()
+    left = machine.home.left_settings
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if left.read_text() == digest:
+            return
+    with contextlib.suppress(PilulierError, OSError):
+        sealed = bytes(machine.sealer().seal_segment(_PLACE, data))
+        if len(sealed) <= SEALED_SETTINGS_LIMIT:
+            client.ask(m.PutSettings(sealed), m.Noted)
+            left.write_text(digest)
+
+
+def taken_back(settings: Settings, former: FormerSettings, sealer: Sealer) -> Settings:
+    """The settings of a recovered machine: its own as it left them, else what the appliance knows of them."""
+    kept: KeptSettings | None = None
+    if former.sealed:
+        with contextlib.suppress(SealError, msgspec.MsgspecError, UnicodeDecodeError):
+            kept = _decoder.decode(sealer.open_segment(_PLACE, former.sealed))
+    include = kept.include if kept is not None else [rule.encode() for rule in former.include]
+    exclude = kept.exclude if kept is not None else [rule.encode() for rule in former.exclude]
+    selection = settings.selection
+    with contextlib.suppress(SelectionError):  # what makes no sense on this system is chosen anew
+        selection = Selection.of(include[:_RULES], exclude[:_RULES])
+    schedule = kept.schedule if kept is not None else former.schedule
+    return dataclasses.replace(
+        settings,
+        selection=selection,
+        schedule=schedule or settings.schedule,
+        delta=kept.delta if kept is not None else settings.delta,
+        language=kept.language if kept is not None else former.language,
+        key_mode=kept.key_mode if kept is not None else settings.key_mode,
+    )
