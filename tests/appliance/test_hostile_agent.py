@@ -31,6 +31,7 @@ from transport.keys import SigningKey
 from transport.line_guard import LINES_PER_OWNER
 from transport.names import FILE_LIMIT, MESSAGE_LIMIT, NO_VERSION, ROOT, Digest, PathId, SegmentId, VersionId, random_id
 from transport.sealing import SEGMENT_OVERHEAD
+from transport.succession import SUCCESSIONS_LIMIT, SignedSuccession
 from transport.tree import BatchHeader, EntryBatch, EntryKind, EntryRecord
 
 
@@ -856,6 +857,9 @@ def test_a_page_of_long_commits_fits_a_message() -> None:
     class Store:
         def commits(self, after: int, limit: int) -> list[StoredCommit]:
             return [StoredCommit(SignedCommit(bytes(COMMIT_LIMIT), bytes(64)), 2**53, 2**53, False)] * limit
+
+        def successions(self) -> list[SignedSuccession]:
+            return [SignedSuccession(bytes(400), bytes(64))] * SUCCESSIONS_LIMIT
 
     page = delivery.snapshots(m.SnapshotsQuery(0), cast(Repository, Store()))
     assert page.more
