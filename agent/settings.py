@@ -159,6 +159,11 @@ class AgentHome:
         return self.path / "hooks.jsonl"
 
     @property
+    def large_databases(self) -> Path:
+        """The sizes of databases of which a word was said."""
+        return self.path / "large-databases.json"
+
+    @property
     def dumps(self) -> Path:
         """What a database's dump needs on the disk while it runs."""
         return self.path / "dumps"

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import msgspec
 
+from agent.sources.places import top_path
 from transport.contents import CHUNK_BYTES, chunk_digest, file_mac, same_mac
 from transport.errors import SealError
 from transport.names import Buffer, SegmentId
@@ -130,12 +131,15 @@ def compare(
     *,
     progress: Callable[[VerifyProgress], None] | None = None,
 ) -> VerifyReport:
-    """Compare every file of `nodes` with its original; folders and links are passed over."""
+    """Compare every file of `nodes` with its original; folders, links and dumps (which have none) are passed over."""
     report = VerifyReport()
+    dumps = top_path() + b"/"
     for node in nodes:
         if node.type != FileType.FILE:
             continue
         path = node.path()
+        if path.startswith(dumps):
+            continue
         recorded = (node.size, node.mtime_ns)
         try:
             with read_file(path) as original:

@@ -48,16 +48,23 @@ class Dumped:
         }
         """By path in the snapshot."""
 
-    def besides(self, scan: Iterable[Listing]) -> Iterator[Listing]:
-        """The listings of a scan, and those of the databases' folder right after the top's."""
+    def besides(self, scan: Iterable[Listing], *, dump: bool = True) -> Iterator[Listing]:
+        """The listings of a scan, and those of the databases' folder right after the top's.
+
+        Without `dump`, for a run that looks only where something changed: the last dumps stay as they are.
+        """
         if not self._sources:
             yield from scan
             return
         self._clear()
         real = top_path()
         for listing in scan:
-            if listing.path == b"/":
+            if listing.path == b"/" and dump:
                 yield from self._at_the_top(listing)
+            elif listing.path == b"/":
+                children = [child for child in listing.children if child.name != TOP]
+                unsure = listing.unsure | {self._path_id(ROOT, TOP)}
+                yield dataclasses.replace(listing, children=children, unsure=unsure)
             elif listing.path != real and not listing.path.startswith(real + b"/"):
                 yield listing
 

@@ -176,6 +176,7 @@ def test_a_dump_that_fails_keeps_the_last_good_one(house: House, postgresql: Pos
     assert "permission denied" in agent.told("source", "test", "officine", code=1)
     log = "\n".join(house.log(agent))
     assert "1 path was not backed up" in log and "officine" not in log
+    assert "A database could not be dumped; its last good copy, if there is one, stays" in log
 
     agent.command("source", "remove", "officine")
     assert agent.backup()["files_deleted"] == 1
@@ -264,6 +265,44 @@ def test_sqlite_while_it_writes(house: House, tmp_path: Path, journal: str) -> N
     path.write_bytes(b"SQLite format 3\0 and then nothing of the kind" * 100)
     (warning,) = agent.backup(expect=3)["warnings"]
     assert "SQLite cannot read" in warning["reason"] and "its previous version is kept" in warning["reason"]
+
+
+def test_what_lies_open_is_named_and_what_stands_on_no_disk_is_left_alone(house: House, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    path = source / "base.db"
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("PRAGMA journal_mode = wal")
+    database.execute("CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER)")
+    agent = house.agent(source)
+    agent.command("select", "exclude", "*-shm")  # whoever opens the database writes there
+    assert agent.command("source", "threshold").document == {"threshold_bytes": 2_000_000_000}
+    assert agent.command("source", "threshold", "1kB").document == {"threshold_bytes": 1000}
+    assert "no size" in agent.told("source", "threshold", "0GB", code=2)
+    warnings = {warning["reason"].split(":")[0] for warning in agent.backup(expect=3)["warnings"]}
+    assert warnings == {
+        "this database has grown to 0.0 GB, beyond 1e-06 GB",
+        "a SQLite database that is in use",
+    }
+    agent.command("source", "add", "sqlite", str(path), "--name", "caisse")
+    database.execute("INSERT INTO accounts VALUES (1, 2)")
+    agent.command("source", "threshold", "off")
+    assert agent.backup()["warnings"] == []
+
+    checked = agent.command("verify").document
+    assert (checked["files_changed_since"], checked["files_damaged"]) == (0, 0)
+    database.close()
+    report = agent.command("restore", "--in-place", "--overwrite", *house.login(), expect=3).document
+    assert [error["path"] for error in report["errors"]] == ["/.pilulier/databases/caisse.sqlite"]
+    assert "restore-database" in report["errors"][0]["reason"]
+    assert not Path("/.pilulier").exists()
+    target = tmp_path / "target"
+    agent.restore(target, house.account(), "/.pilulier")
+    with sqlite3.connect(target / ".pilulier/databases/caisse.sqlite") as copy:
+        assert copy.execute("SELECT * FROM accounts").fetchall() == [(1, 2)]
+    copy.close()
+    assert "no database 'other'" in agent.told("restore-database", "other", "--into", "x", *house.login(), code=2)
+    assert "asks for --account" in agent.told("restore-database", "caisse", "--into", "x", code=4)
 
 
 def _whole(path: Path) -> None:
