@@ -39,7 +39,6 @@ from agent.sending import LARGE_AHEAD, How, Sender, Sent, Wanted
 from agent.settings_keeping import keep_settings
 from agent.signatures import Signatures
 from agent.sources.dumped import Dumped
-from agent.sources.raw_databases import RawDatabases
 from agent.staging import Known
 from agent.state import LastRun, last_files, write_state
 from agent.system.zone import LocalZone
@@ -171,7 +170,6 @@ class _Run:
         self._care = Caretaker(machine, self._packer, signatures, self._sender, self._entries)
         self._dumped = Dumped(machine.home, machine.settings.databases, sealer.keys)
         self._sender.dumpers = self._dumped.dumpers
-        self._raw = RawDatabases(machine.home, machine.settings.databases)
         self._linked: dict[bytes, Sent] = {}
         self._linking: set[bytes] = set()
         """Link groups whose first name is with a reader: the other names wait for its version."""
@@ -206,7 +204,7 @@ class _Run:
                     self._send(wanted)
                 self._settle()
             self._guards.lost()
-            self._warn_all(self._raw.warnings())
+            self._warn_all(self._dumped.raw.warnings())
             self._figures.tell_end()
             number = self._commit(complete=True)
             self._uploader.close()
@@ -272,7 +270,7 @@ class _Run:
                 case planner.MetadataOnly(found=found, known=earlier):
                     self._metadata_only(listing.path, found, earlier)
                 case planner.Read(found=found, base=base, probably_same=probably_same):
-                    self._warn_all(filter(None, [self._raw.look(listing, found)]))
+                    self._warn_all(self._dumped.raw.look(listing, found))
                     self._read(listing.path, found, base, probably_same)
                 case planner.Gone(known=before):
                     self._gone([before, *self._below(before)])
@@ -380,10 +378,7 @@ class _Run:
             reason = "it changed while it was read: kept as read, and read again next time"
             self._figures.warn(wanted.path, reason)
             self._guards.stale(wanted.path, "it changes faster than it can be read", had=wanted.known is not None)
-        for remark in sent.remarks:
-            self._figures.warn(wanted.path, remark)
-        if wanted.path in self._dumped.dumpers:
-            self._warn_all(filter(None, [self._raw.grown(wanted.path, sent.size)]))
+        self._warn_all(self._dumped.remarks(sent))
         found, known = wanted.found, wanted.known
         self._entries.add(
             wanted.path, found, sent.version, sent.mac, sent.size, known=known, signed=sent.signed, settled=sent.settled
@@ -401,9 +396,7 @@ class _Run:
         if wanted.known is not None:
             reason += "; its previous version is kept"
             self._unchanged(wanted.known)
-        if wanted.path in self._dumped.dumpers:
-            said = "A database could not be dumped; its last good copy, if there is one, stays"
-            self._figures.say("warning", "databases", said)
+        self._dumped.failed(wanted.path, self._figures.say)
         self._figures.warn(wanted.path, reason)
 
     # commits

@@ -10,15 +10,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from agent.scanner import Found, Listing, ScanWarning, joined, path_ids
+from agent.sending import Sent
 from agent.settings import AgentHome
 from agent.sources.configured import Databases, MariadbSource, PostgresqlSource, Source, SqliteSource
 from agent.sources.dumps import Dumper
 from agent.sources.mariadb import MariadbDumper
 from agent.sources.places import FOLDER, TOP, file_name, folder_path, top_path
 from agent.sources.postgresql import PostgresqlDumper
+from agent.sources.raw_databases import RawDatabases
 from agent.sources.sqlite import SqliteDumper
 from transport.names import ROOT, PathId
 from transport.sealing import VaultKeys
@@ -47,6 +49,19 @@ class Dumped:
             joined(folder_path(), file_name(source).encode()): dumper_of(source, home) for source in self._sources
         }
         """By path in the snapshot."""
+        self.raw = RawDatabases(home, databases)
+
+    def remarks(self, sent: Sent) -> list[ScanWarning]:
+        """What is to be said of a dump that succeeded; nothing of other files."""
+        path = sent.wanted.path
+        if path not in self.dumpers:
+            return []
+        return [*(ScanWarning(path, remark) for remark in sent.remarks), *self.raw.grown(path, sent.size)]
+
+    def failed(self, path: bytes, say: Callable[[str, str, str], None]) -> None:
+        """A file could not be read: of a dump the machine's log says so, without its name."""
+        if path in self.dumpers:
+            say("warning", "databases", "A database could not be dumped; its last good copy, if there is one, stays")
 
     def besides(self, scan: Iterable[Listing], *, dump: bool = True) -> Iterator[Listing]:
         """The listings of a scan, and those of the databases' folder right after the top's.

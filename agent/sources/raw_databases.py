@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,33 +81,33 @@ class RawDatabases:
         """Open ones, by path (a folder's where many files are one) and kind."""
         self._kinds: dict[str, _Kind] = {}
 
-    def look(self, listing: Listing, found: Found) -> ScanWarning | None:
+    def look(self, listing: Listing, found: Found) -> Sequence[ScanWarning]:
         """A file that is about to be read; what is to be said of its size at once."""
         path = joined(listing.path, found.name)
         kind = _kind(path, found)
         if kind is None:
-            return None
+            return ()
         if kind.name not in self._servers and path not in self._dumped and self._in_use(path, kind, listing, found):
             self._kinds[kind.name] = kind
             self._found.setdefault((listing.path if kind.many else path, kind.name), []).append(path)
         return self.grown(path, found.size)
 
-    def grown(self, path: bytes, size: int) -> ScanWarning | None:
+    def grown(self, path: bytes, size: int) -> Sequence[ScanWarning]:
         """What is to be said of a database of this size: nothing below the threshold, and not the same twice."""
         if not self._threshold:
-            return None
+            return ()
         key = path.hex()
         if size <= self._threshold:
             self._said.pop(key, None)
-            return None
+            return ()
         if size < _AGAIN * self._said.get(key, 0):
-            return None
+            return ()
         self._said[key] = size
-        return ScanWarning(
-            path,
+        reason = (
             f"this database has grown to {size / _STEP_GB:.1f} GB, beyond {self._threshold / _STEP_GB:g} GB: see "
-            "whether old data can be archived, and how much its software bears (pilulier-agent source threshold SIZE)",
+            "whether old data can be archived, and how much its software bears (pilulier-agent source threshold SIZE)"
         )
+        return (ScanWarning(path, reason),)
 
     def warnings(self) -> list[ScanWarning]:
         """One for each database that was open while it was read; what was said of sizes is kept."""

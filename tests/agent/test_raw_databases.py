@@ -46,9 +46,7 @@ def said(home: AgentHome, source: Path, databases: Databases = Databases()) -> l
     told = []
     for listing in listings(source):
         for found in listing.children:
-            warning = raw.look(listing, found)
-            if warning is not None:
-                told.append(warning)
+            told += raw.look(listing, found)
     return told + raw.warnings()
 
 
