@@ -176,6 +176,7 @@ class Recoveries:
 
     def _take(self, db: Database, request: m.RecoverTake, held: _Ticket) -> m.Recovered:
         machine = machines.get(db, held.machine_id)
+        machines.check_new_key(db, machine, request.curve_key)
         # As another process would: the exchange gives way to whoever waits for the writer's place.
         with Repository.open(self._home.repository(machine.id), wait_s=_WAIT_S) as repository:
             succession = self._succeed(repository, request)
@@ -191,7 +192,7 @@ class Recoveries:
                 platform=request.platform,
                 now=now,
             )
-            if taken != machine:
+            if _keys(taken) != _keys(machine):
                 before, after = machine.installation.hex(), taken.installation.hex()
                 actor = audit.actor_of(held.account, held.address)
                 acts.note(db, actor, "machine.recover", taken, now=now, before=before, after=after)
@@ -234,6 +235,10 @@ class Recoveries:
         )
         repository.succeed(succession, received_ms=now_ms)
         return succession
+
+
+def _keys(machine: Machine) -> tuple[bytes, bytes, bytes]:
+    return machine.curve_key, machine.signing_key, machine.installation
 
 
 def _chosen(seen: list[Overview], wanted: str) -> Machine | None:

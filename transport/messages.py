@@ -36,6 +36,7 @@ from transport.messages_deliveries import DeliveryOpen as DeliveryOpen
 from transport.messages_deliveries import DeliveryReport as DeliveryReport
 from transport.messages_deliveries import SelectionQuery as SelectionQuery
 from transport.messages_guards import Observed as Observed
+from transport.messages_recovery import FormerSettings as FormerSettings
 from transport.messages_recovery import PutSettings as PutSettings
 from transport.messages_recovery import RecoverChoice as RecoverChoice
 from transport.messages_recovery import Recovered as Recovered

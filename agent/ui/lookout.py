@@ -116,12 +116,15 @@ class Lookout:
     def _read_history(self) -> None:
         machine, client = self._machine, self._client
         assert machine is not None and client is not None
+        source = RemoteSource(client)
         history = verify_history(
-            RemoteSource(client).commits(),
+            source.commits(),
             machine.keys.signing.public,
             last_head(self._home),
             vault=machine.settings.vault,
             repository=machine.settings.machine,
+            successions=source.successions(),
+            approver=machine.settings.appliance.identity,
         )
         self._snapshots = list(history.snapshots)
         self._snapshots_at = time.monotonic()

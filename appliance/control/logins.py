@@ -65,12 +65,10 @@ def account_of(db: Database, email: str, password: str, *, address: str, now: fl
     much of it."""
     email, address = _normalised(email), one_line(address, 64)
 
-    def log(outcome: Outcome) -> None:
-        throttling.log(db, Attempt(now, throttling.PASSWORD, email, None, outcome, address))
-
     with db.write():
         wait_s = throttling.password_refusal_s(db, email, address, now)
-        log(Outcome.THROTTLED if wait_s > 0 else Outcome.WRONG)
+        outcome = Outcome.THROTTLED if wait_s > 0 else Outcome.WRONG
+        charged = throttling.log(db, Attempt(now, throttling.PASSWORD, email, None, outcome, address))
     if wait_s > 0:
         raise _throttled(wait_s)
     row = db.row("SELECT id, password_hash FROM account WHERE email = ? AND state = 'active'", [email])
@@ -81,7 +79,7 @@ def account_of(db: Database, email: str, password: str, *, address: str, now: fl
     if row is None or not right:
         raise LoginError(_NOT_OPEN)
     with db.write():
-        log(Outcome.ACCEPTED)
+        throttling.clear_charge(db, charged)
         return accounts.find(db, row["id"])
 
 

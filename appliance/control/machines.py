@@ -396,6 +396,12 @@ def move(db: Database, machine: Machine, target: Contract) -> Machine:
         return get(db, machine.id)
 
 
+def check_new_key(db: Database, machine: Machine, curve_key: bytes) -> None:
+    """ConflictError where a CURVE key is another machine's."""
+    if db.row("SELECT id FROM machine WHERE curve_key = ? AND id != ?", [curve_key, machine.id]):
+        raise ConflictError("this key is another machine's already: remove the agent's home, and recover again")
+
+
 def take_over(
     db: Database,
     machine: Machine,
@@ -409,11 +415,10 @@ def take_over(
 ) -> Machine:
     """The machine with the keys of another installation, active, after a recovery that a one-time code approved.
 
-    ConflictError where another machine has the CURVE key. The former keys open nothing any more.
+    ConflictError as in `check_new_key`. The former keys open nothing any more.
     """
     with db.write():
-        if db.row("SELECT id FROM machine WHERE curve_key = ? AND id != ?", [curve_key, machine.id]):
-            raise ConflictError("this key is another machine's already: remove the agent's home, and recover again")
+        check_new_key(db, machine, curve_key)
         db.execute(
             "UPDATE machine SET curve_key = ?, signing_key = ?, installation = ?, state = 'active', agent_version = ?, "
             "platform = ?, last_seen_at = ? WHERE id = ?",

@@ -106,8 +106,8 @@ def password_refusal_s(db: Database, email: str, address: str, now: float) -> fl
     return max(0.0, end - now)
 
 
-def log(db: Database, attempt: Attempt) -> None:
-    """Write an attempt down, inside the transaction that decides on it."""
+def log(db: Database, attempt: Attempt) -> int:
+    """Write an attempt down, inside the transaction that decides on it; its number."""
     db.insert(
         "attempt",
         {
@@ -119,6 +119,12 @@ def log(db: Database, attempt: Attempt) -> None:
             "address": attempt.address,
         },
     )
+    return int(db.value("SELECT last_insert_rowid()"))
+
+
+def clear_charge(db: Database, number: int) -> None:
+    """An attempt that was charged as wrong before it was looked at was right."""
+    db.update("attempt", str(number), {"outcome": str(Outcome.ACCEPTED)})
 
 
 def recent(db: Database, since: float) -> list[Attempt]:

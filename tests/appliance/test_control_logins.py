@@ -94,6 +94,12 @@ def test_one_address_cannot_try_everybody(house: House) -> None:
     assert first(house, address="198.51.100.7").account == house.accounts["admin"]
 
 
+def test_right_passwords_close_no_address(house: House) -> None:
+    """A practice behind one address logs in and out all day."""
+    for _ in range(throttling.PASSWORDS_FROM_ADDRESS + 1):
+        assert first(house).account == house.accounts["admin"]
+
+
 def test_guessing_passwords_does_not_close_restores(house: House) -> None:
     for number in range(20):
         with pytest.raises(LoginError):

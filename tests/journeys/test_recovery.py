@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -146,6 +147,27 @@ def test_new_hardware_goes_on_where_the_old_one_ended(
     # The old one is refused, whoever has its keys.
     for words in (["snapshots"], ["backup"], ["verify"]):
         assert "refuses this machine's key" in pharmacy.old.told(*words)
+
+
+def test_the_sheet_alone_brings_everything_back(pharmacy: Pharmacy) -> None:
+    """Typed from paper: the lines of the key and of the address, in small letters, and the head code."""
+    sheet = pharmacy.folder / "sheet.txt"
+    pharmacy.agent.command("key", "sheet", "--out", str(sheet))
+    lines = [line for line in sheet.read_text().splitlines() if re.match(r"\s*[KA][0-9]+\b", line)]
+    assert len(lines) > 10 and pharmacy.head in sheet.read_text()
+    before = pharmacy.burn()
+    with Database.open(Home.open(pharmacy.house.appliance.home).control_db) as db:
+        machine_keys.destroy(db, bytes.fromhex(pharmacy.agent.machine))
+    typed = pharmacy.folder / "typed.txt"
+    typed.write_text("\n".join(line.lower() for line in lines))
+    typed.chmod(0o600)
+    new = pharmacy.new()
+    said = new.command(
+        *pharmacy.words("--key", str(typed), "--head", pharmacy.head, "--in-place", appliance="")
+    ).document
+    assert said["newer"] == 0 and said["include"] == [str(pharmacy.source)]
+    assert set(describe(pharmacy.source)) == set(before) - {b"pipe"}
+    assert new.backup()["snapshot"] == 2
 
 
 def test_the_files_come_with_the_recovery(pharmacy: Pharmacy) -> None:
