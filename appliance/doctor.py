@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from appliance import endpoints
+from appliance import endpoints, escrow
 from appliance.control import alarms, job_table, machines
 from appliance.control.database import OLDEST_SQLITE, SAFE_WAL, SQLITE_VERSION, Database
 from appliance.control.job_table import Outcome
 from appliance.control.migrations import MIGRATIONS
 from appliance.control.scope import EVERYTHING
+from appliance.escrow import KeyState
 from appliance.settings import Home
 from appliance.sizes import format_size
 from transport.errors import PilulierError
@@ -66,6 +67,7 @@ def examine(root: Path, now: float) -> list[Check]:
         checks.append(Check("control database", False, str(error)))
         overviews = []
     checks += _repositories(home, overviews)
+    checks.append(_guarded("escrow key", _escrow, home))
     checks.append(_guarded("ports", _ports, home))
     return checks
 
@@ -101,6 +103,19 @@ def _keys(home: Home) -> Check:
     home.load_identity()
     home.curve_public()
     return Check("keys", True, "identity and connection keys are readable by their owner only")
+
+
+def _escrow(home: Home) -> Check:
+    known = escrow.listed(home)
+    states = {info.state for info in known}
+    if KeyState.HALF in states:
+        return Check("escrow key", False, "its clear half still lies beside its envelope: run 'escrow protect' again")
+    if KeyState.LOCKED in states:
+        waiting = "web restores of confided keys wait for 'pilulier escrow unlock'"
+        return Check("escrow key", False, f"locked: {waiting}; backups go on")
+    if not known:
+        return Check("escrow key", True, "made when the service first starts")
+    return Check("escrow key", True, ", ".join(sorted(f"{state}" for state in states)))
 
 
 def _sqlite_version() -> Check:

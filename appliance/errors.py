@@ -85,6 +85,12 @@ class ThrottledError(RefusedError):
         self.wait_s = wait_s
 
 
+class EscrowLockedError(RefusedError):
+    """The escrow key lies under an operator's passphrase, and nobody has unlocked it since the service started."""
+
+    code = "escrow-locked"
+
+
 class RemoteRefusedError(RefusedError):
     """The machine's owner does not let the appliance set or start anything on it."""
 

@@ -1,9 +1,11 @@
 """The appliance's escrow keys: what confided machine keys are wrapped to.
 
 Owns their files. The public half of the present key is all that a running service needs: it offers it, signed by the
-identity, and never opens an envelope. The private half is a file of its own in `keys/` (0600), or a systemd credential
-named `pilulier-escrow` (`LoadCredentialEncrypted=`), in which case no private file need lie on the disk. Rotating makes
-another key present; agents wrap anew as they connect, and an old key goes once no envelope names it.
+identity, and never opens an envelope. The private half is a file of its own in `keys/` (0600), in clear or under an
+operator's passphrase (`escrow_protection`; the running service then holds it in memory once it was unlocked), or a
+systemd credential named `pilulier-escrow` (`LoadCredentialEncrypted=`), in which case no private file need lie on the
+disk. Rotating makes another key present; agents wrap anew as they connect, and an old key goes once no envelope names
+it.
 
 Losing the private half makes every confided envelope worthless and leaves the machines' own keys as they are: it
 belongs into the appliance's own backup and on paper in a safe.
@@ -14,11 +16,14 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from appliance import escrow_holder
+from appliance.errors import EscrowLockedError
 from appliance.settings import Home
 from transport.errors import KeyFileError
 from transport.escrow import SEED_BYTES, EscrowKey, EscrowPublic
@@ -36,21 +41,44 @@ class _Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     public: dict[str, str]
 
 
+class KeyState(StrEnum):
+    """Where a private half is, as this process sees it."""
+
+    CLEAR = "clear"
+    HALF = "half-protected"
+    """A crash left it, or a rest of it, in clear beside its envelope: `escrow protect` again."""
+    LOCKED = "locked"
+    UNLOCKED = "unlocked"
+    CREDENTIAL = "credential"
+    ELSEWHERE = "elsewhere"
+
+
 @dataclass(frozen=True, slots=True)
 class EscrowKeyInfo:
-    """One escrow key. `private_there`: whether its private half is within reach of this process."""
+    """One escrow key."""
 
     key_id: bytes
     present: bool
-    private_there: bool
+    state: KeyState
+
+    @property
+    def private_there(self) -> bool:
+        """Whether its private half is within reach of this process."""
+        return self.state not in (KeyState.LOCKED, KeyState.ELSEWHERE)
 
 
 def _index_path(home: Home) -> Path:
     return home.keys / "escrow.json"
 
 
-def _private_path(home: Home, key_id: bytes) -> Path:
+def private_path(home: Home, key_id: bytes) -> Path:
+    """Where a private half lies in clear, if it does."""
     return home.keys / f"escrow-{key_id.hex()}.key"
+
+
+def wrapped_path(home: Home, key_id: bytes) -> Path:
+    """Where it lies under the operator's passphrase, if it does."""
+    return home.keys / f"escrow-{key_id.hex()}.wrapped"
 
 
 def _index(home: Home) -> _Index | None:
@@ -69,15 +97,30 @@ def _index(home: Home) -> _Index | None:
     return found
 
 
-def _add(home: Home, before: _Index | None) -> EscrowPublic:
-    key = EscrowKey.generate()
-    public = key.public
-    # The private half first: a key that is offered must be one that can be opened again.
-    write_key_file(_private_path(home, public.key_id), _LABEL + key.seed.hex().encode() + b"\n")
+def aside_path(home: Home, key_id: bytes) -> Path:
+    """What is left of a clear half while it is destroyed."""
+    return home.keys / f"escrow-{key_id.hex()}.aside"
+
+
+def write_private(home: Home, key: EscrowKey) -> None:
+    """Lay a private half down in clear."""
+    write_key_file(private_path(home, key.public.key_id), _LABEL + key.seed.hex().encode() + b"\n")
+
+
+def make_present(home: Home, public: EscrowPublic) -> EscrowPublic:
+    """Offer this key from the next start of the service on. For whoever holds the settings' lock and has written the
+    private half: a key that is offered must be one that can be opened again."""
+    before = _index(home)
     known = {} if before is None else before.public
     index = _Index(public.key_id.hex(), {**known, public.key_id.hex(): public.data.hex()})
     write_key_file(_index_path(home), msgspec.json.encode(index) + b"\n")
     return public
+
+
+def _add(home: Home) -> EscrowPublic:
+    key = EscrowKey.generate()
+    write_private(home, key)
+    return make_present(home, key.public)
 
 
 def ensure(home: Home) -> EscrowPublic:
@@ -87,13 +130,14 @@ def ensure(home: Home) -> EscrowPublic:
         return EscrowPublic(bytes.fromhex(found.public[found.present]))
     with home.settings_locked():
         found = _index(home)
-        return _add(home, None) if found is None else EscrowPublic(bytes.fromhex(found.public[found.present]))
+        return _add(home) if found is None else EscrowPublic(bytes.fromhex(found.public[found.present]))
 
 
 def rotate(home: Home) -> EscrowPublic:
-    """Make another key the present one; the former ones stay to open what is wrapped to them."""
+    """Make another key the present one, in clear; the former ones stay to open what is wrapped to them."""
     with home.settings_locked():
-        return _add(home, _index(home))
+        _index(home)  # damaged: said before a key is made for nothing
+        return _add(home)
 
 
 def certificate(home: Home, identity: SigningKey) -> EscrowCertificate:
@@ -107,20 +151,45 @@ def listed(home: Home) -> list[EscrowKeyInfo]:
     if found is None:
         return []
     credential = _credential_key()
+    held: frozenset[bytes] | None = None
     infos = []
     for name in sorted(found.public, key=lambda name: (name != found.present, name)):
         key_id = bytes.fromhex(name)
-        there = _private_path(home, key_id).exists() or (credential is not None and credential.public.key_id == key_id)
-        infos.append(EscrowKeyInfo(key_id, name == found.present, there))
+        wrapped = wrapped_path(home, key_id).exists()
+        if credential is not None and credential.public.key_id == key_id:
+            state = KeyState.CREDENTIAL
+        elif wrapped and (private_path(home, key_id).exists() or aside_path(home, key_id).exists()):
+            state = KeyState.HALF
+        elif private_path(home, key_id).exists():
+            state = KeyState.CLEAR
+        elif wrapped:
+            held = escrow_holder.held(home) if held is None else held
+            state = KeyState.UNLOCKED if key_id in held else KeyState.LOCKED
+        else:
+            state = KeyState.ELSEWHERE
+        infos.append(EscrowKeyInfo(key_id, name == found.present, state))
     return infos
 
 
+def is_locked(home: Home, key_id: bytes) -> bool:
+    """Whether an operator must unlock this key before an envelope of it can be opened."""
+    return any(info.key_id == key_id and info.state is KeyState.LOCKED for info in listed(home))
+
+
 def private(home: Home, key_id: bytes) -> EscrowKey:
-    """The key pair of an id; KeyFileError that says what to do where its private half is not there."""
+    """The key pair of an id; EscrowLockedError where an operator must unlock it first, KeyFileError that says what to
+    do where its private half is not there."""
     credential = _credential_key()
     if credential is not None and credential.public.key_id == key_id:
         return credential
-    path = _private_path(home, key_id)
+    path = private_path(home, key_id)
+    if not path.exists() and wrapped_path(home, key_id).exists():
+        unlocked = escrow_holder.take(home, key_id)
+        if unlocked is None:
+            raise EscrowLockedError(
+                f"escrow key {key_id.hex()} is locked: an operator unlocks it with 'pilulier escrow unlock'"
+            )
+        return unlocked
     if not path.exists():
         raise KeyFileError(
             f"the private half of escrow key {key_id.hex()} is neither in {home.keys} nor a credential of this "
@@ -143,7 +212,8 @@ def forget(home: Home, used: frozenset[bytes]) -> list[bytes]:
             kept = {name: public for name, public in found.public.items() if name not in gone}
             write_key_file(_index_path(home), msgspec.json.encode(_Index(found.present, kept)) + b"\n")
         for name in gone:
-            _private_path(home, bytes.fromhex(name)).unlink(missing_ok=True)
+            for path in (private_path, wrapped_path, aside_path):
+                path(home, bytes.fromhex(name)).unlink(missing_ok=True)
         return [bytes.fromhex(name) for name in gone]
 
 

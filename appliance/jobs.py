@@ -20,7 +20,7 @@ from huey.consumer import Consumer
 from huey.registry import Message
 from huey.serializer import Serializer
 
-from appliance import job_kinds, job_running, parts, readiness
+from appliance import escrow_holder, job_kinds, job_running, parts, readiness
 from appliance.control import job_table
 from appliance.control.database import SAFE_WAL, SQLITE_VERSION, Database
 from appliance.control.job_table import Job
@@ -170,11 +170,18 @@ def work(home: Home, *, on_ready: Callable[[], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.ask_to_stop())
     parts.end_with_the_service(worker.ask_to_stop)
+    # Here, since this part of the service faces no network.
+    holder = escrow_holder.Holder(home)
+    try:
+        holder.start()
+    except OSError as error:
+        log.error("escrow keys cannot be unlocked while this runs: %s: %s", home.escrow_socket, error.strerror)
     worker.start()
     on_ready()
     readiness.notify("READY=1")
     worker.wait()
     readiness.notify("STOPPING=1")
+    holder.close()
     if not worker.stop():
         log.warning("a job is cut off in the middle; it is done again when the service runs again")
 

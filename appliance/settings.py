@@ -202,6 +202,11 @@ class Home:
         return self.root / "serve.lock"
 
     @property
+    def escrow_socket(self) -> Path:
+        """Where the running service takes and gives unlocked escrow keys."""
+        return self.root / "escrow.sock"
+
+    @property
     def settings_lock(self) -> Path:
         """Held while settings are read and rewritten."""
         return self.root / "settings.lock"

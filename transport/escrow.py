@@ -4,7 +4,8 @@ Owns two envelopes for a machine's keyring (the machine key, and one more for ea
 9180, X25519 with ML-KEM-768, HKDF-SHA256, AES-256-GCM) to the appliance's escrow key, so that the host can open backups
 on behalf of a customer who lost everything. *Private*: AES-256-GCM under Argon2id (RFC 9106) of a passphrase, which the
 host never learns. Both are bound to the machine and its vault: an envelope moved to another machine does not open. The
-signing key is never wrapped, so whoever opens an envelope can read history and never forge it.
+signing key is never wrapped, so whoever opens an envelope can read history and never forge it. The private half of an
+escrow key itself may lie closed by an operator's passphrase, in the same way as a private envelope.
 
 *Why both a classical and a post-quantum key exchange?* **Because what is copied today is opened later**: health data
 stays sensitive for a lifetime, and the wrapped key is the one place where a public-key cipher guards it.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import threading
 import unicodedata
 from dataclasses import dataclass
 from typing import Final
@@ -43,6 +45,8 @@ from transport.sealing import MACHINE_KEY_BYTES, checked_keyring
 MAGIC: Final = b"PLW1"
 MODE_CONFIDED: Final = 1
 MODE_PRIVATE: Final = 2
+MODE_ESCROW: Final = 3
+"""Of no machine: an escrow key under the operator's passphrase."""
 ENVELOPE_LIMIT: Final = 4096
 """Bytes of a wrapped key at most; a confided one has 1,189."""
 KEY_ID_BYTES: Final = 16
@@ -55,6 +59,7 @@ _SALT_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
 _SUITE: Final = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _INFO: Final = b"pilulier/1/escrow/"
+_ESCROW_INFO: Final = b"pilulier/1/escrow-key/"
 
 MEMORY_KIB: Final = 64 * 1024
 PASSES: Final = 3
@@ -176,8 +181,13 @@ def checked_passphrase(passphrase: str) -> bytes:
     return text.encode()
 
 
+_one_at_a_time: Final = threading.Lock()
+"""Several lanes share OpenSSL's pool of threads; three derivations at once never end (cryptography 50, measured)."""
+
+
 def _stretched(passphrase: bytes, salt: bytes, memory_kib: int, passes: int, lanes: int) -> bytes:
-    return Argon2id(salt=salt, length=32, iterations=passes, lanes=lanes, memory_cost=memory_kib).derive(passphrase)
+    with _one_at_a_time:
+        return Argon2id(salt=salt, length=32, iterations=passes, lanes=lanes, memory_cost=memory_kib).derive(passphrase)
 
 
 def wrap_private(
@@ -191,17 +201,25 @@ def wrap_private(
     lanes: int = LANES,
 ) -> bytes:
     """The machine key for whoever knows the passphrase."""
-    checked_keyring(keyring)
+    place = _bound(MODE_PRIVATE, machine, vault)
+    return _closed(passphrase, checked_keyring(keyring), MODE_PRIVATE, place, (memory_kib, passes, lanes))
+
+
+def _closed(passphrase: str, secret: bytes, mode: int, place: bytes, cost: tuple[int, int, int]) -> bytes:
     salt, nonce = os.urandom(_SALT_BYTES), os.urandom(_NONCE_BYTES)
-    head = _HEADER.pack(MAGIC, MODE_PRIVATE) + _ARGON.pack(memory_kib, passes, lanes) + salt + nonce
-    key = _stretched(checked_passphrase(passphrase), salt, memory_kib, passes, lanes)
-    return head + AESGCM(key).encrypt(nonce, keyring, _bound(MODE_PRIVATE, machine, vault) + head)
+    head = _HEADER.pack(MAGIC, mode) + _ARGON.pack(*cost) + salt + nonce
+    key = _stretched(checked_passphrase(passphrase), salt, *cost)
+    return head + AESGCM(key).encrypt(nonce, secret, place + head)
 
 
 def unwrap_private(passphrase: str, envelope: bytes, machine: RepositoryId, vault: VaultId) -> bytes:
     """The machine key; SealError where the passphrase is wrong or the envelope altered or another's."""
     if mode_of(envelope) != MODE_PRIVATE:
         raise SealError("this key was confided to the appliance: no passphrase opens it")
+    return checked_keyring(_opened(passphrase, envelope, _bound(MODE_PRIVATE, machine, vault)))
+
+
+def _opened(passphrase: str, envelope: bytes, place: bytes) -> bytes:
     head_bytes = _HEADER.size + _ARGON.size + _SALT_BYTES + _NONCE_BYTES
     if len(envelope) <= head_bytes + 16 or (len(envelope) - head_bytes - 16) % MACHINE_KEY_BYTES:
         raise SealError(f"a key wrapped with a passphrase has not {len(envelope)} bytes")
@@ -214,10 +232,22 @@ def unwrap_private(passphrase: str, envelope: bytes, machine: RepositoryId, vaul
     salt = head[_HEADER.size + _ARGON.size :][:_SALT_BYTES]
     key = _stretched(checked_passphrase(passphrase), salt, memory_kib, passes, lanes)
     try:
-        return checked_keyring(
-            AESGCM(key).decrypt(
-                head[-_NONCE_BYTES:], envelope[head_bytes:], _bound(MODE_PRIVATE, machine, vault) + head
-            )
-        )
+        return AESGCM(key).decrypt(head[-_NONCE_BYTES:], envelope[head_bytes:], place + head)
     except InvalidTag:
         raise SealError("the passphrase does not open this key: check it, spaces and capitals count") from None
+
+
+def wrap_escrow(passphrase: str, key: EscrowKey) -> bytes:
+    """An escrow key for the operator who knows the passphrase; SealError where it is too short."""
+    place = _ESCROW_INFO + key.public.key_id
+    return _closed(passphrase, key.seed, MODE_ESCROW, place, (MEMORY_KIB, PASSES, LANES))
+
+
+def unwrap_escrow(passphrase: str, envelope: bytes, key_id: bytes) -> EscrowKey:
+    """The escrow key of this id; SealError where the passphrase is wrong or the envelope altered or another's."""
+    if len(envelope) < _HEADER.size or _HEADER.unpack_from(envelope) != (MAGIC, MODE_ESCROW):
+        raise SealError("this is no escrow key under a passphrase")
+    key = EscrowKey(_opened(passphrase, envelope, _ESCROW_INFO + key_id))
+    if len(key.seed) != SEED_BYTES or key.public.key_id != key_id:
+        raise SealError("an escrow key under a passphrase is another one than its name says")
+    return key

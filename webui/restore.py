@@ -18,10 +18,11 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from werkzeug.wrappers import Response as WerkzeugResponse
 
+from appliance import escrow
 from appliance.control import acts, deliveries, machine_keys, restores
 from appliance.control.contracts import Escrow
 from appliance.control.machines import Machine, MachineState
-from appliance.errors import KeyModeError
+from appliance.errors import EscrowLockedError, KeyModeError
 from appliance.opening import words
 from appliance.opening.baskets import TOP
 from appliance.opening.clients import BUSY, GONE, Opened, OpeningError, TooManyDownloadsError, beginning
@@ -122,10 +123,22 @@ def seat_of(address: str) -> Seat:
     return Seat(machine, opened, chosen)
 
 
+def locked() -> str:
+    """What is said while the escrow key waits for an operator."""
+    return str(
+        _(
+            "La clé de séquestre est verrouillée depuis le dernier démarrage du service : un opérateur doit la "
+            "déverrouiller avant toute restauration par le web. L’agent, sur la machine, restaure sans attendre."
+        )
+    )
+
+
 def trouble(error: OpeningError) -> str:
     """An opener's error in the reader's words."""
     if error.code == BUSY:
         return str(_("La demande précédente n’est pas terminée : patientez un instant."))
+    if error.code == EscrowLockedError.code:
+        return locked()
     return str(_("Cette sauvegarde n’a pas pu être lue telle qu’elle a été signée : prévenez l’assistance."))
 
 
@@ -149,13 +162,19 @@ def start(machine: str) -> ResponseReturnValue:
             readable = _open(found)
         except (OpeningError, KeyModeError) as error:
             log.error("machine %s: its backups do not open: %s", found.hex, error)
-            flash(_("Les sauvegardes n’ont pas pu être ouvertes ici : restaurez avec l’agent."), "danger")
+            unopened = _("Les sauvegardes n’ont pas pu être ouvertes ici : restaurez avec l’agent.")
+            flash(locked() if error.code == EscrowLockedError.code else unopened, "danger")
         else:
             if readable:
                 return to("restore.browse", found)
             flash(_("Aucune sauvegarde de cette machine ne peut être lue ici."), "warning")
     return render_template(
-        "restore/start.html", machine=found, row=row, form=form, granted=has_grant(ACTION, found.hex)
+        "restore/start.html",
+        machine=found,
+        row=row,
+        form=form,
+        granted=has_grant(ACTION, found.hex),
+        locked=locked() if escrow.is_locked(context.home(), held.escrow_key or b"") else "",
     )
 
 

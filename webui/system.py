@@ -16,7 +16,7 @@ from flask_babel import gettext as _
 from flask_babel import lazy_gettext as _l
 from flask_babel import ngettext
 
-from appliance import box, doctor, endpoints, job_kinds, jobs
+from appliance import box, doctor, endpoints, escrow, job_kinds, jobs
 from appliance.box import Disk, Process, Stored
 from appliance.control import alarms, audit, clock, disk_readings, job_table, machines, outbox
 from appliance.control.job_table import Job, Outcome
@@ -24,10 +24,12 @@ from appliance.control.machines import Overview
 from appliance.control.outbox import MailState
 from appliance.control.scope import EVERYTHING
 from appliance.errors import NotFoundError
+from appliance.escrow import KeyState
 from appliance.job_running import JobKind
 from appliance.schedules import Daily
 from appliance.store.errors import StoreError
 from appliance.store.repository import Repository
+from transport.errors import PilulierError
 from webui import context, mail_words
 from webui.gate import OPERATORS, allow
 from webui.machines import of_address
@@ -82,8 +84,52 @@ CHECKS: Final = {
     "alarm": _l("Alarme"),
     "repositories": _l("Dépôts"),
     "ports": _l("Ports réseau"),
+    "escrow key": _l("Clé de séquestre"),
     "jobs": _l("Tâches de fond"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class EscrowRow:
+    """What the page says of the escrow key."""
+
+    badge: str
+    word: Any
+    icon: str
+    detail: Any
+
+
+_ESCROW: Final = {
+    KeyState.HALF: EscrowRow(
+        "bad",
+        _l("Protection inachevée"),
+        "exclamation-octagon-fill",
+        _l("La clé est encore lisible sur le disque : relancez « pilulier escrow protect »."),
+    ),
+    KeyState.LOCKED: EscrowRow(
+        "warn",
+        _l("Verrouillée"),
+        "lock",
+        _l(
+            "Les restaurations par le web attendent « pilulier escrow unlock », à chaque démarrage du service. Les "
+            "sauvegardes et les enrôlements continuent."
+        ),
+    ),
+    KeyState.UNLOCKED: EscrowRow(
+        "ok", _l("Déverrouillée"), "unlock", _l("En mémoire du service seulement, jusqu’à son arrêt.")
+    ),
+    KeyState.CREDENTIAL: EscrowRow("ok", _l("Confiée à systemd"), "check-circle-fill", ""),
+    KeyState.CLEAR: EscrowRow(
+        "ok",
+        _l("Sans phrase secrète"),
+        "check-circle-fill",
+        _l("Lisible par le seul compte du service. « pilulier escrow protect » la ferme par une phrase secrète."),
+    ),
+    KeyState.ELSEWHERE: EscrowRow(
+        "warn", _l("Absente"), "exclamation-triangle-fill", _l("Aucune restauration par le web n’est possible.")
+    ),
+}
+"""The first that holds for any key is what is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +231,20 @@ def index() -> ResponseReturnValue:
         booted_at=reading.at - reading.counted if reading.boot else None,
         clock_alarms=[alarm for alarm in alarms.every(context.db()) if alarm.kind == alarms.CLOCK],
         versions=box.versions(),
+        escrow=_escrow(),
     )
+
+
+def _escrow() -> EscrowRow | None:
+    """The state of the escrow key, as far as somebody must know; None before there is one, or where it is damaged."""
+    try:
+        states = {info.state for info in escrow.listed(context.home())}
+    except PilulierError:
+        return None
+    for state, row in _ESCROW.items():
+        if state in states:
+            return row
+    return None
 
 
 @blueprint.post("/system/jobs/<name>/start")

@@ -97,16 +97,20 @@ class Invocation:
         for label, value in facts:
             self.say(f"{label + ':':<{width + 1}} {value}")
 
-    def password(self, file: str | None, whom: str) -> str:
-        """The password from a file (`-`: stdin), or typed twice at a terminal; never from the command line."""
+    def passphrase(self, file: str | None, whom: str, *, new: bool) -> str:
+        """As a password, of a key: typed twice where it is a new one."""
+        return self.password(file, whom, what="passphrase", twice=new)
+
+    def password(self, file: str | None, whom: str, *, what: str = "password", twice: bool = True) -> str:
+        """The password from a file (`-`: stdin), or typed at a terminal; never from the command line."""
         if file is None:
             if not sys.stdin.isatty():
-                raise UsageError(f"no password for {whom}: give --password-file FILE (or - for standard input)")
+                raise UsageError(f"no {what} for {whom}: give --{what}-file FILE (or - for standard input)")
             import getpass
 
-            typed = getpass.getpass(f"Password for {whom}: ")
-            if getpass.getpass("The same again: ") != typed:
-                raise UsageError("the two passwords differ: nothing was changed")
+            typed = getpass.getpass(f"{what.capitalize()} for {whom}: ")
+            if twice and getpass.getpass("The same again: ") != typed:
+                raise UsageError(f"the two {what}s differ: nothing was changed")
             return typed
         try:
             if file == "-":
@@ -115,14 +119,14 @@ class Invocation:
                 with open(file, "rb") as source:
                     content = source.read(PASSWORD_FILE_LIMIT + 1)
         except OSError as error:
-            raise UsageError(f"the password file {file} cannot be read: {error.strerror}") from None
+            raise UsageError(f"the {what} file {file} cannot be read: {error.strerror}") from None
         try:
             text = content.decode()
         except UnicodeDecodeError:
-            raise UsageError(f"the password file {file} is not UTF-8 text") from None
+            raise UsageError(f"the {what} file {file} is not UTF-8 text") from None
         first, _, rest = text.partition("\n")
         if rest.strip() or len(content) > PASSWORD_FILE_LIMIT:
-            raise UsageError(f"the password file {file} has more than one line: it holds the password alone")
+            raise UsageError(f"the {what} file {file} has more than one line: it holds the {what} alone")
         return first.rstrip("\r")
 
 

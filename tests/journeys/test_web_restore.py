@@ -126,3 +126,19 @@ def test_a_private_key_sends_people_to_the_agent(scene: Scene, tmp_path: Path) -
     page = scene.text(scene.at)
     assert "clé de cette machine est privée" in page and "pilulier-agent restore" in page
     assert 'name="code"' not in page
+
+
+def test_a_locked_escrow_key_is_told_before_a_code_is_spent(scene: Scene, tmp_path: Path) -> None:
+    phrase = tmp_path / "phrase"
+    phrase.write_text("cinq mots pour la clé")
+    command = scene.house.appliance.command
+    assert command("escrow", "protect", "--passphrase-file", str(phrase)).document["unlocked"] is False
+    page = scene.text(scene.at)
+    assert "un opérateur doit la déverrouiller" in page and 'name="code"' not in page
+    code = scene.browser.code()
+    answer = scene.browser.post(scene.at, {"code": code})
+    assert "un opérateur doit la déverrouiller" in answer.get_data(as_text=True)
+    command("escrow", "unprotect", "--passphrase-file", str(phrase))
+    scene.browser.get(scene.at)
+    answer = scene.browser.post(scene.at, {"code": scene.browser.code()})
+    assert answer.status_code == 303 and answer.headers["Location"].endswith("/browse")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from werkzeug.test import TestResponse
 
-from appliance import doctor, job_kinds
+from appliance import doctor, escrow, escrow_protection, job_kinds
 from appliance.control import alarms, audit, disk_readings, job_table, outbox
 from appliance.control.audit import Act
 from appliance.control.disk_readings import DiskReading
@@ -180,3 +180,19 @@ def test_checks_run_when_asked_and_what_is_wrong_comes_first(web: WebHouse) -> N
     assert answer.status_code == 200
     assert "Base de données" in page and "Horloge" in page
     assert page.index("À voir") < page.index(">Bon<") if ">Bon<" in page else "À voir" in page
+
+
+def test_the_overview_says_how_the_escrow_key_is_kept(web: WebHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cost, value in (("MEMORY_KIB", 64), ("PASSES", 1), ("LANES", 1)):
+        monkeypatch.setattr(f"transport.escrow.{cost}", value)
+    browser = web.browser("super")
+    assert "Clé de séquestre" not in text(browser.get("/system"))
+    escrow.ensure(web.home)
+    assert "Sans phrase secrète" in text(browser.get("/system"))
+    escrow_protection.protect(web.home, "cinq mots pour la clé")
+    page = text(browser.get("/system"))
+    assert "Verrouillée" in page and "pilulier escrow unlock" in page
+    browser.get("/system/doctor")
+    assert "Clé de séquestre" in text(browser.post("/system/doctor"))
+    (web.home.keys / "escrow.json").write_text("{")
+    assert browser.get("/system").status_code == 200

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from appliance.control import acts, api_tokens, restores
 from appliance.control.machines import Machine
-from appliance.errors import ConflictError, KeyModeError, NotFoundError
+from appliance.errors import ConflictError, EscrowLockedError, KeyModeError, NotFoundError
 from appliance.opening import words
 from appliance.opening.clients import Opened, OpeningError, TooManyDownloadsError, beginning
 from appliance.opening.clients import download as archive_of
@@ -156,6 +156,8 @@ def open_restore(machine: str, body: RestoreWanted) -> Restore:
         opened = context.appliance().openers.open(_session(restore), found.id, begin)
     except OpeningError as error:
         log.error("machine %s: its backups do not open: %s", found.hex, error)
+        if error.code == EscrowLockedError.code:
+            raise ConflictError("the appliance's escrow key is locked: its operator must unlock it first") from None
         raise ConflictError("this machine's backups could not be opened here: restore with its agent") from None
     acts.note(db, context.actor(), "restore.open", found, now=now, after={"user": account.email})
     return _shown(restore, found, opened)
