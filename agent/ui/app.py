@@ -13,7 +13,7 @@ from flask_bootstrap import Bootstrap5
 from flask_wtf import CSRFProtect
 
 from agent.interface import Serving
-from agent.ui import backups, failures, gate, journals, look, rendering, restores, settings_page, translation
+from agent.ui import backups, failures, gate, journals, look, rendering, restores, sent_here, settings_page, translation
 from agent.ui.machine import Machine
 
 COOKIE: Final = "pilulier-agent"
@@ -23,6 +23,7 @@ BLUEPRINTS: Final = (
     look.blueprint,
     backups.blueprint,
     restores.blueprint,
+    sent_here.blueprint,
     journals.blueprint,
     settings_page.blueprint,
 )

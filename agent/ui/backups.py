@@ -10,6 +10,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import ngettext
 
+from agent import receiving, stale
 from agent.knocking import service_runs
 from agent.selection import Selection
 from agent.settings import Settings
@@ -45,7 +46,7 @@ def standing(machine: Machine, settings: Settings, run: LastRun, under_way: Unde
     """What a pharmacist wants to know first."""
     if under_way is not None and under_way.what == "backup":
         return Standing("busy", "arrow-repeat", _("Sauvegarde en cours"), _("Vous pouvez continuer à travailler."))
-    if not settings.selection.include:
+    if not settings.has_source:
         return Standing(
             *("warn", "exclamation-triangle-fill", _("Rien n’est sauvegardé")),
             _("Cochez ci-dessous les dossiers à sauvegarder."),
@@ -80,7 +81,7 @@ def following(machine: Machine, settings: Settings) -> str:
         if at <= machine.now():
             return str(_("Une sauvegarde est due : elle commence dès que possible."))
         return str(_("Prochaine sauvegarde : %(when)s.", when=formats.plainly(at)))
-    if not settings.selection.include:
+    if not settings.has_source:
         return ""
     if not settings.schedule.minutes:
         return str(_("Aucune heure n’est fixée : aucune sauvegarde ne commence d’elle-même."))
@@ -104,7 +105,8 @@ def _status() -> dict[str, Any]:
         "under_way": under_way,
         "busy": busy,
         "now": machine.now(),
-        "selected": bool(settings.selection.include),
+        "selected": settings.has_source,
+        "waiting": len(receiving.waiting(machine.home)),
     }
 
 
@@ -123,20 +125,24 @@ class Branch:
         return disk_tree.token_of(self.path)
 
 
-def grown(selection: Selection, opened: dict[bytes, int], home: bytes, at: bytes = disk_tree.ROOT) -> Branch:
-    """The tree from a folder down, with the folders of `opened` (and so many pages of each) open."""
-    pages = opened.get(at, 1)
-    listed = disk_tree.listed(at, selection, home=home, pages=pages)
-    below = {
-        row.path: grown(selection, opened, home, row.path)
-        for row in listed.rows
-        if row.kind == "folder" and row.path in opened
-    }
-    return Branch(at, pages, listed, below)
+class Grower:
+    """Makes trees of the disk for one request: the selection and what is stale are read once."""
 
+    def __init__(self, machine: Machine, settings: Settings) -> None:
+        self._selection = settings.selection
+        self._home = bytes(machine.home.path)
+        self._stale = disk_tree.aged(stale.load(machine.home))
 
-def _home(machine: Machine) -> bytes:
-    return bytes(machine.home.path)
+    def grown(self, opened: dict[bytes, int], at: bytes = disk_tree.ROOT) -> Branch:
+        """The tree from a folder down, with the folders of `opened` (and so many pages of each) open."""
+        pages = opened.get(at, 1)
+        listed = disk_tree.listed(at, self._selection, home=self._home, pages=pages, stale=self._stale)
+        below = {
+            row.path: self.grown(opened, row.path)
+            for row in listed.rows
+            if row.kind == "folder" and row.path in opened
+        }
+        return Branch(at, pages, listed, below)
 
 
 def _opened() -> dict[bytes, int]:
@@ -152,7 +158,7 @@ def _opened() -> dict[bytes, int]:
 
 
 def _tree(machine: Machine, settings: Settings, opened: dict[bytes, int]) -> Branch:
-    return grown(settings.selection, {disk_tree.ROOT: 1, **opened}, _home(machine))
+    return Grower(machine, settings).grown({disk_tree.ROOT: 1, **opened})
 
 
 @blueprint.get("/")
@@ -210,8 +216,8 @@ def branch() -> ResponseReturnValue:
     except (ValueError, UsageError):
         return "", 404
     pages = max(1, min(request.args.get("pages", 1, type=int), 1000))
-    grown_branch = grown(machine.settings().selection, {path: pages, **_opened()}, _home(machine), path)
-    return render_template("backups/branch.html", branch=grown_branch)
+    tree = Grower(machine, machine.settings()).grown({**_opened(), path: pages}, path)
+    return render_template("backups/branch.html", branch=tree)
 
 
 @blueprint.post("/selection")
@@ -257,7 +263,7 @@ def _pressed(selection: Selection) -> Selection:
 def start() -> ResponseReturnValue:
     """Back up now."""
     machine = this()
-    if not machine.settings().selection.include:
+    if not machine.settings().has_source:
         flash(explained("empty-selection"), "warning")
         return redirect(url_for(".index"), 303)
     try:

@@ -11,15 +11,15 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from agent.client import one_line
 from agent.selection import Scope, Selection, Take, components, escaped_pattern, normalised_path
+from agent.stale import StaleFile
 
 PAGE: Final = 200
 ROOT: Final = b"/"
@@ -66,6 +66,8 @@ class Row:
     """The pattern that leaves it out, where one does."""
     own: bool
     """The agent's own home, which is never backed up."""
+    stale_ms: int | None = None
+    """Where no fresh copy could be made, of it or of something in it: when the last good one was; 0 for never."""
 
     @property
     def token(self) -> str:
@@ -172,24 +174,23 @@ class Marker:
         return ""
 
 
-def listed(folder: bytes, selection: Selection, *, home: bytes, pages: int = 1) -> Listed:
+def listed(
+    folder: bytes, selection: Selection, *, home: bytes, pages: int = 1, stale: Mapping[bytes, int] | None = None
+) -> Listed:
     """The first pages of a folder, folders first, names as people sort them."""
     try:
         with os.scandir(folder) as entries:
-            found = [(entry.is_dir(follow_symlinks=False), os.fsencode(entry.name)) for entry in entries]
+            found = [(kind, os.fsencode(entry.name)) for entry in entries if (kind := _kind(entry))]
     except OSError as error:
         return Listed((), 0, (error.strerror or str(error)).lower())
     if folder == ROOT:
-        found = [(is_folder, name) for is_folder, name in found if name not in _KERNEL]
-    found.sort(key=lambda one: (not one[0], one[1].lower(), one[1]))
+        found = [(kind, name) for kind, name in found if name not in _KERNEL]
+    found.sort(key=lambda one: (one[0] != "folder", one[1].lower(), one[1]))
     marker = Marker(selection)
     scope = marker.scope(folder)
     rows = []
-    for is_folder, name in found[: pages * PAGE]:
+    for kind, name in found[: pages * PAGE]:
         path = joined(folder, name)
-        kind, size = ("folder", None) if is_folder else _look(path)
-        if not kind:
-            continue
         mark = marker.mark(path, scope)
         left_here = mark is Mark.LEFT and scope is not None and scope.selected
         rows.append(
@@ -197,26 +198,42 @@ def listed(folder: bytes, selection: Selection, *, home: bytes, pages: int = 1) 
                 path,
                 shown_name(name),
                 kind,
-                size,
+                _size(path) if kind == "file" else None,
                 mark,
-                is_folder and marker.mixed(path, mark),
+                kind == "folder" and marker.mixed(path, mark),
                 marker.pattern(path) if left_here else "",
                 path == home,
+                (stale or {}).get(path) if mark.taken or mark is Mark.NONE else None,
             )
         )
-    shown = min(len(found), pages * PAGE)
-    return Listed(tuple(rows), len(found) - shown + len(rows))
+    return Listed(tuple(rows), len(found))
 
 
-def _look(path: bytes) -> tuple[str, int | None]:
-    """Kind and size; no kind for what is never backed up."""
+def _kind(entry: os.DirEntry[str]) -> str:
+    """What it is, as its folder says; empty for what is never backed up: devices, pipes, sockets."""
+    if entry.is_symlink():
+        return "link"
+    if entry.is_dir(follow_symlinks=False):
+        return "folder"
+    return "file" if entry.is_file(follow_symlinks=False) else ""
+
+
+def _size(path: bytes) -> int | None:
     try:
-        status = os.lstat(path)
+        return os.lstat(path).st_size
     except OSError:
-        return "file", None
-    if stat.S_ISLNK(status.st_mode):
-        return "link", None
-    return ("file", status.st_size) if stat.S_ISREG(status.st_mode) else ("", None)
+        return None
+
+
+def aged(files: Iterable[StaleFile]) -> dict[bytes, int]:
+    """When the last good copy was made, of each path without a fresh one and of the folders above it: the oldest."""
+    found: dict[bytes, int] = {}
+    for one in files:
+        path = one.path
+        while path not in (b"", ROOT):
+            found[path] = min(one.good_ms, found.get(path, one.good_ms))
+            path = os.path.dirname(path)
+    return found
 
 
 # what a press makes of the selection

@@ -51,7 +51,7 @@ def duration(seconds: float) -> str:
     """38 min 17 s: the two largest units."""
     whole = max(0, round(seconds))
     if whole < 60:
-        return f"{whole}{_NO_BREAK}s"
+        return f"{max(whole, 1)}{_NO_BREAK}s"
     parts = [(whole // 86400, _("j")), (whole % 86400 // 3600, "h"), (whole % 3600 // 60, "min"), (whole % 60, "s")]
     while parts[0][0] == 0:
         parts.pop(0)

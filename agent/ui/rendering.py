@@ -36,6 +36,10 @@ TABS: Final = (
 )
 
 
+_PARTS: Final = {"sent_here": "restores"}
+"""Blueprints whose pages belong to another's tab."""
+
+
 def install(app: Flask) -> None:
     """Give templates their words."""
     app.jinja_env.filters.update(
@@ -65,6 +69,6 @@ def install(app: Flask) -> None:
             "language": formats.language(),
             "LANGUAGES": LANGUAGES,
             "tabs": TABS,
-            "here": request.blueprint or "",
+            "here": _PARTS.get(request.blueprint or "", request.blueprint or ""),
             "machine_name": name,
         }

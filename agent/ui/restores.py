@@ -11,7 +11,7 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 
-from agent.client import one_line
+from agent import receiving
 from agent.errors import BusyError
 from agent.system.people import home_of_the_person
 from agent.ui import calendars, disk_tree
@@ -163,6 +163,7 @@ def index() -> ResponseReturnValue:
         moment=_moment(chosen),
         day=day,
         months=calendars.months(snapshots, today, zone),
+        waiting=receiving.waiting(machine.home),
         same_day=[one for one in snapshots if calendars.day_of(one, zone) == day],
         **_list(machine, chosen.number),
     )
@@ -191,7 +192,7 @@ def branch() -> ResponseReturnValue:
     number = request.args.get("snapshot", 0, type=int)
     pages = max(1, min(request.args.get("pages", 1, type=int), 1000))
     return render_template(
-        "restores/branch.html", branch=grown(machine, number, {path: pages, **_opened()}, path), number=number
+        "restores/branch.html", branch=grown(machine, number, {**_opened(), path: pages}, path), number=number
     )
 
 
@@ -361,7 +362,7 @@ def _job(machine: Machine) -> dict[str, Any]:
         "ended": ended,
         "order": order,
         "progress_now": machine.restores.progress(),
-        "target": one_line(os.fsdecode(order.target)) if order is not None and order.target is not None else "",
+        "target": shown_name(ended.target) if ended is not None and ended.target is not None else "",
         "said": explained_error(ended.error) if ended is not None and ended.error is not None else "",
         "detail": str(ended.error) if ended is not None and ended.error is not None else "",
         "busy_error": ended is not None and isinstance(ended.error, BusyError),
@@ -389,11 +390,11 @@ def done() -> ResponseReturnValue:
     """Its end was read: back to the folders."""
     machine = this()
     ended = machine.restores.ended()
-    if ended is not None and ended.report is not None and not ended.errors:
+    if ended is not None and ended.report is not None and not ended.errors and not ended.order.delivery:
         machine.basket.clear()
     machine.restores.forget()
     # Back to the day that was looked at.
-    return redirect(url_for(".index", snapshot=ended.order.snapshot if ended is not None else None), 303)
+    return redirect(url_for(".index", snapshot=ended.order.snapshot or None if ended is not None else None), 303)
 
 
 @blueprint.post("/shut")

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from agent import diary, under_way
+from agent import deliveries, diary, under_way
 from agent.client import Client
 from agent.enrolling import check_welcome, enrolled
 from agent.landing_attributes import Note
@@ -47,12 +47,16 @@ class NoCodeError(PilulierError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to restore, and where to: `target` None is where it was."""
+    """What to restore, and where to: `target` None is where it was.
+
+    A `delivery` that was sent here says itself what, and lands in a folder of its own.
+    """
 
     snapshot: int
     paths: tuple[bytes, ...]
     target: bytes | None
-    overwrite: bool
+    overwrite: bool = False
+    delivery: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class Ended:
     order: Order
     report: RestoreReport | None
     error: BaseException | None
+    target: bytes | None
+    """Where it went; None for where it was."""
 
     @property
     def errors(self) -> list[RestoreError]:
@@ -88,7 +94,7 @@ class Restores:
         self._until = 0.0
         self._thread: threading.Thread | None = None
         self._order: Order | None = None
-        self._progress: RestoreProgress | None = None
+        self._progress: under_way.Stand | None = None
         self._cancelled = threading.Event()
         self._over = threading.Event()
         self._ended: Ended | None = None
@@ -155,11 +161,12 @@ class Restores:
         return self._thread is not None and self._thread.is_alive()
 
     def begin(self, order: Order) -> bool:
-        """Begin; False where one goes on. NoCodeError where no code is open."""
+        """Begin; False where one goes on. NoCodeError where no code is open; a delivery had its code when it was sent.
+        """
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 return False
-            if self._source is None or self._clock() > self._until:
+            if not order.delivery and (self._source is None or self._clock() > self._until):
                 raise NoCodeError("give a code")
             self._cancelled.clear()
             self._order, self._progress, self._ended = order, None, None
@@ -171,7 +178,7 @@ class Restores:
         """What is being restored, or was last."""
         return self._order
 
-    def progress(self) -> RestoreProgress | None:
+    def progress(self) -> under_way.Stand | None:
         """How far it is; None before its first word."""
         return self._progress
 
@@ -189,42 +196,46 @@ class Restores:
         """Stop it soon."""
         self._cancelled.set()
 
-    def _tell(self, progress: RestoreProgress) -> None:
+    def _tell(self, progress: under_way.Stand) -> None:
         self._progress = progress
         if self._cancelled.is_set():
             raise CancelledError("the restore was stopped")
 
-    def _run(self, order: Order, source: RemoteSource) -> None:
+    def _run(self, order: Order, source: RemoteSource | None) -> None:
         report: RestoreReport | None = None
         error: BaseException | None = None
+        target = order.target
         try:
-            with self._line, exclusive(self._home, "restore"):
-                machine = enrolled(self._home)
-                if order.target is not None:
-                    make_target(order.target)
-                with under_way.noted(self._home, "restore") as note:
-
-                    def tell(progress: RestoreProgress) -> None:
-                        note(progress)
-                        self._tell(progress)
-
-                    report = restore(
-                        source,
-                        machine.sealer(),
-                        machine.keys.signing.public,
-                        witness=last_head(self._home),
-                        target=order.target,
-                        paths=order.paths,
-                        snapshot=order.snapshot,
-                        overwrite=order.overwrite,
-                        repository=machine.settings.machine,
-                        progress=tell,
-                    )
+            home = self._home
+            with self._line, exclusive(home, "restore"), under_way.noted(home, "restore", self._tell) as tell:
+                if order.delivery:
+                    landed = deliveries.accept(enrolled(home), order.delivery, progress=tell)
+                    report, target = landed.report, bytes(landed.folder)
+                elif source is not None:
+                    report = self._restore(order, source, tell)
         except Exception as met:  # the edge of a thread: whatever it was, the page names it
             error = met
-            self._after_trouble(source, met)
-        self._note(order, report, error)
-        self._ended = Ended(order, report, error)
+            if source is not None and not order.delivery:
+                self._after_trouble(source, met)
+        self._note(order, report, error, target)
+        self._ended = Ended(order, report, error, target)
+
+    def _restore(self, order: Order, source: RemoteSource, tell: Callable[[RestoreProgress], None]) -> RestoreReport:
+        machine = enrolled(self._home)
+        if order.target is not None:
+            make_target(order.target)
+        return restore(
+            source,
+            machine.sealer(),
+            machine.keys.signing.public,
+            witness=last_head(self._home),
+            target=order.target,
+            paths=order.paths,
+            snapshot=order.snapshot,
+            overwrite=order.overwrite,
+            repository=machine.settings.machine,
+            progress=tell,
+        )
 
     def _after_trouble(self, source: RemoteSource, error: Exception) -> None:
         """Answers may still be under way: another line under the same code, or none where that is not to be had."""
@@ -235,9 +246,11 @@ class Restores:
                     return
             self._shut()
 
-    def _note(self, order: Order, report: RestoreReport | None, error: BaseException | None) -> None:
+    def _note(
+        self, order: Order, report: RestoreReport | None, error: BaseException | None, went: bytes | None
+    ) -> None:
         now_ms = int(time.time() * 1000)
-        target = "" if order.target is None else order.target.decode("utf-8", "backslashreplace")
+        target = "" if went is None else went.decode("utf-8", "backslashreplace")
         if report is not None:
             entry = diary.Entry(
                 now_ms,

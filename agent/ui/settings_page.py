@@ -14,8 +14,9 @@ from agent import __version__
 from agent.knocking import knock, service_runs
 from agent.remote_settings import allowed
 from agent.settings import change_settings
+from agent.system.language import machine_language
 from agent.ui.machine import this
-from agent.ui.translation import LANGUAGES, of_the_system
+from agent.ui.translation import LANGUAGES
 
 blueprint = Blueprint("settings_page", __name__, url_prefix="/settings")
 
@@ -26,7 +27,7 @@ def _facts() -> dict[str, Any]:
     return {
         "settings": settings,
         "chosen_language": settings.language,
-        "system_language": LANGUAGES[of_the_system()],
+        "system_language": LANGUAGES[machine_language()],
         "service": service_runs(machine.home),
         "version": __version__,
         "home_folder": str(machine.home.path),

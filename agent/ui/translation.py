@@ -7,9 +7,6 @@ language is the machine's, as chosen in the settings, else the system's, else Fr
 from __future__ import annotations
 
 import io
-import locale
-import os
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -20,13 +17,12 @@ from babel.support import NullTranslations, Translations
 from flask import Flask
 from flask_babel import Babel, Domain, get_locale
 
+from agent.system.language import machine_language
 from agent.ui.machine import this
 from transport.errors import PilulierError
 
 LANGUAGES: Final = {"fr": "Français", "en": "English", "de": "Deutsch"}
 SOURCE: Final = "fr"
-_SYSTEM_NAMES: Final = {"fr": ("fr_", "french"), "en": ("en_", "english"), "de": ("de_", "german")}
-"""As locales are called: fr_FR.UTF-8, on Windows French_France."""
 _FOLDER: Final = Path(__file__).parent / "translations"
 
 
@@ -71,25 +67,13 @@ class PoBabel(Babel):  # type: ignore[misc]  # untyped base
         return _DOMAIN
 
 
-def of_the_system() -> str:
-    """The language that the system speaks, where it is one of ours; French where it says none."""
-    told = [os.environ.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG")]
-    if sys.platform == "win32":
-        told.append(locale.getlocale()[0] or "")
-    for name in told:
-        for code, names in _SYSTEM_NAMES.items():
-            if name.lower().startswith(names):
-                return code
-    return SOURCE
-
-
 def chosen() -> str:
     """The machine's language."""
     try:
         language = this().settings().language
     except PilulierError:
         language = ""
-    return language if language in LANGUAGES else of_the_system()
+    return machine_language(language)
 
 
 def install(app: Flask) -> None:
