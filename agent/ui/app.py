@@ -13,7 +13,19 @@ from flask_bootstrap import Bootstrap5
 from flask_wtf import CSRFProtect
 
 from agent.interface import Serving
-from agent.ui import backups, failures, gate, journals, look, rendering, restores, sent_here, settings_page, translation
+from agent.ui import (
+    backups,
+    failures,
+    gate,
+    journals,
+    look,
+    rendering,
+    restores,
+    safeguards,
+    sent_here,
+    settings_page,
+    translation,
+)
 from agent.ui.machine import Machine
 
 COOKIE: Final = "pilulier-agent"
@@ -26,6 +38,7 @@ BLUEPRINTS: Final = (
     sent_here.blueprint,
     journals.blueprint,
     settings_page.blueprint,
+    safeguards.blueprint,
 )
 
 

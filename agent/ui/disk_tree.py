@@ -180,7 +180,7 @@ def listed(
     """The first pages of a folder, folders first, names as people sort them."""
     try:
         with os.scandir(folder) as entries:
-            found = [(kind, os.fsencode(entry.name)) for entry in entries if (kind := _kind(entry))]
+            found = [(kind, entry.name) for entry in entries if (kind := _kind(entry))]
     except OSError as error:
         return Listed((), 0, (error.strerror or str(error)).lower())
     if folder == ROOT:
@@ -209,7 +209,7 @@ def listed(
     return Listed(tuple(rows), len(found))
 
 
-def _kind(entry: os.DirEntry[str]) -> str:
+def _kind(entry: os.DirEntry[bytes]) -> str:
     """What it is, as its folder says; empty for what is never backed up: devices, pipes, sockets."""
     if entry.is_symlink():
         return "link"

@@ -27,10 +27,11 @@ OPEN: Final = frozenset({"door.open", "look.file", "static", "bootstrap.static"}
 _SEAT: Final = "seat"
 _SEATS_LIMIT: Final = 50
 
+FRAMELESS: Final = "frame-ancestors 'none'"
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
         *("default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:", "font-src 'self'"),
-        *("connect-src 'self'", "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'"),
+        *("connect-src 'self'", "form-action 'self'", "base-uri 'none'", FRAMELESS),
     )
 )
 HEADERS: Final = {
@@ -122,7 +123,7 @@ def install(app: Flask, home: AgentHome, serving: Serving, seats: Seats) -> None
     @app.after_request
     def dress(response: Response) -> Response:
         for name, value in HEADERS.items():
-            response.headers[name] = value
+            response.headers.setdefault(name, value)
         kept = request.endpoint in ("look.file", "static", "bootstrap.static") and response.status_code in (200, 304)
         response.headers["Cache-Control"] = "private, max-age=86400" if kept else "no-store"
         return response

@@ -36,7 +36,7 @@ TABS: Final = (
 )
 
 
-_PARTS: Final = {"sent_here": "restores"}
+_PARTS: Final = {"sent_here": "restores", "safeguards": "settings_page"}
 """Blueprints whose pages belong to another's tab."""
 
 

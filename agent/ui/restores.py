@@ -15,6 +15,7 @@ from agent import receiving
 from agent.errors import BusyError
 from agent.system.people import home_of_the_person
 from agent.ui import calendars, disk_tree
+from agent.ui.codes import show_code
 from agent.ui.disk_tree import path_of, shown_name, token_of
 from agent.ui.failures import explained, explained_error
 from agent.ui.gate import is_fragment
@@ -272,6 +273,8 @@ def _ask(machine: Machine, number: int, asked: Asked) -> ResponseReturnValue:
     return render_template(
         "restores/ask.html",
         asked=asked,
+        account=asked.account,
+        errors=asked.errors or {},
         moment=_moment(snapshot),
         open_s=machine.restores.open_s(),
         **_list(machine, number),
@@ -324,7 +327,7 @@ def begin() -> ResponseReturnValue:
         errors["form"] = explained("busy")
     if not errors and not machine.restores.open_s():
         # Last, so that a slip elsewhere does not use the code up.
-        errors = _open(machine, asked.account, request.form.get("code", ""))
+        errors = show_code(machine, asked.account, request.form.get("code", ""))
     if not errors:
         paths = tuple(machine.basket.paths())
         if not paths:
@@ -336,20 +339,6 @@ def begin() -> ResponseReturnValue:
         else:
             return redirect(url_for(".index"), 303)
     return _ask(machine, number, Asked(asked.where, asked.target, asked.overwrite, asked.account, errors))
-
-
-def _open(machine: Machine, account: str, code: str) -> dict[str, str]:
-    """Show the code to the appliance; what is wrong, by field."""
-    if not account:
-        return {"account": _("Indiquez l’adresse e-mail de votre compte.")}
-    if not code.strip():
-        return {"code": _("Donnez le code à six chiffres de votre application.")}
-    try:
-        machine.restores.open(account, "".join(code.split())[:20])
-    except PilulierError as error:
-        return {"code": explained_error(error)}
-    machine.account = account
-    return {}
 
 
 # the restore

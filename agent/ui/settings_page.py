@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
@@ -10,13 +11,15 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import refresh
 
-from agent import __version__
+from agent import __version__, receiving
 from agent.knocking import knock, service_runs
 from agent.remote_settings import allowed
 from agent.settings import change_settings
 from agent.system.language import machine_language
+from agent.ui import safeguards
 from agent.ui.machine import this
 from agent.ui.translation import LANGUAGES
+from transport.errors import UsageError
 
 blueprint = Blueprint("settings_page", __name__, url_prefix="/settings")
 
@@ -31,6 +34,9 @@ def _facts() -> dict[str, Any]:
         "service": service_runs(machine.home),
         "version": __version__,
         "home_folder": str(machine.home.path),
+        "watched": safeguards.watched(machine),
+        "offered": safeguards.offered(machine),
+        "received": str(receiving.base_folder(machine.home, settings)),
     }
 
 
@@ -50,6 +56,22 @@ def language() -> ResponseReturnValue:
         refresh()
         flash(_("Langue enregistrée."), "success")
     return redirect(url_for(".index"), 303)
+
+
+@blueprint.post("/received")
+def received() -> ResponseReturnValue:
+    """Where restores that are sent here get their folders."""
+    typed = request.form.get("folder", "").strip()[:4096]
+    if not os.path.isabs(typed) or "\0" in typed:
+        flash(_("Donnez le chemin complet, depuis la racine."), "warning")
+    else:
+        try:
+            receiving.choose_folder(this().home, typed)
+        except UsageError:
+            flash(_("Ce dossier ne peut pas être créé : choisissez-en un autre."), "warning")
+        else:
+            flash(_("Dossier enregistré."), "success")
+    return redirect(url_for(".index", _anchor="received"), 303)
 
 
 @blueprint.post("/remote")

@@ -15,9 +15,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from tests.journeys.test_deliveries import send
 from tests.support.chromium import WIDTHS, chromium, new_page
-from tests.support.faults import wait_until
+from tests.support.faults import TcpProxy, wait_until
 from tests.support.processes import Agent, House, Running
+from tests.support.web_scene import opened_scene
 
 PATIENT_MS = 40_000
 expect.set_options(timeout=PATIENT_MS)
@@ -356,3 +358,92 @@ def test_a_folder_of_many_files_and_a_keyboard(desk: Desk, tmp_path: Path) -> No
     # Names from outside are text, whatever they hold.
     expect(page.get_by_text("<img src=x onerror=alert(1)>")).to_be_visible()
     expect(page.get_by_text("caf\\xe9")).to_be_visible()
+
+
+def test_a_restore_shows_its_progress_and_can_be_stopped(house: House, tmp_path: Path) -> None:
+    source = tmp_path / "gros"
+    source.mkdir()
+    for number in range(40):
+        (source / f"scan-{number:02}").write_bytes(os.urandom(1 << 20))
+    agent = house.agent(source)
+    agent.config = agent.config | {"language": "fr"}
+    agent.backup()
+    account = house.account()
+    with TcpProxy(house.appliance.address, 4 << 20) as proxy, chromium() as browser:
+        agent.by_way_of(proxy.address)
+        serving(agent)
+        desk = sit_down(browser, (house, agent, source))
+        desk.goto("/restore/")
+        desk.page.get_by_role("button", name="Restaurer gros", exact=True).click()
+        desk.page.get_by_role("button", name="Restaurer…").click()
+        desk.page.get_by_label("Nouveau dossier", exact=True).fill(str(tmp_path / "retour"))
+        desk.page.get_by_label("Adresse e-mail").fill(account.email)
+        desk.page.get_by_label("Code à 6 chiffres").fill(account.code())
+        desk.press("Restaurer")
+        expect(desk.page.get_by_role("heading", name="Restauration en cours")).to_be_visible()
+        expect(desk.page.locator("#job progress[value]")).to_be_visible()
+        desk.goto("/")
+        expect(desk.page.get_by_role("button", name=re.compile("Sauvegarder maintenant"))).to_be_disabled()
+        desk.goto("/restore/")
+        desk.press("Arrêter")
+        expect(desk.page.get_by_role("heading", name="La restauration n’a pas abouti")).to_be_visible()
+        expect(desk.page.locator("#job")).to_contain_text("Arrêtée par vous")
+        desk.press("Continuer")
+        left = [path.name for path in (tmp_path / "retour").rglob("*") if path.is_file()]
+        assert len(left) < 40 and not [name for name in left if not name.startswith("scan-")], "nothing half done"
+        # The list is still there, and the code too: it goes on without another.
+        desk.page.get_by_role("button", name="Restaurer…").click()
+        expect(desk.page.get_by_text("Votre code est encore valable")).to_be_visible()
+        desk.page.get_by_label("Nouveau dossier", exact=True).fill(str(tmp_path / "retour"))
+        desk.press("Restaurer")
+        expect(desk.page.locator("#target-error")).to_contain_text("n’est pas vide")
+        desk.page.get_by_label("Nouveau dossier", exact=True).fill(str(tmp_path / "encore"))
+        desk.press("Restaurer")
+        expect(desk.page.get_by_role("heading", name="Restauration terminée")).to_be_visible()
+        back = tmp_path / "encore" / source.relative_to("/")
+        assert all((back / path.name).read_bytes() == path.read_bytes() for path in source.iterdir())
+        assert not desk.problems, desk.problems
+
+
+def test_decoys_a_sheet_and_what_was_sent_here(house: House, tmp_path: Path) -> None:
+    with opened_scene(house, tmp_path) as scene, chromium() as browser:
+        agent = scene.agent
+        agent.config = agent.config | {"language": "fr"}
+        send(scene, "ordonnances")
+        agent.command("deliveries", "list")  # the service would have asked by now
+        agent.start("ui")
+        wait_until(lambda: (agent.home / "interface" / "server.json").exists(), "the interface")
+        desk = sit_down(browser, (house, agent, scene.source))
+        page = desk.page
+        # Somebody sent a restore: seen on the first page, looked at, wanted.
+        page.get_by_role("link", name="Une restauration vous a été envoyée").click()
+        page.get_by_role("link", name="Voir et décider").click()
+        expect(page.locator(".basket")).to_contain_text(str(scene.source / "ordonnances"))
+        assert not violations(page)
+        desk.press("Restaurer ici")
+        expect(page.get_by_role("heading", name="Restauration terminée")).to_be_visible()
+        (back,) = (agent.home / "received").rglob("dupont.txt")
+        assert back.read_text() == "2, corrigée"
+        desk.press("Continuer")
+        expect(page.get_by_role("link", name="Voir et décider")).to_have_count(0)
+        # Decoys: placed, shown, touched, taken away.
+        desk.goto("/settings/")
+        desk.press("Poser")
+        expect(page.locator("#decoys .basket")).to_contain_text(str(scene.source))
+        decoys = agent.command("canary", "list").document
+        assert {Path(one["path"]).parent for one in decoys} == {scene.source}
+        Path(decoys[0]["path"]).write_bytes(b"encrypted")
+        agent.command("backup", expect=None)
+        desk.goto("/settings/")
+        expect(page.locator("#decoys")).to_contain_text("touché")
+        page.get_by_role("button", name=re.compile("Retirer les leurres")).click()
+        expect(page.locator("#decoys .basket")).to_have_count(0)
+        # The recovery sheet asks for a code first: the key stands on it.
+        page.get_by_role("link", name="Afficher la fiche").click()
+        assert "PIL1-" not in page.content()
+        account = house.account()
+        page.get_by_label("Adresse e-mail").fill(account.email)
+        page.get_by_label("Code à 6 chiffres").fill(account.code())
+        desk.press("Afficher la fiche")
+        expect(page.locator("body")).to_contain_text("PIL1-")
+        assert not desk.problems, desk.problems
