@@ -19,6 +19,7 @@ from appliance.commands import (
     accounts,
     alerting,
     auditing,
+    certifying,
     contracts,
     demonstrating,
     escrowing,
@@ -84,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     common = _common(suppress=True)
     for module in (
         *(running, spaces, contracts, accounts, machines, repositories),
-        *(jobs, alerting, mailing, measuring, safekeeping, auditing, escrowing, installing, demonstrating),
+        *(jobs, alerting, mailing, measuring, safekeeping, auditing, certifying, escrowing, installing, demonstrating),
     ):
         module.register(commands, common)
     return parser

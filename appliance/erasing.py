@@ -2,29 +2,34 @@
 
 Order, so that a crash anywhere is finished by the next run: the machine is revoked; its folder is renamed aside and
 removed, under the turn of the writer, so that nobody writes meanwhile; then, in one transaction, the deletion is
-marked, its certificate is written into the audit log, and every row that hangs on the object goes, wrapped keys
-included. What hangs on it is read from the foreign keys of the database itself, so that a table that comes later is
-not forgotten. A clock that cannot be believed deletes nothing.
+marked, its certificate is signed and written, with a line in the audit log, and every row that hangs on the object
+goes, wrapped keys included. What hangs on it is read from the foreign keys of the database itself, so that a table that
+comes later is not forgotten. A clock that cannot be believed deletes nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from appliance.control import audit, clock, deletions, machines
+from appliance.control import audit, certificates, clock, deletions, machine_keys, machines
+from appliance.control.certificates import DestroyedKey, ErasedMachine, Statement
 from appliance.control.clock import Reading
+from appliance.control.contracts import Escrow
 from appliance.control.database import Database
 from appliance.control.deletions import Deletion, Kind
+from appliance.control.scope import EVERYTHING
 from appliance.errors import ControlDatabaseError
 from appliance.settings import Home
 from appliance.store.layout import Layout
 from appliance.store.turns import MaintenanceTurn, WriterTurn
 from appliance.store.upkeep.clock import Suspect
 from transport.errors import PilulierError
+from transport.keys import SigningKey
 
 WAIT_S: Final = 60.0
 """How long a turn at a repository is waited for."""
@@ -80,10 +85,12 @@ def carry_out(home: Home, db: Database, deletion: Deletion, now: float) -> Carri
     ids = _machines(db, deletion)
     for machine_id in ids:
         machines.revoke(db, machines.get(db, machine_id))
+    identity = home.load_identity()
     repositories = [found for machine_id in ids if (found := erase_repository(home, machine_id)) is not None]
     with db.write():
         # First: who is told of it is read from rows that go below; and one cancelled meanwhile is an error here.
         done = deletions.mark_done(db, deletion.id, now)
+        certificates.issue(db, identity, done, _statement(home, db, identity, done, ids, repositories, now))
         for machine_id in ids:
             deletions.forget(db, Kind.MACHINE, machine_id.hex(), by="pilulier", now=now)
             db.execute("DELETE FROM alarm WHERE machine = ?", [machine_id])
@@ -110,9 +117,48 @@ def carry_out(home: Home, db: Database, deletion: Deletion, now: float) -> Carri
                 ],
                 "machines": [machine_id.hex() for machine_id in ids],
                 "rows": rows,
+                "certificate": deletion.id,
             },
         )
     return Carried(done, tuple(repositories), rows)
+
+
+def _statement(
+    home: Home,
+    db: Database,
+    identity: SigningKey,
+    deletion: Deletion,
+    ids: list[bytes],
+    repositories: list[Erased],
+    now: float,
+) -> Statement:
+    """What is certified, read while the keys are still there."""
+    erased = {one.machine: one for one in repositories}
+    found = []
+    for machine_id in ids:
+        machine, held = machines.get(db, machine_id), machine_keys.find(db, EVERYTHING, machine_id)
+        key = None
+        if held is not None:
+            digest = hashlib.sha256(held.envelope).hexdigest()
+            mode: Literal["confided", "private"] = "confided" if held.mode is Escrow.CONFIDED else "private"
+            key = DestroyedKey(mode, digest, (held.escrow_key or b"").hex())
+        one = erased.get(machine.hex)
+        found.append(ErasedMachine(machine.hex, machine.name, key, one.files if one else 0, one.bytes if one else 0))
+    days = home.load_settings().safety_days
+    return Statement(
+        certificate=deletion.id,
+        kind=deletion.kind.value,
+        object=deletion.object_id,
+        name=deletion.object_name,
+        requested_by=deletion.requested_by,
+        requested_at=int(deletion.requested_at),
+        erased_at=int(now),
+        machines=found,
+        copies_kept_days=days,
+        # The copy of the night before goes with the first nightly job after its days.
+        copies_gone_at=int(now) + (days + 1) * 86400,
+        identity=identity.public.hex(),
+    )
 
 
 def _row_of(deletion: Deletion) -> tuple[str, object]:

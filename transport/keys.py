@@ -27,6 +27,7 @@ _COMMIT_CONTEXT = b"pilulier/sign/commit/1\0"
 _MEND_CONTEXT = b"pilulier/sign/mend/1\0"
 _SUCCESSION_CONTEXT = b"pilulier/sign/succession/1\0"
 _CERTIFICATE_CONTEXT = b"pilulier/sign/curve-certificate/1\0"
+_STATEMENT_CONTEXT = b"pilulier/sign/statement/1\0"
 _ESCROW_CONTEXT = b"pilulier/sign/escrow-key/1\0"
 
 
@@ -73,6 +74,12 @@ class SigningKey:
         """The appliance's identity vouches for one of its CURVE keys (32 bytes)."""
         body = _CERTIFICATE_CONTEXT + curve_key + issued_ms.to_bytes(8, "big")
         return Certificate(curve_key, issued_ms, Ed25519PrivateKey.from_private_bytes(self.seed).sign(body))
+
+    def sign_statement(self, label: str, data: bytes) -> bytes:
+        """The signature over a statement for people: a certificate, a manifest. `label` says which sort, so that one is
+        never taken for another."""
+        body = _STATEMENT_CONTEXT + label.encode() + b"\0" + data
+        return Ed25519PrivateKey.from_private_bytes(self.seed).sign(body)
 
     def certify_escrow(self, public: bytes, issued_ms: int) -> EscrowCertificate:
         """The appliance's identity vouches for its escrow key."""
@@ -135,6 +142,12 @@ def verify_certificate(identity: bytes, certificate: Certificate) -> None:
     body = _CERTIFICATE_CONTEXT + certificate.curve_key + issued.to_bytes(8, "big")
     if issued != certificate.issued_ms or not _verified(identity, certificate.signature, body):
         raise IntegrityError("the appliance's connection key is not certified by the identity in the enrolment code")
+
+
+def verify_statement(identity: bytes, label: str, data: bytes, signature: bytes) -> None:
+    """IntegrityError unless `identity` (32-byte public key) signed these bytes as a statement of this sort."""
+    if not _verified(identity, signature, _STATEMENT_CONTEXT + label.encode() + b"\0" + data):
+        raise IntegrityError("the signature does not hold: it was altered, or another appliance made it")
 
 
 def verify_escrow(identity: bytes, certificate: EscrowCertificate) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from appliance.control import (
     api_schema,
+    certificate_schema,
     delivery_schema,
     job_schema,
     key_schema,
@@ -245,8 +246,10 @@ _OBSERVED: Final = Migration(15, "what the guards of agents saw", job_schema.OBS
 
 _RECOVERY: Final = Migration(16, "what a recovered machine gets back", recovery_schema.STATEMENTS)
 
+_CERTIFICATES: Final = Migration(17, "certificates of erasure", certificate_schema.STATEMENTS)
+
 MIGRATIONS: Final = (
     *(_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS, _API, _HOOKS, _DAYS),
-    *(_ADMINS, _DELIVERIES, _RESTING, _OBSERVED, _RECOVERY),
+    *(_ADMINS, _DELIVERIES, _RESTING, _OBSERVED, _RECOVERY, _CERTIFICATES),
 )
 """In order; the number of the last one is the schema version."""

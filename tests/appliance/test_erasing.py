@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -9,25 +10,42 @@ from pathlib import Path
 import pytest
 
 from appliance import erasing
-from appliance.control import audit, clock, deletions, machine_logs, machines, outbox, spaces, statistics
+from appliance.control import (
+    audit,
+    certificates,
+    clock,
+    deletions,
+    machine_keys,
+    machine_logs,
+    machines,
+    outbox,
+    spaces,
+    statistics,
+)
 from appliance.control.clock import Reading
 from appliance.control.deletions import WAIT_S, Deletion, Kind, Outcome
-from appliance.control.scope import EVERYTHING
+from appliance.control.scope import EVERYTHING, OneSpace
 from appliance.erasing import Carried, Refused, carry_out_due
-from appliance.settings import Home
+from appliance.errors import NotFoundError
+from appliance.settings import Home, Settings, initialising
 from appliance.store.layout import Layout
 from appliance.store.turns import WriterTurn
+from tests.support.command_line import Shell
 from tests.support.control_house import NOW, House, build, figures
 from tests.support.dated_history import write_history
+from transport.errors import IntegrityError, UsageError
+from transport.escrow import EscrowKey, wrap_confided
+from transport.keys import SigningKey
+from transport.names import RepositoryId, VaultId
 
 LATER = Reading(NOW + WAIT_S, "boot", 1000.0 + WAIT_S)
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    home = Home(tmp_path)
-    home.repositories.mkdir()
-    return home
+    with initialising(tmp_path / "home", Settings()) as made:
+        (made.root / "control.db").unlink(missing_ok=True)
+    return made
 
 
 @pytest.fixture
@@ -47,7 +65,7 @@ def ask(house: House, kind: Kind, object_id: str) -> Deletion:
 
 
 def present(home: Home) -> set[str]:
-    return {path.name for path in home.repositories.iterdir()}
+    return {path.name for path in home.repositories.iterdir() if path.is_dir()}
 
 
 def rows(house: House) -> dict[str, int]:
@@ -131,3 +149,73 @@ def test_a_clock_that_jumps_deletes_nothing(house: House, home: Home) -> None:
     (refused,) = carry_out_due(home, house.db, Reading(NOW + 50 * 86400, "boot", 1002.0))
     assert isinstance(refused, Refused) and "clock cannot be believed" in refused.reason
     assert len(present(home)) == 3
+
+
+def test_a_certificate_names_each_key_and_holds_against_the_identity(house: House, home: Home) -> None:
+    keyring, vault = bytes(32), VaultId(house.machine.vault)
+    envelope = wrap_confided(EscrowKey.generate().public, keyring, RepositoryId(house.machine.id), vault)
+    machine_keys.put(house.db, house.machine.id, envelope, NOW)
+    deletion = ask(house, Kind.CONTRACT, house.ours.id)
+    assert certificates.listed(house.db, EVERYTHING) == []
+    carry_out_due(home, house.db, LATER)
+    (found,) = certificates.listed(house.db, EVERYTHING)
+    one = found.statement
+    assert found.id == one.certificate == deletion.id and one.kind == "contract" and one.name == house.ours.client_id
+    (machine,) = one.machines
+    assert machine.machine == house.machine.hex and machine.files >= 2 and machine.bytes > 0
+    assert machine.key is not None and machine.key.mode == "confided"
+    assert machine.key.sha256 == hashlib.sha256(envelope).hexdigest()
+    assert one.copies_gone_at == one.erased_at + (one.copies_kept_days + 1) * 86400
+    assert house.db.value("SELECT count(*) AS n FROM machine_key") == 0
+    identity = home.load_identity().public
+    file = certificates.as_file(found.signed)
+    assert certificates.verified(file, identity) == one
+    with pytest.raises(IntegrityError, match="another appliance"):
+        certificates.verified(file, SigningKey.generate().public)
+    for wrong in (file.replace(b"ours", b"hers", 1), file.replace(deletion.id.encode(), b"d0", 1)):
+        if wrong != file:
+            with pytest.raises((IntegrityError, UsageError)):
+                certificates.verified(wrong, identity)
+    with pytest.raises(UsageError, match="no certificate"):
+        certificates.verified(b"{}", identity)
+    admins = OneSpace(house.ours.space_id)
+    assert certificates.find(house.db, admins, deletion.id) == found
+    with pytest.raises(NotFoundError):
+        certificates.find(house.db, OneSpace(house.elsewhere.space_id), deletion.id)
+
+
+def test_a_certificate_is_there_if_and_only_if_the_keys_are_gone(
+    house: House, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deletion = ask(house, Kind.CONTRACT, house.ours.id)
+
+    def fails(*_: object) -> int:
+        raise OSError("the disk went away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erasing, "erase_rows", fails)
+        (outcome,) = carry_out_due(home, house.db, LATER)
+    assert isinstance(outcome, Refused) and certificates.listed(house.db, EVERYTHING) == []
+    (outcome,) = carry_out_due(home, house.db, LATER)
+    assert isinstance(outcome, Carried)
+    (found,) = certificates.listed(house.db, EVERYTHING)
+    assert found.id == deletion.id and found.statement.machines[0].files == 0, "its folder was gone already"
+
+
+def test_a_certificate_is_handed_out_and_verified_by_command(
+    house: House, home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deletion = ask(house, Kind.CONTRACT, house.ours.id)
+    carry_out_due(home, house.db, LATER)
+    file = str(tmp_path / "certificate.json")
+    shell, elsewhere = Shell(home.root, capsys), Shell(tmp_path / "no home", capsys)
+    assert shell("--json", "certificate", "list").document[0]["certificate"] == deletion.id
+    shown = shell("--json", "certificate", "show", deletion.id, "--out", file).document
+    assert shown["machines"][0]["machine"] == house.machine.hex
+    assert house.machine.hex in shell("certificate", "show", deletion.id).out
+    assert shell("--json", "certificate", "verify", file).document["ok"]
+    options = ("certificate", "verify", file, "--identity")
+    assert elsewhere("--json", *options, home.load_identity().public.hex()).document["ok"]
+    assert "another appliance" in elsewhere(*options, "00" * 32).sentence
+    assert "64 hexadecimal digits" in elsewhere(*options, "x").sentence
+    assert "exists already" in shell("certificate", "show", deletion.id, "--out", file).sentence
