@@ -190,6 +190,27 @@ def test_a_dump_that_fails_keeps_the_last_good_one(house: House, postgresql: Pos
     assert agent.backup()["files_deleted"] == 1
 
 
+def test_a_dump_that_breaks_off_in_the_middle_of_its_rows(house: House, postgresql: Postgres) -> None:
+    agent = house.agent()
+    agent.command("source", "add", "postgresql", "--name", "caisse", "--database", "officine", *postgresql.options)
+    agent.backup()
+    # A copy of the files that nobody has read yet, so that the damage is met on the disk, after half of the rows.
+    postgresql.sql("postgres", "CREATE DATABASE torn TEMPLATE officine STRATEGY file_copy")
+    path = postgresql.folder / "data" / postgresql.sql("torn", "SELECT pg_relation_filepath('accounts')")
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2 // 8192 * 8192)
+        file.write(b"no page" * 100)
+    agent.command("source", "remove", "caisse")
+    agent.command("source", "add", "postgresql", "--name", "caisse", "--database", "torn", *postgresql.options)
+    report = agent.backup(expect=3)
+    (warning,) = report["warnings"]
+    assert "invalid page in block" in warning["reason"] and "its previous version is kept" in warning["reason"]
+    assert report["files_unchanged"] == 1 and report["bytes_source"] > 4_000_000
+    agent.command("restore-database", "caisse", "--into", "mended", *house.login())
+    assert postgresql.sql("mended", "SELECT count(*) FROM accounts") == str(ACCOUNTS)
+    postgresql.sql("postgres", "DROP DATABASE torn")
+
+
 def test_mariadb_while_it_writes(house: House, maria: Mariadb) -> None:
     agent = house.agent()
     agent.command("source", "add", "mariadb", "--database", "officine", *maria.options)
