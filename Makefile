@@ -41,6 +41,7 @@ tools:
 	@.ci/prepare tool curl curl
 	@.ci/prepare tool jq jq
 	@.ci/prepare tool pg_createcluster postgresql
+	@.ci/prepare tool mkfs.btrfs btrfs-progs
 	@.ci/prepare tool mariadbd mariadb-server-core mariadb-client
 
 run: environment

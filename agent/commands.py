@@ -56,6 +56,7 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         "remote": commands_service.remote,
         "hooks": commands_databases.hooks,
         "source": commands_databases.source,
+        "volumes": commands_databases.volumes,
         "restore-database": commands_databases.restore_database,
         "canary": commands_guards.canary,
         "stale": commands_guards.stale,
@@ -191,7 +192,7 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
                     warnings=warnings,
                 )
 
-            report = _with_hooks(machine, options.started_by, backup)
+            report = _with_hooks(machine, options.started_by, _frozen(machine, backup))
     diary.backup_done(home, options.started_by, report)
     document: Row = {
         "snapshot": report.snapshot,
@@ -233,6 +234,21 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         for folder in stale_folders(home):
             print(f"not fresh: {stale_line(folder)}", file=sys.stderr)
     return 3 if report.warnings else 0
+
+
+def _frozen(
+    machine: Enrolled, backup: Callable[[tuple[Warned, ...]], BackupReport]
+) -> Callable[[tuple[Warned, ...]], BackupReport]:
+    """The backup, reading frozen disks where the owner wants that."""
+    if not machine.settings.volumes.freeze:
+        return backup
+    from agent.sources.volumes import frozen
+
+    def reading(warnings: tuple[Warned, ...]) -> BackupReport:
+        with frozen(machine.home, machine.settings.selection, True) as more:
+            return backup((*warnings, *more))
+
+    return reading
 
 
 def _with_hooks(

@@ -28,6 +28,7 @@ from agent.sources.configured import (
     PostgresqlSource,
     Source,
     SqliteSource,
+    Volumes,
     checked_name,
 )
 from agent.sources.places import file_name, folder_path, kind_of
@@ -182,6 +183,35 @@ def size_of(text: str) -> int:
     if match is None or not float(match[1]):
         raise UsageError(f"{text!r} is no size: give one like 2GB or 500MB, or off")
     return int(float(match[1]) * 1000 ** " kMGT".index(match[2] or " "))
+
+
+def volumes(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    """`volumes on`, `off`, `show`."""
+    from agent.sources.volume_kinds import Btrfs
+    from agent.sources.volumes import mounted_now, parts_of
+
+    if options.freezing != "show":
+        wanted = Volumes(freeze=options.freezing == "on")
+        change_settings(home, lambda settings: dataclasses.replace(settings, volumes=wanted))
+    settings = load_settings(home)
+    parts = parts_of(settings.selection, mounted_now())
+    if not settings.volumes.freeze:
+        for part in parts:
+            if isinstance(part.kind, Btrfs):
+                part.kind.tidy(part.path)
+    rows: list[Row] = [
+        {
+            "path": part.path,
+            "type": part.mounted.fstype,
+            "source": part.mounted.source,
+            "by": part.kind.name if part.kind is not None and part.path != "/" else None,
+        }
+        for part in parts
+    ]
+    words = "are frozen while a backup reads them" if settings.volumes.freeze else "are read as they are"
+    lines = [f"{row['path']}  {row['type']}  {row['by'] or 'cannot be frozen'}" for row in rows]
+    show(as_json, {"freeze": settings.volumes.freeze, "parts": rows}, "\n".join([f"Disks {words}.", *lines]))
+    return 0
 
 
 def restore_database(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:

@@ -70,6 +70,12 @@ class HookFailed(PilulierError):
     code = "hook"
 
 
+class VolumeError(PilulierError):
+    """A disk could not be frozen; the sentence says why."""
+
+    code = "volume"
+
+
 class DatabaseError(PilulierError):
     """A database could not be dumped, looked at or put back; the sentence says what its programs said."""
 

@@ -21,7 +21,7 @@ from msgspec import Meta
 
 from agent.errors import BusyError, NotEnrolledError, SelectionError, SettingsError
 from agent.selection import Selection
-from agent.sources.configured import Databases, Hooks
+from agent.sources.configured import Databases, Hooks, Volumes
 from transport.enrolment import NO_TOKEN, EnrolmentCode
 from transport.keys import write_key_file
 from transport.names import InstallationId, RepositoryId, VaultId
@@ -300,6 +300,7 @@ class Settings:
     hooks: Hooks = Hooks()
     receiving: ReceivingSettings = ReceivingSettings()
     databases: Databases = Databases()
+    volumes: Volumes = Volumes()
 
     @property
     def has_source(self) -> bool:
@@ -341,6 +342,7 @@ class _SettingsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remote: RemoteState = RemoteState()
     hooks: Hooks = Hooks()
     databases: Databases = Databases()
+    volumes: Volumes = Volumes()
     receiving: ReceivingSettings = ReceivingSettings()
 
 
@@ -397,6 +399,7 @@ def load_settings(home: AgentHome) -> Settings:
             remote=stored.remote,
             hooks=stored.hooks,
             databases=stored.databases,
+            volumes=stored.volumes,
             receiving=stored.receiving,
         )
     except (msgspec.MsgspecError, SelectionError, ValueError) as error:
@@ -434,6 +437,7 @@ def save_settings(home: AgentHome, settings: Settings) -> None:
         remote=settings.remote,
         hooks=settings.hooks,
         databases=settings.databases,
+        volumes=settings.volumes,
         receiving=settings.receiving,
     )
     write_key_file(home.config, msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n")

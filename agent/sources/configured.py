@@ -113,6 +113,12 @@ def checked_name(name: str) -> str:
 Source = SqliteSource | PostgresqlSource | MariadbSource
 
 
+class Volumes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether disks are frozen while a backup reads them."""
+
+    freeze: bool = False
+
+
 class Databases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The databases to dump with each backup, and the size of one from which a word is said."""
 

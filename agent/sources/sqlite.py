@@ -22,6 +22,7 @@ from typing import Final
 from agent.errors import DatabaseError
 from agent.reading import SourceFile
 from agent.sources.configured import SqliteSource
+from agent.system import namespaces
 from agent.system.open_files import open_elsewhere
 from transport.errors import UsageError
 
@@ -51,7 +52,8 @@ class SqliteDumper:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         path = self._folder / f"{self._source.name}.{os.getpid()}.sqlite"
         try:
-            copy(self._source.path, path, check)
+            # In everybody's view: a database whose disk was frozen could not be opened where nothing can be written.
+            namespaces.outside(lambda: copy(self._source.path, path, check))
             with SourceFile(os.fsencode(path)) as file:
                 yield file
         finally:

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-MOUNTINFO: Final = Path("/proc/self/mountinfo")
+from agent.system import namespaces
+
+MOUNTINFO: Final = Path("/proc/thread-self/mountinfo")
 BY_UUID: Final = Path("/dev/disk/by-uuid")
 _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
 _NO_DISKS: Final = frozenset(
@@ -38,7 +40,7 @@ class Mount:
 def mounts() -> list[Mount]:
     """What is mounted now, later ones over earlier; empty where the system does not tell."""
     try:
-        lines = MOUNTINFO.read_bytes().splitlines()
+        lines = namespaces.outside(MOUNTINFO.read_bytes).splitlines()
     except OSError:
         return []
     return parsed(lines, _uuids())

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
+from agent.system import namespaces
 from transport.errors import UsageError
 
 TimeoutExpired = subprocess.TimeoutExpired
@@ -114,18 +115,20 @@ def start(
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a program in a session and group of its own, in `/`; OSError where it cannot be started."""
-    return subprocess.Popen(
-        list(argv),
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        bufsize=0,
-        cwd="/" if _POSIX else None,
-        env=environment(run_as, extra or {}),
-        start_new_session=_POSIX,
-        umask=0o077 if _POSIX else -1,
-        pass_fds=tuple(pass_fds),
-        **identity(run_as),
+    return namespaces.outside(
+        lambda: subprocess.Popen(
+            list(argv),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            bufsize=0,
+            cwd="/" if _POSIX else None,
+            env=environment(run_as, extra or {}),
+            start_new_session=_POSIX,
+            umask=0o077 if _POSIX else -1,
+            pass_fds=tuple(pass_fds),
+            **identity(run_as),
+        )
     )
 
 
