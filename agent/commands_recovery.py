@@ -143,6 +143,8 @@ def _tell(recovery: Recovery) -> None:
         print("What is backed up, and when, is as it was: see select show and schedule show.")
     else:
         print("What is backed up is not known here: choose it with pilulier-agent select include PATH.")
+    if recovery.to_set_again:
+        print(f"To be set again by hand (source add, hooks): {', '.join(recovery.to_set_again)}.")
 
 
 def _code(recovery: Recovery) -> str:
@@ -169,6 +171,7 @@ def _show(recovery: Recovery, report: RestoreReport | None, received: int, as_js
             "key_mode": settings.key_mode,
             "include": [shown_path(path) for path in settings.selection.include],
             "exclude": [shown_path(path) for path in settings.selection.exclude],
+            "to_set_again": list(recovery.to_set_again),
         }
         | restored,
         "Next: pilulier-agent restore --in-place (no other code for a quarter of an hour), then pilulier-agent backup"

@@ -25,7 +25,8 @@ from agent.key_files import RepositoryKey
 from agent.ledger import Ledger
 from agent.resync import rebuild
 from agent.settings import AgentHome, ApplianceAddress, KeptAs, Settings, load_settings, save_settings
-from agent.settings_keeping import taken_back
+from agent.settings_keeping import opened, taken_back, to_set_again
+from agent.state import LastRun, write_state
 from agent.system.naming import platform_name
 from transport import PROTOCOL_VERSION
 from transport import messages as m
@@ -83,6 +84,8 @@ class Recovery:
     history: History
     newer: int | None
     """Snapshots behind the one that the head code names; None where none was given."""
+    to_set_again: tuple[str, ...] = ()
+    """What the machine had that only a person sets: databases to dump, hooks."""
 
     @property
     def head(self) -> Snapshot | None:
@@ -131,7 +134,9 @@ def recover(home: AgentHome, wanted: Wanted) -> Recovery:
         )
     _check_succession(offered, taken, signing, wanted.code.identity)
     machine = _settle(home, wanted, offered, taken, keyring, installation, Keys(keyring, signing, curve))
-    return Recovery(machine, history, newer)
+    again = to_set_again(opened(offered.settings, machine.sealer()))
+    _note_last(home, history)
+    return Recovery(machine, history, newer, again)
 
 
 def _check_blank(home: AgentHome) -> None:
@@ -275,8 +280,8 @@ def _settle(
     keys: Keys,
 ) -> Enrolled:
     write_key_file(home.machine_key, keyring)
-    opened = _OpenSession(taken.session.hex(), time.time() + taken.seconds)
-    write_key_file(home.recovery, msgspec.json.encode(opened) + b"\n")
+    session = _OpenSession(taken.session.hex(), time.time() + taken.seconds)
+    write_key_file(home.recovery, msgspec.json.encode(session) + b"\n")
     code = wanted.code
     settings = Settings(
         machine=RepositoryId(offered.machine),
@@ -295,6 +300,15 @@ def _settle(
             settings = replace(settings, key_mode="local")
     save_settings(home, settings)
     return Enrolled(home, settings, keys)
+
+
+def _note_last(home: AgentHome, history: History) -> None:
+    """For `status`, and for whoever looks when the last backup was."""
+    head = history.head
+    if head is not None:
+        record = head.record
+        state = "complete" if record.complete else "partial"
+        write_state(home, LastRun(head.number, record.ended_ms, state, began_ms=record.started_ms))
 
 
 def _way_of_keeping(wanted: Wanted) -> KeptAs:

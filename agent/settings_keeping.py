@@ -40,6 +40,10 @@ class KeptSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     language: str
     key_mode: KeptAs = "local"
     """The owner's word on who else may open the backups; the appliance's own is none."""
+    databases: list[str] = []
+    """Names of databases that were dumped: to be told, and set again by a person."""
+    hooks: int = 0
+    """How many there were, for the same reason."""
 
 
 _decoder: Final = msgspec.msgpack.Decoder(KeptSettings)
@@ -51,6 +55,8 @@ def kept_of(settings: Settings) -> KeptSettings:
     return KeptSettings(
         *(list(selection.include), list(selection.exclude), settings.schedule, settings.delta, settings.language),
         key_mode=settings.key_mode,
+        databases=[source.name for source in settings.databases.sources],
+        hooks=len(settings.hooks.before) + len(settings.hooks.after),
     )
 
 
@@ -70,12 +76,24 @@ def keep_settings(machine: Enrolled, client: Client) -> None:
             left.write_text(digest)
 
 
+def opened(former: FormerSettings, sealer: Sealer) -> KeptSettings | None:
+    """The settings that the machine sealed; None where it left none, or they do not open."""
+    with contextlib.suppress(SealError, msgspec.MsgspecError, UnicodeDecodeError):
+        return _decoder.decode(sealer.open_segment(_PLACE, former.sealed))
+    return None
+
+
+def to_set_again(kept: KeptSettings | None) -> tuple[str, ...]:
+    """What the machine had that does not come back by itself, for people: a database's name each, and hooks."""
+    if kept is None:
+        return ()
+    hooks = (f"{kept.hooks} hook{'s' if kept.hooks > 1 else ''}",) if kept.hooks else ()
+    return (*(f"database {name}" for name in kept.databases), *hooks)
+
+
 def taken_back(settings: Settings, former: FormerSettings, sealer: Sealer) -> Settings:
     """The settings of a recovered machine: its own as it left them, else what the appliance knows of them."""
-    kept: KeptSettings | None = None
-    if former.sealed:
-        with contextlib.suppress(SealError, msgspec.MsgspecError, UnicodeDecodeError):
-            kept = _decoder.decode(sealer.open_segment(_PLACE, former.sealed))
+    kept = opened(former, sealer)
     include = kept.include if kept is not None else [rule.encode() for rule in former.include]
     exclude = kept.exclude if kept is not None else [rule.encode() for rule in former.exclude]
     selection = settings.selection
