@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from appliance.commands import pruning, rebuilding, scrubbing
-from appliance.commands.invocation import Commands, Invocation
+from appliance.commands.invocation import Commands, Invocation, iso_time, people_time
 from appliance.errors import NotFoundError
 from appliance.sizes import format_size
 
@@ -72,15 +72,28 @@ def stats(invocation: Invocation) -> int:
     """`repo stats M`."""
     repository = _open(invocation)
     try:
-        found = repository.stats()
+        found, signers = repository.stats(), repository.signers()
     finally:
         repository.close()
     counts = {name: getattr(found, name) for name in ("snapshots", "entries", "segments", "packs")}
     sizes = {name: getattr(found, name) for name in ("bytes_stored", "bytes_live")}
-    invocation.document(counts | sizes)
+    successions = [
+        {
+            "number": one.number,
+            "after": one.after,
+            "successor": one.successor.hex(),
+            "approver": one.approver.hex(),
+            "approved_at": iso_time(one.approved_ms / 1000),
+        }
+        for one in signers.successions
+    ]
+    invocation.document(counts | sizes | {"signing_key": signers.founding.hex(), "successions": successions})
     invocation.facts(
         [*counts.items(), *((name.replace("bytes_", ""), format_size(value)) for name, value in sizes.items())]
     )
+    for one in signers.successions:
+        when = people_time(one.approved_ms / 1000)
+        invocation.say(f"Recovered onto new hardware behind snapshot {one.after}, {when}: another key signs since.")
     return 0
 
 

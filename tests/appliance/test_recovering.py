@@ -14,6 +14,7 @@ from appliance import escrow, recovering
 from appliance.control import accounts, audit, contracts, former_settings, machine_keys, machines, passwords, throttling
 from appliance.control.accounts import Role
 from appliance.control.scope import EVERYTHING
+from appliance.opening import clients
 from tests.support.hand_agent import ANSWER_S, Connection, HandAgent, Served
 from transport import PROTOCOL_VERSION
 from transport import messages as m
@@ -193,6 +194,22 @@ def test_the_former_key_signs_nothing_even_over_the_new_line(served: Served, los
     with served.repository(machine) as repository:
         machine.live = {}
         assert repository.signers().current == stranger.signing.public
+
+
+def test_the_web_reads_on_before_and_after_the_first_backup(served: Served, lost: HandAgent) -> None:
+    stranger = Stranger(served, lost)
+    stranger.recover()
+    machine = machines.get(served.db, lost.machine)
+    begin = clients.beginning(served.home, served.db, EVERYTHING, machine)
+    openers = clients.Openers()
+    try:
+        assert [one.number for one in openers.open("somebody", machine.id, begin).snapshots] == [1]
+        assert begin.public_key == stranger.signing.public
+        agent = stranger.takes_its_place()
+        agent.connect().backup(b"on new hardware")
+        assert [one.number for one in openers.open("somebody", machine.id, begin).snapshots] == [1, 2]
+    finally:
+        openers.end_session("somebody")
 
 
 def test_restores_need_no_other_code_for_a_while(served: Served, lost: HandAgent) -> None:

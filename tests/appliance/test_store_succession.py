@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from appliance.store import catalog
+from appliance.store.durable import Disk
 from appliance.store.errors import DamagedRepositoryError, StaleHeadError
 from appliance.store.records import Kind
 from appliance.store.repository import Repository
@@ -16,6 +17,7 @@ from appliance.store.upkeep.access import Access
 from appliance.store.upkeep.checkpoint import Written, write_checkpoint
 from appliance.store.upkeep.rebuilding import rebuild
 from tests.appliance.store_builder import APPLIANCE, KEY, Client, assert_snapshots, make_repository
+from tests.sweeps import maintenance
 from transport.errors import IntegrityError, PilulierError
 from transport.keys import SigningKey
 from transport.names import Digest, RepositoryId
@@ -137,6 +139,32 @@ def _records(pack: Path) -> list[bytes]:
         found.append(data[at : at + 44 + length])
         at += 44 + length
     return found
+
+
+def test_orders_to_mend_count_under_the_key_that_was_in_force(tmp_path: Path) -> None:
+    """One was signed before the takeover, another comes after it, and a rebuild tells both."""
+    folder = tmp_path / "mended"
+    machine = maintenance.prepare_mended(folder)
+    machine.repository = Repository.open(folder, reserve_bytes=0)
+    machine.succeed()
+    machine.commit()
+    machine.repository.close()
+    assert rebuild(folder, now_ms=0).ok
+    other = tmp_path / "damaged"
+    machine = maintenance.prepare_damaged_segments(other)
+    machine.clock_ms = maintenance.NOW_MS
+    machine.repository = Repository.open(other, reserve_bytes=0)
+    machine.succeed()
+    second, machine.key = machine.key, KEY
+    with pytest.raises(IntegrityError, match="an order to mend does not carry"):
+        machine.mend()
+    machine.key = second
+    machine.repository.close()
+    maintenance.mend_all(other, Disk(), machine)
+    assert machine.repository.check(read_data=True).ok
+    machine.repository.close()
+    # The damaged originals are still there, so the packs do not read without a gap; what they tell is the same.
+    assert not rebuild(other, now_ms=0).replaced
 
 
 def test_one_that_no_pack_tells_or_that_was_altered_is_found(client: Client, folder: Path) -> None:

@@ -8,6 +8,7 @@ folder removed, and the exit code is 0 only if every restored file was the same 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from tests.support.processes import Agent, House, ProcessError, landed
 from tests.support.trees import assert_same
+from transport.enrolment import NO_TOKEN, EnrolmentCode
 
 STEP_TIMEOUT_S = 900.0
 _SOURCE_LIMIT_BYTES = 2 << 30
@@ -181,10 +183,42 @@ def _demonstrate(guide: Guide, house: House, agent_folder: Path, source: Path) -
     what = f"{report['files']:,} files, {size_text(report['bytes'])}, in {report['seconds']:.1f} s"
     guide.result(f"{what}: the same bytes, times, modes, owners and links.", shown=True)
 
+    _burn(guide, house, agent, work, agent_folder)
+
     guide.step("The appliance checks its own store, without any key.")
     guide.command(f"pilulier repo check {agent.machine} --read-data")
     check = house.appliance.command("repo", "check", agent.machine, "--read-data", timeout_s=STEP_TIMEOUT_S).document
     guide.result(f"{check['records_checked']:,} records, {size_text(check['bytes_read'])} read, all sound.")
+
+
+def _burn(guide: Guide, house: House, agent: Agent, work: Path, folder: Path) -> None:
+    """The machine is lost; new hardware goes on where it ended, with the key that was left with the appliance."""
+    guide.step("The PC burns: its files and its agent are gone. New hardware goes on where it ended.")
+    lost, owner = folder / "what the files were", house.account()
+    os.rename(work, lost)
+    address = json.loads((agent.home / "config.json").read_text())["appliance"]
+    code = EnrolmentCode(
+        *(address["endpoints"], address["enrolment"], bytes.fromhex(address["identity"])),
+        *(bytes.fromhex(address["curve_key"]), NO_TOKEN),
+    ).encode()
+    shutil.rmtree(agent.home)
+    guide.command(f"pilulier-agent recover --appliance PIL1-… --account {owner.email} --otp ●●●●●● … --in-place")
+    said = agent.command(
+        *("recover", "--appliance", code, "--account", owner.email, "--otp", owner.code()),
+        *("--password-file", str(house.password_file), "--in-place"),
+        timeout_s=STEP_TIMEOUT_S,
+    ).document
+    try:
+        assert_same(lost, work)
+    except AssertionError as error:
+        raise ProcessError(f"what came back is not what burnt: {error}") from None
+    restored = said["restored"]
+    what = f"{restored['files']:,} files, {size_text(restored['bytes'])}, in {restored['seconds']:.1f} s"
+    guide.result(f"{what}: the same as before the fire. Selection and schedule are back as well.", shown=True)
+    guide.command("pilulier-agent backup")
+    report = agent.backup(timeout_s=STEP_TIMEOUT_S)
+    sent = size_text(report["bytes_sent"])
+    guide.result(f"Snapshot {report['snapshot']} continues the history: {sent} sent.", shown=True)
 
 
 def main() -> int:
