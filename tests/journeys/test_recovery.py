@@ -353,3 +353,16 @@ def test_a_live_clone_is_cut_off(pharmacy: Pharmacy) -> None:
         assert "refuses this machine's key" in pharmacy.agent.told("backup")
     finally:
         old.kill()
+
+
+@pytest.mark.whole_service
+def test_a_locked_escrow_key_waits_for_its_operator(pharmacy: Pharmacy) -> None:
+    house, phrase = pharmacy.house, pharmacy.folder / "operator"
+    phrase.write_text("cinq mots pour la clé\n")
+    house.appliance.command("escrow", "protect", "--passphrase-file", str(phrase))
+    house.appliance.command("escrow", "lock")
+    new = pharmacy.new()
+    assert "escrow unlock" in new.told(*pharmacy.words())
+    house.appliance.command("escrow", "unlock", "--passphrase-file", str(phrase))
+    account = house.account("--contract", pharmacy.contract, role="customer")
+    new.command(*pharmacy.words(account=account))
