@@ -28,6 +28,7 @@ from msgspec import Meta
 
 from agent.errors import BusyError
 from agent.settings import AgentHome, exclusive
+from agent.system.people import home_of_the_person
 from agent.system.program import this_program
 
 log = logging.getLogger("pilulier.service")
@@ -100,26 +101,30 @@ def running(home: AgentHome) -> Serving | None:
 
 
 def new_address(home: AgentHome, serving: Serving) -> str:
-    """An address that opens the interface once; tokens that nobody used in time go."""
+    """An address that opens the interface once; tokens that nobody used in time go.
+
+    The token's file says whose home folder is meant: the service that serves the pages does not know who asked.
+    """
     prepare(home)
     with contextlib.suppress(OSError):
         for old in _tokens(home).iterdir():
             if _age_s(old) > TOKEN_S:
                 old.unlink()
     token = secrets.token_urlsafe(_TOKEN_BYTES)
-    os.close(os.open(_tokens(home) / _digest(token), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    with open(os.open(_tokens(home) / _digest(token), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(os.fsencode(home_of_the_person()))
     return f"http://{HOST}:{serving.port}/{serving.prefix}/open?token={token}"
 
 
-def spend(home: AgentHome, token: str) -> bool:
-    """Whether this token opens the interface; it does so once."""
+def spend(home: AgentHome, token: str) -> Path | None:
+    """The home folder of whoever asked for this token, where it opens the interface; it does so once."""
     path = _tokens(home) / _digest(token)
     try:
-        young = _age_s(path) <= TOKEN_S
+        young, person = _age_s(path) <= TOKEN_S, os.fsdecode(path.read_bytes())
         path.unlink()  # of two that come together one removes it
     except OSError:
-        return False
-    return young
+        return None
+    return Path(person) if young else None
 
 
 def _digest(token: str) -> str:

@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from flask import Blueprint, Flask, Response, render_template, request, session
@@ -56,6 +57,8 @@ class Seats:
         self._lock = threading.Lock()
         self._used: dict[str, float] = {}
         self._looked = clock()
+        self.person: Path | None = None
+        """The home folder of whoever sat down last."""
 
     def take(self) -> str:
         """A new seat."""
@@ -149,13 +152,15 @@ def open() -> ResponseReturnValue:
 
     home: AgentHome = current_app.extensions["home"]
     seats: Seats = current_app.extensions["seats"]
-    if not interface.spend(home, request.args.get("token", "")):
+    person = interface.spend(home, request.args.get("token", ""))
+    if person is None:
         # Somebody who sits already and opens the same address again needs no other token.
         if seats.holds(str(session.get(_SEAT, "")), alone=False):
             return render_template("opened.html")
         return render_template("closed.html", spent=True), 403
     session.clear()
     session[_SEAT] = seats.take()
+    seats.person = person
     return render_template("opened.html")
 
 

@@ -241,7 +241,7 @@ def standing() -> ResponseReturnValue:
 
 def suggested_target(machine: Machine) -> str:
     """A new folder in the home of whoever sits here, named by the day."""
-    base = home_of_the_person()
+    base = machine.seats.person or home_of_the_person()
     day = datetime.fromtimestamp(machine.now(), machine.zone()).strftime("%Y-%m-%d")
     name = _("Restauration du %(day)s", day=day)
     target, again = base / name, 2

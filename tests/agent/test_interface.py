@@ -32,7 +32,11 @@ def token_in(address: str) -> str:
 def test_a_token_opens_once_whoever_comes_at_the_same_moment(home: AgentHome) -> None:
     token = token_in(interface.new_address(home, SERVING))
     opened: list[bool] = []
-    threads = [threading.Thread(target=lambda: opened.append(interface.spend(home, token))) for _ in range(16)]
+
+    def come() -> None:
+        opened.append(interface.spend(home, token) is not None)
+
+    threads = [threading.Thread(target=come) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -43,11 +47,12 @@ def test_a_token_opens_once_whoever_comes_at_the_same_moment(home: AgentHome) ->
 def test_nothing_on_the_disk_opens_it(home: AgentHome) -> None:
     address = interface.new_address(home, SERVING)
     (kept,) = (home.interface / "tokens").iterdir()
-    assert token_in(address) not in kept.name and kept.read_bytes() == b""
-    assert not interface.spend(home, kept.name)
+    assert token_in(address) not in kept.name and token_in(address).encode() not in kept.read_bytes()
+    assert interface.spend(home, kept.name) is None
     assert kept.stat().st_mode & 0o077 == 0 and kept.parent.stat().st_mode & 0o077 == 0
-    assert not interface.spend(home, "")
-    assert not interface.spend(home, "../../config.json\0\ud800")
+    assert interface.spend(home, "") is None
+    assert interface.spend(home, "../../config.json\0\ud800") is None
+    assert interface.spend(home, token_in(address)) == Path.home(), "and it knows who asked"
 
 
 def test_an_address_that_waited_too_long_opens_nothing(home: AgentHome) -> None:
@@ -55,7 +60,7 @@ def test_an_address_that_waited_too_long_opens_nothing(home: AgentHome) -> None:
     (kept,) = (home.interface / "tokens").iterdir()
     old = time.time() - interface.TOKEN_S - 1
     os.utime(kept, (old, old))
-    assert not interface.spend(home, token)
+    assert interface.spend(home, token) is None
     interface.new_address(home, SERVING)
     os.utime(next((home.interface / "tokens").iterdir()), (old, old))
     interface.new_address(home, SERVING)

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,20 @@ def test_one_file_backs_up_and_restores(agent: Agent, house: House, tmp_path: Pa
     agent.restore(tmp_path / "target", house.account())
     assert (landed(tmp_path / "target", source) / "base.db").read_bytes() == database
     assert list(tmp_path.joinpath("stick").iterdir()) == [Path(agent.program[0])], "what was unpacked is gone again"
+
+
+def test_its_local_interface_has_pages_and_their_look(agent: Agent) -> None:
+    running = agent.start("ui")
+    wait_until(lambda: "\n" in running.text("stdout"), "the address")
+    address = json.loads(running.text("stdout"))["url"]
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    base = address.partition("open?")[0]
+    assert "http-equiv" in browser.open(address, timeout=30).read().decode()
+    assert "caisse" in browser.open(base, timeout=30).read().decode()
+    for name in ("look/pilulier.css", "static/interface.css", "bootstrap/static/css/bootstrap.min.css"):
+        assert browser.open(base + name, timeout=30).status == 200, name
+    running.signal(signal.SIGTERM)
+    assert running.wait().code == 0, running.text("stderr")
 
 
 def test_its_service_starts_its_backups(agent: Agent, house: House, tmp_path: Path) -> None:
