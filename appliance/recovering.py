@@ -176,7 +176,7 @@ class Recoveries:
 
     def _take(self, db: Database, request: m.RecoverTake, held: _Ticket) -> m.Recovered:
         machine = machines.get(db, held.machine_id)
-        machines.check_new_key(db, machine, request.curve_key)
+        machines.check_takeover(db, machine, request.curve_key)
         # As another process would: the exchange gives way to whoever waits for the writer's place.
         with Repository.open(self._home.repository(machine.id), wait_s=_WAIT_S) as repository:
             succession = self._succeed(repository, request)

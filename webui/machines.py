@@ -13,6 +13,7 @@ from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _l
 
 from appliance.control import (
+    audit,
     backup_requests,
     contracts,
     control_room,
@@ -97,6 +98,7 @@ def detail(machine: str) -> ResponseReturnValue:
         asked=backup_requests.get(db, scope, found.id, now),
         deletion=deletions.of_object(db, scope, Kind.MACHINE, found.hex),
         key=machine_keys.find(db, scope, found.id),
+        recovered=next(iter(audit.search(db, scope, kind="machine.recover", text=found.hex, limit=1).acts), None),
         is_customer=context.me().role is Role.CUSTOMER,
         sent=deliveries.of_machine(db, scope, found.id, now, limit=DELIVERIES_SHOWN),
         DELIVERIES=DELIVERIES,

@@ -396,8 +396,11 @@ def move(db: Database, machine: Machine, target: Contract) -> Machine:
         return get(db, machine.id)
 
 
-def check_new_key(db: Database, machine: Machine, curve_key: bytes) -> None:
-    """ConflictError where a CURVE key is another machine's."""
+def check_takeover(db: Database, machine: Machine, curve_key: bytes) -> None:
+    """ConflictError where a CURVE key is another machine's; where a revoked machine would come back, MachineQuotaError
+    or PausedError as at an enrolment."""
+    if machine.state is MachineState.REVOKED:
+        _check_room(db, machine.contract_id)
     if db.row("SELECT id FROM machine WHERE curve_key = ? AND id != ?", [curve_key, machine.id]):
         raise ConflictError("this key is another machine's already: remove the agent's home, and recover again")
 
@@ -415,10 +418,10 @@ def take_over(
 ) -> Machine:
     """The machine with the keys of another installation, active, after a recovery that a one-time code approved.
 
-    ConflictError as in `check_new_key`. The former keys open nothing any more.
+    Raises as `check_takeover` does. The former keys open nothing any more.
     """
     with db.write():
-        check_new_key(db, machine, curve_key)
+        check_takeover(db, machine, curve_key)
         db.execute(
             "UPDATE machine SET curve_key = ?, signing_key = ?, installation = ?, state = 'active', agent_version = ?, "
             "platform = ?, last_seen_at = ? WHERE id = ?",

@@ -334,6 +334,11 @@ def test_a_revoked_machine_comes_back_only_by_who_looks_after_it(served: Served,
     admin = Stranger(served, lost, Role.SUPER)
     offered = admin.ask(admin.opening(machine=lost.machine.hex()))
     assert isinstance(offered, m.RecoverOffered)
+    contract = contracts.edit(served.db, lost.contract, contracts.Changes(machine_quota=0))
+    assert admin.refused(admin.taking(offered)) == "machine-quota"
+    contracts.edit(served.db, contract, contracts.Changes(machine_quota=5))
+    with served.repository(lost) as repository:
+        assert not repository.successions()
     assert isinstance(admin.ask(admin.taking(offered)), m.Recovered)
     assert machines.get(served.db, lost.machine).state is machines.MachineState.ACTIVE
     admin.takes_its_place().connect()

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from appliance.control import (
+    acts,
     audit,
     backup_requests,
     contracts,
@@ -84,6 +85,15 @@ def test_the_page_says_what_there_is(web: WebHouse) -> None:
         *("autorisé par le client", "Backup ok", "Sauvegarder maintenant", "Changer contrat", ours(web).hex),
     ):
         assert words in page, words
+
+
+def test_a_takeover_is_shown_to_whoever_reads_the_page(web: WebHouse) -> None:
+    assert "nouveau matériel" not in text(web.browser("customer"), path(web))
+    actor = audit.Actor("", "customer@example.org", "customer", "192.0.2.1")
+    with web.house.db.write():
+        acts.note(web.house.db, actor, "machine.recover", ours(web), now=NOW)
+    for person in ("customer", "admin", "support"):
+        assert "sur un nouveau matériel le" in text(web.browser(person), path(web))
 
 
 def test_support_and_customers_read_only(web: WebHouse) -> None:
