@@ -20,6 +20,7 @@ from agent import __version__, journal, planner
 from agent.bookkeeping import next_run
 from agent.caring import Caretaker
 from agent.client import ApplianceFailed, Client
+from agent.counting import count
 from agent.enrolling import Enrolled, check_welcome
 from agent.entries import EntryWriter
 from agent.errors import EmptySourceError
@@ -27,6 +28,7 @@ from agent.guards import Guards, clock_ahead_s
 from agent.key_keeping import keep_key
 from agent.ledger import Ledger
 from agent.metadata import MetadataReader
+from agent.pacing import Bucket, RateNow
 from agent.packing import Packer
 from agent.pending import PendingSegments
 from agent.presence import Presence
@@ -147,6 +149,7 @@ class _Run:
         self._finished = False
         self._pending = PendingSegments.open(machine.home.pending)
         self._uploader = Uploader(client, SessionId(random_id()), self._pending)
+        self._uploader.bucket = Bucket(RateNow(machine.home, machine.settings.limits))
         self._figures = Figures(client, self._uploader, welcome.over_quota, ledger.tree().bytes_source, progress)
         self._started_by = started_by
         self._uploader.words = self._figures.words
@@ -230,16 +233,9 @@ class _Run:
         return report
 
     def _count(self) -> None:
-        """How much there is to do, for the time left: a walk of its own, about 1 % of a first backup."""
-        files = size = 0
-        for listing in self._counter.scan():
-            for found in listing.children:
-                if found.type is FileType.FILE:
-                    files += 1
-                    size += found.size
-            if self._finished:
-                return
-        self._figures.expected_files, self._figures.expected_bytes = files, size
+        counted = count(self._counter, lambda: self._finished)
+        if counted is not None:
+            self._figures.expected_files, self._figures.expected_bytes = counted.files, counted.bytes
 
     def _settle(self) -> None:
         """Wait until every reader has brought what it was given."""

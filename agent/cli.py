@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from agent import __version__, cli_guards
+from agent import __version__, cli_guards, cli_limits
 from agent.cli_databases import add_commands, apart
 from agent.cli_recovery import add_command as add_recover
 from agent.settings import AgentHome, agent_home
@@ -68,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="keep the key private: a file whose only line is the passphrase that opens it (default: confided to the "
         "appliance)",
     )
+    cli_limits.proxy_arguments(enrol)
 
     select = command("select", "choose what is backed up")
     selects = select.add_subparsers(dest="selecting", metavar="WHAT", required=True, parser_class=_Parser)
@@ -113,6 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_commands(command, group)
     cli_guards.add_commands(command, group)
     add_recover(command)
+    cli_limits.add_commands(command, group)
     command("snapshots", "list the snapshots of this machine")
 
     listing = command("ls", "list a folder of a snapshot")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from agent.cli_limits import proxy_arguments
+
 
 def add_command(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """The parser."""
@@ -29,6 +31,7 @@ def add_command(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     recover.add_argument(
         "--head", metavar="CODE", default="", help="the head code of a mail or sheet: nothing older is taken for it"
     )
+    proxy_arguments(recover)
     where = recover.add_mutually_exclusive_group()
     where.add_argument("--target", metavar="DIR", help="fetch the files at once, /a/b to DIR/a/b, newest folders first")
     where.add_argument("--in-place", action="store_true", help="fetch them at once to where they were")

@@ -19,6 +19,7 @@ from transport import messages as m
 from transport.channel import AgentChannel, CurveKeys
 from transport.errors import IntegrityError, PilulierError, ProtocolError, RefusedError, UnreachableError
 from transport.keys import verify_certificate
+from transport.line_pacing import Proxy
 from transport.names import Buffer, InstallationId
 from transport.session import Session, answers
 
@@ -84,8 +85,9 @@ class Client:
         server_key: bytes,
         keys: CurveKeys,
         installation: InstallationId,
+        proxy: Proxy | None = None,
     ) -> None:
-        self.channel = AgentChannel(addresses, server_key, keys)
+        self.channel = AgentChannel(addresses, server_key, keys, proxy)
         self._identity = identity
         self._server_key = server_key
         self._installation = installation

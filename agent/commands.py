@@ -35,6 +35,7 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         commands_folder,
         commands_guards,
         commands_interface,
+        commands_limits,
         commands_recovery,
         commands_service,
     )
@@ -59,6 +60,8 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         "volumes": commands_databases.volumes,
         "restore-database": commands_databases.restore_database,
         "canary": commands_guards.canary,
+        "limits": commands_limits.limits,
+        "network": commands_limits.network,
         "stale": commands_guards.stale,
         "recover": commands_recovery.recover,
         "key": commands_folder.key,
@@ -103,11 +106,16 @@ def parse_time(text: str) -> int:
 
 
 def _enrol(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    from agent.commands_limits import proxy_from
+
+    proxy, password = proxy_from(options)
     passphrase = passphrase_from(options.passphrase_file) if options.passphrase_file else None
     if passphrase is not None:
         check_passphrase(passphrase)
     with exclusive(home, "enrolment"):
-        settings = enrol(home, options.code, options.name, "confided" if passphrase is None else "private")
+        settings = enrol(
+            home, options.code, options.name, "confided" if passphrase is None else "private", proxy, password
+        )
         machine = enrolled(home)
         if passphrase is not None:
             machine = protect(machine, passphrase)
@@ -309,11 +317,14 @@ def _ls(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
 
 def open_source(machine: Enrolled) -> tuple[Any, Any]:
     """A connection, and the snapshots behind it."""
+    from agent.pacing import for_restores
     from agent.remote import RemoteSource
 
     client = machine.client()
     check_welcome(machine, client.connect())
-    return client, RemoteSource(client)
+    source = RemoteSource(client)
+    source.bucket = for_restores(machine.home, machine.settings.limits)
+    return client, source
 
 
 def _restore(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:

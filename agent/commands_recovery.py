@@ -24,11 +24,13 @@ _ADDRESS: Final = re.compile(r"(?:tcp://)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?:
 
 def recover(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     """`recover`."""
+    from agent.commands_limits import proxy_from
     from agent.recovering import Wanted, fill_ledger
     from agent.recovering import recover as recover_machine
 
     key = read_exported_key(Path(options.key)) if options.key else None
     given = options.passphrase_file
+    proxy, proxy_password = proxy_from(options)
     wanted = Wanted(
         code=_where(options.appliance, key),
         account=options.account,
@@ -38,6 +40,8 @@ def recover(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         key=key,
         passphrase=passphrase_from(given) if given else None,
         head=options.head,
+        proxy=proxy,
+        proxy_password=proxy_password,
     )
     with exclusive(home, "recovery"):
         recovery = recover_machine(home, wanted)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 
-from agent import __version__, diary, journal
+from agent import __version__, diary, journal, surroundings
 from agent.bookkeeping import next_run
 from agent.commands import Row, iso, show
 from agent.enrolling import Enrolled, enrolled
@@ -107,7 +107,8 @@ def days_of(text: str) -> list[str]:
 
 def _following(home: AgentHome, settings: Settings, following: float | None) -> str:
     if following is not None and following <= time.time():
-        return "A backup is due and begins as soon as it can."
+        waiting = surroundings.holding(settings.limits)
+        return f"A backup is due and waits: {waiting}." if waiting else "A backup is due and begins as soon as it can."
     if following is not None:
         return f"Next: {_local(following)}."
     if not settings.has_source:

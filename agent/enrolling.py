@@ -14,6 +14,8 @@ from agent import __version__
 from agent.client import Client
 from agent.enrolment_door import EnrolmentDoor
 from agent.errors import NotEnrolledError
+from agent.proxy import NO_PROXY, ProxySettings
+from agent.proxy_files import keep_password, proxy_of
 from agent.settings import AgentHome, ApplianceAddress, Settings, load_settings, save_settings
 from agent.system.naming import platform_name
 from transport import PROTOCOL_VERSION
@@ -70,7 +72,14 @@ def derived_id(label: bytes, public: bytes) -> bytes:
     return hashlib.sha256(label + public).digest()[:16]
 
 
-def enrol(home: AgentHome, code_text: str, name: str, key_mode: m.KeyMode = "confided") -> Settings:
+def enrol(
+    home: AgentHome,
+    code_text: str,
+    name: str,
+    key_mode: m.KeyMode = "confided",
+    proxy: ProxySettings = NO_PROXY,
+    proxy_password: str = "",
+) -> Settings:
     """Register this machine under an enrolment code; UsageError where it is enrolled already.
 
     `key_mode` is its owner's choice; the appliance refuses where the contract wants the other one.
@@ -88,6 +97,7 @@ def enrol(home: AgentHome, code_text: str, name: str, key_mode: m.KeyMode = "con
             f"give another --home, or remove {home.path} to begin anew (its keys are then lost)"
         )
     home.create()
+    keep_password(home, proxy, proxy_password)
     keys = _make_keys(home)
     vault = VaultId(derived_id(b"pilulier/vault/1", keys.curve.public))
     installation = InstallationId(derived_id(b"pilulier/installation/1", keys.signing.public))
@@ -103,7 +113,7 @@ def enrol(home: AgentHome, code_text: str, name: str, key_mode: m.KeyMode = "con
         platform=platform_name(),
         key_mode=key_mode,
     )
-    with EnrolmentDoor(code, keys.curve) as door:
+    with EnrolmentDoor(code, keys.curve, proxy_of(home, proxy)) as door:
         answer = door.ask(request, m.Enrolled, hint=", the code is not lost")
         door.check(answer.certificate)
     settings = Settings(
@@ -114,6 +124,7 @@ def enrol(home: AgentHome, code_text: str, name: str, key_mode: m.KeyMode = "con
         installation=installation,
         appliance=ApplianceAddress(tuple(code.transport), code.identity, code.curve_key, tuple(code.enrolment)),
         key_mode=key_mode,
+        proxy=proxy,
     )
     save_settings(home, settings)
     return settings
@@ -140,6 +151,7 @@ class Enrolled:
             appliance.curve_key,
             self.keys.curve,
             self.settings.installation,
+            proxy_of(self.home, self.settings.proxy),
         )
 
 

@@ -15,6 +15,7 @@ from transport.channel import AgentChannel, CurveKeys
 from transport.enrolment import EnrolmentCode
 from transport.errors import IntegrityError, ProtocolError, UnreachableError
 from transport.keys import Certificate, verify_certificate
+from transport.line_pacing import Proxy
 
 _Reply = TypeVar("_Reply", bound=m.Message)
 
@@ -22,9 +23,9 @@ _Reply = TypeVar("_Reply", bound=m.Message)
 class EnrolmentDoor:
     """A connection to it; a context manager."""
 
-    def __init__(self, code: EnrolmentCode, keys: CurveKeys) -> None:
+    def __init__(self, code: EnrolmentCode, keys: CurveKeys, proxy: Proxy | None = None) -> None:
         self._code = code
-        self._channel = AgentChannel(code.enrolment, code.curve_key, keys)
+        self._channel = AgentChannel(code.enrolment, code.curve_key, keys, proxy)
 
     def __enter__(self) -> EnrolmentDoor:
         try:

@@ -23,6 +23,8 @@ from agent.enrolment_door import EnrolmentDoor
 from agent.errors import NotEnrolledError
 from agent.key_files import RepositoryKey
 from agent.ledger import Ledger
+from agent.proxy import NO_PROXY, ProxySettings
+from agent.proxy_files import keep_password, proxy_of
 from agent.resync import rebuild
 from agent.settings import AgentHome, ApplianceAddress, KeptAs, Settings, load_settings, save_settings
 from agent.settings_keeping import opened, taken_back, to_set_again
@@ -71,6 +73,8 @@ class Wanted:
     passphrase: str | None = None
     head: str = ""
     """The head code of a recovery sheet or a mail; empty where there is none."""
+    proxy: ProxySettings = NO_PROXY
+    proxy_password: str = ""
 
     def __repr__(self) -> str:
         return f"Wanted({self.account}, {self.machine or 'the only machine'})"
@@ -106,7 +110,8 @@ def recover(home: AgentHome, wanted: Wanted) -> Recovery:
     _check_blank(home)
     home.create()
     signing, curve = _own_keys(home)
-    with EnrolmentDoor(wanted.code, curve) as door:
+    keep_password(home, wanted.proxy, wanted.proxy_password)
+    with EnrolmentDoor(wanted.code, curve, proxy_of(home, wanted.proxy)) as door:
         offered, keyring = _open(door, wanted)
         commits = _commits(door, offered.ticket)
         pinned = wanted.key.public_key if wanted.key is not None else None
@@ -291,6 +296,7 @@ def _settle(
         installation=installation,
         appliance=ApplianceAddress(tuple(code.transport), code.identity, code.curve_key, tuple(code.enrolment)),
         key_mode=_way_of_keeping(wanted),
+        proxy=wanted.proxy,
     )
     settings = taken_back(settings, offered.settings, Sealer(vault_keys(keyring, settings.vault)))
     if settings.key_mode == "private":

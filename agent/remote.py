@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from agent.client import ANSWER_S, ApplianceRefused, Client, one_line, refusal
+from agent.pacing import Bucket
 from transport import messages as m
 from transport.commits import StoredCommit
 from transport.errors import ProtocolError, RefusedError, UnreachableError
@@ -56,6 +57,8 @@ class RemoteSource:
         """What resumes the open restore session; kept nowhere but here."""
         self._broken_since: float | None = None
         self.reconnections = 0
+        self.bucket: Bucket | None = None
+        """Keeps what is fetched to a rate, by confirming it later."""
 
     def open_restore(self, account: str, code: str) -> m.RestoreOpened:
         """Open a restore session with an account's one-time code. From now on a broken line is taken up again."""
@@ -278,6 +281,11 @@ class RemoteSource:
             self._spoke = time.monotonic()
             self._client.say(m.Ping())
 
+    def _keep_pace(self) -> None:
+        while self.bucket is not None and (wait_s := self.bucket.wait_s(self._client.channel.bytes_received)) > 0:
+            self._keep_alive()
+            time.sleep(wait_s)
+
     def _next(
         self, pending: Sequence[SegmentId], unconfirmed: int
     ) -> tuple[tuple[SegmentId, Buffer | MissingSegment], bool]:
@@ -285,6 +293,7 @@ class RemoteSource:
         at_once = True
         while True:
             try:
+                self._keep_pace()
                 self._keep_alive()
                 got = self._client.hear(_AT_ONCE_S)
                 if got is None:

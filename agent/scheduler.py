@@ -88,6 +88,8 @@ class Conditions:
     reachable: bool
     paused: bool = False
     running: bool = False
+    holding: str = ""
+    """Why a run that nobody asked for waits (battery, metered network); empty where it need not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,8 @@ def decide(books: Books, clock: Clock, conditions: Conditions) -> Start | Wait:
         return Wait(None, "the appliance cannot be reached")
     if clock.now < books.not_before:
         return Wait(books.not_before, "the last try failed")
+    if conditions.holding and books.owed.why is not Why.ASKED:
+        return Wait(None, conditions.holding)
     return Start(books.owed)
 
 

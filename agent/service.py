@@ -19,13 +19,14 @@ from typing import Final, Protocol
 
 import msgspec
 
-from agent import journal, remote_settings, scheduler
+from agent import journal, remote_settings, scheduler, surroundings
 from agent.attending import Attendant
 from agent.backup_process import BackupProcess
 from agent.bookkeeping import load_books, save_books
 from agent.enrolling import Enrolled, enrolled
 from agent.interface import Opener
 from agent.knocking import Doorstep
+from agent.limits import Limits
 from agent.scheduler import Books, Clock, Conditions, Ending, Start, Wait, Why
 from agent.settings import AgentHome, Settings, change_settings, exclusive, load_settings
 from agent.state import last_good
@@ -61,11 +62,14 @@ class Service:
         start: Callable[[Why], Child],
         said: Callable[[], None] = lambda: None,
         wake: Callable[[], None] = lambda: None,
+        holding: Callable[[Limits], str] = surroundings.holding,
     ) -> None:
         self._home = home
         self._now = now
         self._zone = zone or LocalZone()
         self._start = start
+        self._holding = holding
+        """Asks power and network; only where a run would begin."""
         self._said = said
         """Called when the appliance should be told something."""
         self._wake = wake
@@ -92,6 +96,8 @@ class Service:
             if isinstance(decision, Start):
                 # The disk is asked only now: was there a backup by hand, or one whose end was not written down?
                 decision = self._decide(clock, last_good(self._home))
+            if isinstance(decision, Start) and decision.owed.why is not Why.ASKED:
+                decision = self._decide(clock, 0.0, self._holding(self._settings.limits))
             if isinstance(decision, Start):
                 return self._begin(decision, clock.now)
             self._tell_reason(decision.reason)
@@ -100,10 +106,10 @@ class Service:
                 following = scheduler.next_due(self._settings.schedule, clock, self._books.spread_s)
             return CLOCK_S if following is None else min(CLOCK_S, max(0.05, following - clock.now))
 
-    def _decide(self, clock: Clock, good: float) -> Start | Wait:
+    def _decide(self, clock: Clock, good: float, holding: str = "") -> Start | Wait:
         selected = self._settings.has_source
         self._keep(scheduler.look(self._books, self._settings.schedule, clock, selected=selected, last_good=good))
-        conditions = Conditions(selected, self._reachable, self._paused, self._child is not None)
+        conditions = Conditions(selected, self._reachable, self._paused, self._child is not None, holding)
         return scheduler.decide(self._books, clock, conditions)
 
     def _begin(self, decision: Start, now: float) -> float:

@@ -20,6 +20,9 @@ import msgspec
 from msgspec import Meta
 
 from agent.errors import BusyError, NotEnrolledError, SelectionError, SettingsError
+from agent.limits import Limits
+from agent.notice_settings import NoticeSettings
+from agent.proxy import NO_PROXY, ProxySettings
 from agent.selection import Selection
 from agent.sources.configured import Databases, Hooks, Volumes
 from transport.enrolment import NO_TOKEN, EnrolmentCode
@@ -72,6 +75,11 @@ class AgentHome:
     def curve_key(self) -> Path:
         """This machine's CURVE key pair."""
         return self.keys / "curve.key"
+
+    @property
+    def proxy_password(self) -> Path:
+        """What the proxy asks for, where it asks."""
+        return self.keys / "proxy.password"
 
     @property
     def left_key(self) -> Path:
@@ -172,6 +180,11 @@ class AgentHome:
     def canaries(self) -> Path:
         """Where decoys lie, and what became of them."""
         return self.path / "canaries.json"
+
+    @property
+    def notices(self) -> Path:
+        """What was shown on the screen last."""
+        return self.path / "notices.json"
 
     @property
     def stale(self) -> Path:
@@ -301,6 +314,9 @@ class Settings:
     receiving: ReceivingSettings = ReceivingSettings()
     databases: Databases = Databases()
     volumes: Volumes = Volumes()
+    limits: Limits = Limits()
+    proxy: ProxySettings = NO_PROXY
+    notices: NoticeSettings = NoticeSettings()
 
     @property
     def has_source(self) -> bool:
@@ -343,6 +359,9 @@ class _SettingsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hooks: Hooks = Hooks()
     databases: Databases = Databases()
     volumes: Volumes = Volumes()
+    limits: Limits = Limits()
+    proxy: ProxySettings = NO_PROXY
+    notices: NoticeSettings = NoticeSettings()
     receiving: ReceivingSettings = ReceivingSettings()
 
 
@@ -400,6 +419,9 @@ def load_settings(home: AgentHome) -> Settings:
             hooks=stored.hooks,
             databases=stored.databases,
             volumes=stored.volumes,
+            limits=stored.limits,
+            proxy=stored.proxy,
+            notices=stored.notices,
             receiving=stored.receiving,
         )
     except (msgspec.MsgspecError, SelectionError, ValueError) as error:
@@ -438,6 +460,9 @@ def save_settings(home: AgentHome, settings: Settings) -> None:
         hooks=settings.hooks,
         databases=settings.databases,
         volumes=settings.volumes,
+        limits=settings.limits,
+        proxy=settings.proxy,
+        notices=settings.notices,
         receiving=settings.receiving,
     )
     write_key_file(home.config, msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n")

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from agent.client import ApplianceRefused, Client, refusal
 from agent.errors import BackupInterrupted
+from agent.pacing import SMOOTH, Bucket
 from agent.packing import Outgoing, SealedSegment, VersionBatch
 from agent.pending import PendingSegments
 from transport import messages as m
@@ -111,6 +112,8 @@ class Uploader:
         """What is to be said of the run now; asked often, by the thread."""
         self.configuration: m.UsedConfiguration | None = None
         """What the run goes by, for its commits; set before the first one."""
+        self.bucket: Bucket | None = None
+        """Keeps what is sent to a rate; set before the first word."""
         self.observed: m.Observed | None = None
         """What the guards saw, for the next commit."""
         self.reconnections = 0
@@ -294,10 +297,21 @@ class Uploader:
         while self._unacked and self._inflight + entry.size > self._credit:
             self._raise_failure()
             self._listen(0.5)
+        while (wait_s := self._pause_s()) > 0:
+            self._raise_failure()
+            self._listen(wait_s)
         self._unacked.append(entry)
         self._inflight += entry.size
         self._guarded(lambda: self._client.say(entry.message, entry.payload))
         self._listen(0.0)
+
+    def _pause_s(self) -> float:
+        """How long the rate has the next message wait; heartbeats and answers are sent meanwhile."""
+        if self.bucket is None:
+            return 0.0
+        channel, wait_s = self._client.channel, self.bucket.wait_s(self._client.channel.bytes_sent)
+        channel.set_pace(None if self.bucket.rate is None else SMOOTH * self.bucket.rate)
+        return wait_s
 
     def _guarded(self, send: Callable[[], None]) -> None:
         try:
@@ -393,6 +407,9 @@ class Uploader:
                 if got is None:
                     raise UnreachableError("the appliance does not acknowledge what is sent again")
                 self._take(got[0])
+            while (wait_s := self._pause_s()) > 0:
+                if (got := self._client.hear(wait_s)) is not None:
+                    self._take(got[0])
             self._client.say(entry.message, entry.payload)
             resent += entry.size
         for question in self._asked:

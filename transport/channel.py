@@ -26,7 +26,11 @@ from zmq.utils import z85 as _z85
 from transport import messages as m
 from transport.errors import PilulierError, ProtocolError, RefusedError, UnreachableError
 from transport.line_guard import INCOMING_LIMIT, LineGuard, wire_bytes
+from transport.line_pacing import Proxy, pace
 from transport.names import MESSAGE_LIMIT, SEALED_LIMIT, Buffer
+from transport.peers import Arrival as Arrival
+from transport.peers import Peer as Peer
+from transport.tunnel import Tunnel
 
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _AGENTS = "agents"
@@ -178,31 +182,6 @@ class _Door:
         self.socket.disable_monitor()
         self.monitor.close(0)
         self.socket.close(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """One live connection: where to answer, and which machine the channel proved it to be."""
-
-    route: bytes
-    machine: str
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """What a peer sent: header bytes not yet decoded, payload."""
-
-    peer: Peer
-    header: bytes
-    payload: Buffer
-    enrolment: bool
-    address: str = ""
-    """The network address of a stranger, as its socket has it; empty for agents, whose keys say who they are."""
-
-    @property
-    def size(self) -> int:
-        """Bytes held by this arrival."""
-        return len(self.header) + len(self.payload)
 
 
 class ApplianceChannel:
@@ -361,10 +340,17 @@ def _event(monitor: Any) -> int:
 class AgentChannel:
     """An agent's connection. One thread only. Counts every byte handed to the socket, framing included."""
 
-    def __init__(self, addresses: list[str], server_key: bytes, keys: CurveKeys) -> None:
+    def __init__(
+        self, addresses: list[str], server_key: bytes, keys: CurveKeys, proxy: Proxy | None = None
+    ) -> None:
         self._addresses = addresses
         self._server_key = server_key
         self._keys = keys
+        self._proxy = proxy
+        self._tunnel: Tunnel | None = None
+        self._rate: float | None = None
+        self._descriptor = -1
+        """Of the line, as the monitor told it."""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: Any = None
@@ -393,6 +379,8 @@ class AgentChannel:
 
     def _open(self, address: str, timeout_s: float) -> None:
         self.disconnect()
+        if self._proxy is not None:
+            self._tunnel = Tunnel(self._proxy, address, timeout_s)
         sock: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         sock.setsockopt(zmq.LINGER, 0)
         sock.setsockopt(zmq.CURVE_SERVERKEY, _z85.encode(self._server_key))
@@ -416,9 +404,10 @@ class AgentChannel:
         )
         monitor = sock.get_monitor_socket(wanted)
         try:
-            sock.connect(address)
+            sock.connect(self._tunnel.address if self._tunnel is not None else address)
             self._await_handshake(monitor, address, timeout_s)
             self._socket, self._monitor = sock, monitor
+            self._apply_pace()
         except zmq.ZMQError as error:
             raise UnreachableError(f"the appliance's address {address} cannot be used: {error.strerror}") from None
         finally:
@@ -426,6 +415,7 @@ class AgentChannel:
                 sock.disable_monitor()
                 monitor.close(0)
                 sock.close(0)
+                self.disconnect()
 
     def _await_handshake(self, monitor: Any, address: str, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
@@ -433,11 +423,11 @@ class AgentChannel:
         while (left := deadline - time.monotonic()) > 0:
             if not monitor.poll(int(left * 1000) + 1):
                 break
-            event = _event(monitor)
+            event, value = _monitored(monitor)
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 return
             if event == zmq.EVENT_CONNECTED:
-                connected = True
+                connected, self._descriptor = True, value
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
                 raise RefusedError(
                     f"the appliance at {address} refuses this machine's key: it was revoked or never enrolled there"
@@ -450,6 +440,18 @@ class AgentChannel:
                 break
         raise UnreachableError(f"the appliance at {address} does not answer: check the network and that it is running")
 
+    def set_pace(self, bytes_per_s: float | None) -> None:
+        """Let the line take at most so many bytes a second from now on, over reconnections too; None for all it can."""
+        if bytes_per_s != self._rate:
+            self._rate = bytes_per_s
+            self._apply_pace()
+
+    def _apply_pace(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.pace(self._rate)
+        elif self._socket is not None:
+            pace(self._descriptor, self._rate)
+
     def disconnect(self) -> None:
         """Drop the connection and everything queued in it."""
         if self._socket is not None:
@@ -457,6 +459,9 @@ class AgentChannel:
             self._monitor.close(0)
             self._socket.close(0)
             self._socket = self._monitor = None
+        if self._tunnel is not None:
+            self._tunnel.close()
+            self._tunnel = None
 
     def _ready(self, sock: zmq.Socket[bytes], event: int, timeout_s: float) -> bool:
         """Wait until the socket is ready for `event`; UnreachableError as soon as the connection has ended."""

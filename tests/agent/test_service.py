@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, tzinfo
 from pathlib import Path
 
 import msgspec
@@ -49,12 +49,15 @@ class Bench:
         self.now = DAY + 8 * 3600
         self.children: list[Child] = []
         self.said = self.woken = 0
+        self.holding = ""
+        self.zone: tzinfo = UTC
         self.service = self.begun()
 
     def begun(self) -> Service:
         """A (new) service process."""
         made = Service(
-            self.home, now=lambda: self.now, zone=lambda: UTC, start=self._start, said=self._say, wake=self._wake
+            self.home, now=lambda: self.now, zone=lambda: self.zone, start=self._start, said=self._say, wake=self._wake,
+            holding=lambda limits: self.holding,
         )
         made.turn()
         return made
@@ -253,3 +256,41 @@ def test_a_stopper_wakes_whoever_sleeps() -> None:
     stopper.wake = record
     stopper.stop()
     assert woken == [True]
+
+
+def test_a_run_waits_for_power_and_is_caught_up_exactly_once(bench: Bench) -> None:
+    bench.holding = "the machine runs on its battery"
+    for hour in (12.5, 13, 19.5, 21):
+        bench.at(hour)
+    assert bench.children == []
+    bench.holding = ""
+    bench.at(21.1)
+    assert bench.whys == [Why.SCHEDULED]
+    bench.children[0].ending = Ending.DONE
+    for hour in (21.2, 23, 36):
+        bench.at(hour)
+    assert len(bench.children) == 1, "two missed times are one run"
+    bench.at(36.5)
+    assert bench.whys == [Why.SCHEDULED] * 2
+
+
+def test_who_asks_for_a_backup_gets_it_on_battery_too(bench: Bench) -> None:
+    bench.holding = "the network is metered"
+    bench.at(12.5)
+    assert bench.children == []
+    assert bench.service.asked(1).taken
+    bench.at(12.6)
+    assert bench.whys == [Why.ASKED]
+
+
+def test_power_is_asked_only_where_a_run_would_begin(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    bench.service._holding = lambda limits: asked.append(limits) or ""  # type: ignore[func-returns-value]
+    for hour in (8, 9, 12.4):
+        bench.at(hour)
+    bench.service.out_of_reach("cable")
+    bench.at(12.5)
+    assert asked == []
+    bench.service.attended(TOLD)
+    bench.at(12.6)
+    assert len(asked) == 1 and bench.whys == [Why.SCHEDULED]
