@@ -19,9 +19,12 @@ from agent.settings import AgentHome
 from transport.errors import PilulierError
 
 KEPT: Final = 400
-"""Entries: a year of a backup a day and some restores; of continuous mode some days."""
+"""Entries: half a year of backups at noon and in the evening; of continuous mode two weeks."""
 NAMED: Final = 20
 """Paths that one entry names."""
+CONTINUOUS: Final = "continuous"
+"""Started by a change."""
+_GATHERED_MS: Final = 3_600_000
 _TEXT: Final = 400
 _LIMIT_BYTES: Final = 4 << 20
 
@@ -57,14 +60,22 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     target: str = ""
     """Where a restore went; empty for where the files were."""
+    times: int = 1
+    """Backups that this one entry stands for."""
+    since_ms: int = 0
+    """When the first of them ended; 0 where it is the only one."""
 
 
 def add(home: AgentHome, entry: Entry) -> None:
-    """Write an entry down; the oldest of too many go."""
-    line = msgspec.json.encode(entry) + b"\n"
+    """Write an entry down; the oldest of too many go, and what follows changes all day long is one entry an hour."""
     with contextlib.suppress(OSError):
         lines = _lines(home)
-        if len(lines) < KEPT + KEPT // 4:
+        before = _decoded(lines[-1]) if lines else None
+        gathered = _gathered(before, entry) if before is not None else None
+        if gathered is not None:
+            del lines[-1]
+        line = msgspec.json.encode(gathered or entry) + b"\n"
+        if gathered is None and len(lines) < KEPT + KEPT // 4:
             with open(os.open(home.diary, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
                 file.write(line)
             return
@@ -76,11 +87,30 @@ def add(home: AgentHome, entry: Entry) -> None:
 
 def entries(home: AgentHome) -> list[Entry]:
     """All entries, newest first; lines that cannot be read are passed over."""
-    found = []
-    for line in reversed(_lines(home)):
-        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
-            found.append(msgspec.json.decode(line, type=Entry))
-    return found
+    return [entry for line in reversed(_lines(home)) if (entry := _decoded(line)) is not None]
+
+
+def _decoded(line: bytes) -> Entry | None:
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        return msgspec.json.decode(line, type=Entry)
+    return None
+
+
+def _gathered(before: Entry, entry: Entry) -> Entry | None:
+    """One entry for both, where both followed a change within an hour and nothing is to be told of either. Pure."""
+    begun_ms = before.since_ms or before.at_ms
+    alike = all(
+        (one.event, one.level, one.started_by) == ("backup-done", "info", CONTINUOUS) for one in (before, entry)
+    )
+    if not alike or not 0 <= entry.at_ms - begun_ms < _GATHERED_MS:
+        return None
+    return msgspec.structs.replace(
+        entry,
+        bytes_sent=before.bytes_sent + entry.bytes_sent,
+        seconds=round(before.seconds + entry.seconds, 1),
+        times=before.times + 1,
+        since_ms=begun_ms,
+    )
 
 
 def _lines(home: AgentHome) -> list[bytes]:

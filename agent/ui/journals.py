@@ -43,7 +43,7 @@ _CAUSES: Final = {
     "scheduled": _l("à l’heure prévue"),
     "missed": _l("rattrapage"),
     "asked": _l("demandée à distance"),
-    "changed": _l("après un changement"),
+    diary.CONTINUOUS: _l("après un changement"),
 }
 _LOOKS: Final = {
     "info": ("ok", "check-circle-fill"),
@@ -88,6 +88,17 @@ def line(entry: Entry) -> Line:
 def _sentence(entry: Entry) -> str:
     files = ngettext("%(count)s fichier", "%(count)s fichiers", entry.files, count=formats.count(entry.files))
     took = formats.duration(entry.seconds)
+    if entry.times > 1:
+        return str(
+            _(
+                "%(times)s sauvegardes depuis %(since)s ; %(files)s, %(size)s ; %(sent)s envoyés",
+                times=formats.count(entry.times),
+                since=formats.clock(entry.since_ms / 1000),
+                files=files,
+                size=formats.size(entry.bytes),
+                sent=formats.size(entry.bytes_sent),
+            )
+        )
     if entry.event == "backup-done":
         size, sent = formats.size(entry.bytes), formats.size(entry.bytes_sent)
         sentence = _("%(files)s, %(size)s ; %(sent)s envoyés en %(time)s", files=files, size=size, sent=sent, time=took)

@@ -38,6 +38,25 @@ def test_a_damaged_line_loses_itself_alone(home: AgentHome) -> None:
     assert diary.entries(home)[0].code == "refused"
 
 
+def test_backups_that_follow_changes_are_one_entry_an_hour(home: AgentHome) -> None:
+    minute = 60_000
+    for number in range(90):
+        level = "warning" if number == 40 else "info"
+        entry = diary.Entry(
+            number * minute, "backup-done", level=level, started_by=diary.CONTINUOUS, snapshot=number, bytes_sent=10
+        )
+        diary.add(home, entry)
+    diary.add(home, diary.Entry(90 * minute, "backup-done", started_by="scheduled"))
+    kept = diary.entries(home)
+    assert [(entry.level, entry.times, entry.snapshot, entry.bytes_sent) for entry in kept] == [
+        ("info", 1, 0, 0),
+        ("info", 49, 89, 490),
+        ("warning", 1, 40, 10),
+        ("info", 40, 39, 400),
+    ]
+    assert kept[1].since_ms == 41 * minute
+
+
 def test_a_full_disk_loses_the_line_and_no_more(home: AgentHome) -> None:
     home.diary.mkdir()
     diary.add(home, diary.Entry(1, "backup-done"))
