@@ -36,6 +36,7 @@ def _row(one: m.Delivery) -> Row:
         "delivery": one.number,
         "state": "accepted" if one.accepted else "waiting",
         "sender": one.sender,
+        "machine": one.source or None,
         "snapshot": one.snapshot,
         "snapshot_time": iso(one.snapshot_ms),
         "sent_at": iso(one.created_ms),
@@ -55,6 +56,7 @@ def _list(home: AgentHome, as_json: bool, *, ask: bool = True) -> int:
     lines = [
         f"{row['delivery']:>4}  {row['state']:<8}  from {row['sender']}, {row['sent_at']}: "
         + (f"{row['files']} files, {human_bytes(row['bytes'] or 0)}, " if row["files"] else "")
+        + (f"of machine {row['machine']}, " if row["machine"] else "")
         + f"of the backup of {row['snapshot_time']}; until {row['expires_at']}"
         for row in rows
     ]

@@ -2,8 +2,8 @@
 
 Rules: nothing is restored before this machine's owner has said yes, here; what lands is this machine's own sealed and
 signed history, so that the appliance chooses which of its files come back and neither what is in them nor where they
-go; the folder is a new one (`agent.receiving`), nothing is replaced, no link leads out, nothing is run. What is told
-back are counts.
+go. Another machine's files (`agent.parcel_receiving`) are the appliance's word, and shown as that. The folder is a new
+one (`agent.receiving`), nothing is replaced, no link leads out, nothing is run. What is told back are counts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from agent import journal, receiving
+from agent import journal, parcel_receiving, receiving
 from agent.client import Client
 from agent.enrolling import Enrolled, check_welcome
 from agent.history import reader_for
@@ -81,6 +81,10 @@ def content(machine: Enrolled, number: int) -> Content:
     """The names of what was selected, proved against this machine's history, before anybody says yes."""
     with _connected(machine) as client:
         offer = _find(machine.home, client, number)
+        if offer.source:
+            raise UsageError(
+                f"the files of delivery {number} are those of {offer.source}: their names are sealed until they come"
+            )
         selection = client.ask(m.SelectionQuery(number), m.DeliveredSelection)
         if not selection.paths:
             return Content((), everything=True, more=False)
@@ -128,30 +132,39 @@ def accept(
     home = machine.home
     with _connected(machine) as client:
         offer = _find(home, client, number)
-        if not offer.accepted:
+        if offer.source:
+            parcel_receiving.answer(machine, client, offer)
+        elif not offer.accepted:
             client.ask(m.DeliveryAnswer(number, True), m.Noted)
-        selection = client.ask(m.SelectionQuery(number), m.DeliveredSelection)
         source = RemoteSource(client)
         try:
-            folder = receiving.folder_of(home, number, now().date().isoformat())
-            source.open_delivery(number)
-            report = restore(
-                source,
-                machine.sealer(),
-                machine.keys.signing.public,
-                witness=last_head(home),
-                target=bytes(folder),
-                snapshot=offer.snapshot,
-                repository=machine.settings.machine,
-                delivered=selection,
-                progress=progress,
-            )
+            if offer.source:
+                parcel = parcel_receiving.wait(machine, client, number)
+                folder = receiving.folder_of(home, number, now().date().isoformat())
+                source.open_delivery(number)
+                report = parcel_receiving.land(machine, source, parcel, offer, folder, progress)
+            else:
+                selection = client.ask(m.SelectionQuery(number), m.DeliveredSelection)
+                folder = receiving.folder_of(home, number, now().date().isoformat())
+                source.open_delivery(number)
+                report = restore(
+                    source,
+                    machine.sealer(),
+                    machine.keys.signing.public,
+                    witness=last_head(home),
+                    target=bytes(folder),
+                    snapshot=offer.snapshot,
+                    repository=machine.settings.machine,
+                    delivered=selection,
+                    progress=progress,
+                )
         except PilulierError as error:
             _tell_failure(client, number, error)
             raise
         counts = (report.files + report.files_same, report.bytes, len(report.errors))
         source.say_delivered(m.DeliveryReport(number, "done", *counts, ""))
         receiving.ended(home, number)
+        home.receiving_key(number).unlink(missing_ok=True)
         return Landed(number, folder, report, client.channel.bytes_received, source.reconnections)
 
 

@@ -60,7 +60,9 @@ def ask(home: AgentHome, client: Client) -> list[m.Delivery]:
     """What the appliance has for this machine, kept for who looks without asking; a disk that does not take it costs a
     notice, no more."""
     told = client.ask(m.DeliveriesQuery(), m.Deliveries).deliveries
-    offered = [msgspec.structs.replace(one, sender=one_line(one.sender)) for one in told]
+    offered = [
+        msgspec.structs.replace(one, sender=one_line(one.sender), source=one_line(one.source)) for one in told
+    ]
     with contextlib.suppress(OSError):
         _write(home, msgspec.structs.replace(read(home), offered=offered))
     return offered

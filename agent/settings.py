@@ -151,6 +151,10 @@ class AgentHome:
         """Held by the one local interface of this home."""
         return self.path / "interface.lock"
 
+    def receiving_key(self, number: int) -> Path:
+        """The key that another machine's files are sealed to for one delivery; gone with that."""
+        return self.keys / f"receiving-{number}.key"
+
     @property
     def deliveries(self) -> Path:
         """What is known of deliveries, and where they landed."""

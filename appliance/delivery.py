@@ -18,6 +18,7 @@ from appliance.control.database import Database
 from appliance.control.machines import AuthorisedMachine
 from appliance.control.restores import Purpose
 from appliance.errors import ThrottledError
+from appliance.granting import ParcelGrant
 from appliance.restoring import CodeNeededError, RestoreSession, RestoreSessions
 from appliance.store.repository import Repository
 from transport import messages as m
@@ -168,8 +169,9 @@ def extents(
     return m.Extents(pages)
 
 
-def want(message: m.FetchSegments, connection: Connection, sessions: RestoreSessions) -> None:
-    """Queue segments and take the agent's word for what arrived; ProtocolError beyond the bounds."""
+def want(message: m.FetchSegments, connection: Connection, sessions: RestoreSessions) -> ParcelGrant | None:
+    """Queue segments and take the agent's word for what arrived; ProtocolError beyond the bounds. The parcel that they
+    are to come from, where it is one."""
     grant = sessions.held_by(connection).grant
     if not connection.confirmed_bytes <= message.received_bytes <= connection.delivered_bytes:
         raise ProtocolError(
@@ -183,17 +185,18 @@ def want(message: m.FetchSegments, connection: Connection, sessions: RestoreSess
         grant.check_segments([SegmentId(segment) for segment in message.segments])
     sessions.confirmed(connection, message.received_bytes)
     connection.wanted.extend(message.segments)
+    return grant if isinstance(grant, ParcelGrant) else None
 
 
 def deliver(
-    connection: Connection, repository: Repository, sessions: RestoreSessions
+    connection: Connection, repository: Repository, sessions: RestoreSessions, parcel: ParcelGrant | None = None
 ) -> Iterator[tuple[m.SegmentData | m.SegmentMissing, Buffer]]:
     """Segments in the order asked, as far as the windows reach."""
     while connection.wanted and sessions.room(connection):
         segment = connection.wanted.popleft()
         # The agent opens each seal, names what does not open, and restores the rest: summing it up here as well was a
         # fifth of a restore's CPU on this side (measured) and found nothing more. Samples are summed.
-        answer = _segment(segment, repository, summed=False)
+        answer = _segment(segment, repository, summed=False) if parcel is None else _chunk(segment, parcel)
         sessions.delivered(connection, len(answer[1]))
         yield answer
 
@@ -204,6 +207,13 @@ def _segment(
     try:
         return m.SegmentData(segment), repository.read_segment(segment, summed=summed)
     except PilulierError as error:
+        return m.SegmentMissing(segment, str(error)[:500]), b""
+
+
+def _chunk(segment: SegmentId, parcel: ParcelGrant) -> tuple[m.SegmentData | m.SegmentMissing, Buffer]:
+    try:
+        return m.SegmentData(segment), parcel.read(segment)
+    except (PilulierError, OSError) as error:
         return m.SegmentMissing(segment, str(error)[:500]), b""
 
 

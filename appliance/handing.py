@@ -11,20 +11,25 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from appliance import notices
+from appliance import notices, spool
 from appliance.connections import Connection
-from appliance.control import acts, audit, deliveries, machine_logs, machines, restores
+from appliance.control import acts, audit, crossings, deliveries, machine_logs, machines, restores
 from appliance.control.database import Database
 from appliance.control.deliveries import Delivery, DeliveryState
 from appliance.control.machines import AuthorisedMachine
 from appliance.control.scope import EVERYTHING
-from appliance.granting import Grant
+from appliance.errors import ConflictError
+from appliance.granting import Grant, ParcelGrant
 from appliance.restoring import CodeNeededError, RestoreSession, RestoreSessions
+from appliance.settings import Home
 from appliance.store.repository import Repository
 from transport import messages as m
+from transport.keys import verify_receiving
+from transport.names import VaultId
+from transport.parcels import Wrapping
 
-Question = m.DeliveriesQuery | m.SelectionQuery | m.DeliveryAnswer
-QUESTIONS: Final = (m.DeliveriesQuery, m.SelectionQuery, m.DeliveryAnswer)
+Question = m.DeliveriesQuery | m.SelectionQuery | m.DeliveryAnswer | m.ParcelQuery
+QUESTIONS: Final = (m.DeliveriesQuery, m.SelectionQuery, m.DeliveryAnswer, m.ParcelQuery)
 """Answered from the control database alone."""
 
 
@@ -37,8 +42,12 @@ def answer(message: Question, machine: AuthorisedMachine, database: Database) ->
         case m.SelectionQuery(number=number):
             chosen = deliveries.chosen(database, machine.machine_id, number)
             return m.DeliveredSelection(number, list(chosen.paths), list(chosen.above))
-        case m.DeliveryAnswer(number=number, accepted=accepted):
-            return _answered(machine, database, number, accepted, now)
+        case m.DeliveryAnswer():
+            return _answered(message, machine, database, now)
+        case m.ParcelQuery(number=number):
+            sealed = crossings.sealed(database, machine.machine_id, number)
+            known = sealed.wrapping or Wrapping(b"", VaultId(b""))
+            return m.Parcel(number, known.envelope, known.vault, sealed.chunks, sealed.error)
 
 
 def _told(one: Delivery) -> m.Delivery:
@@ -52,13 +61,20 @@ def _told(one: Delivery) -> m.Delivery:
         accepted=one.state is not DeliveryState.WAITING,
         files=one.files,
         bytes=one.size_bytes,
+        source=one.source_name,
     )
 
 
-def _answered(machine: AuthorisedMachine, database: Database, number: int, accepted: bool, now: float) -> m.Noted:
+def _answered(message: m.DeliveryAnswer, machine: AuthorisedMachine, database: Database, now: float) -> m.Noted:
+    number, accepted = message.number, message.accepted
     with database.write():
         before = deliveries.find(database, EVERYTHING, machine.machine_id, number, now)
         after = deliveries.answer(database, machine.machine_id, number, accepted=accepted, now=now)
+        if accepted and after.source_id is not None:
+            if not message.key:
+                raise ConflictError("another machine's files are sealed to a key of this one: update the agent")
+            verify_receiving(machine.signing_key, message.signature, machine.machine_id, number, message.key)
+            crossings.keep_key(database, machine.machine_id, number, message.key, message.signature)
         if after.state is not before.state:
             kind = "delivery.accept" if accepted else "delivery.refuse"
             _note(database, machine, kind, {"delivery": number}, now)
@@ -69,8 +85,11 @@ def _answered(machine: AuthorisedMachine, database: Database, number: int, accep
 
 
 def _note(database: Database, machine: AuthorisedMachine, kind: str, told: dict[str, object], now: float) -> None:
-    actor = audit.Actor("", machine.name, "machine", "")
-    acts.note(database, actor, kind, machines.get(database, machine.machine_id), now=now, after=told)
+    acts.note(database, _actor(machine), kind, machines.get(database, machine.machine_id), now=now, after=told)
+
+
+def _actor(machine: AuthorisedMachine) -> audit.Actor:
+    return audit.Actor("", machine.name, "machine", "")
 
 
 def open_delivery(
@@ -85,17 +104,32 @@ def open_delivery(
     now = time.time()
     with database.write():
         found = deliveries.find(database, EVERYTHING, machine.machine_id, message.number, now)
+        if found.source_id is not None and not _is_sealed(database, found):
+            raise ConflictError(f"delivery {found.number} is not sealed yet: ask again in a minute")
         if not restores.may_still_restore(database, found.account_id, machine.machine_id):
             raise CodeNeededError(f"{found.sent_by} may not restore this machine any more: ask for another delivery")
         first = found.began_at is None
         begun = deliveries.began(database, machine.machine_id, message.number, now)
         if first:
-            restores.record(database, begun.sent_by, machine.machine_id, now)
+            if begun.source_id is None:  # another machine's backups were opened, and told of, when they were sealed
+                restores.record(database, begun.sent_by, machine.machine_id, now)
             text = f"Delivery {begun.number} from {begun.sent_by}: its restore begins"
             machine_logs.add(database, machine.machine_id, level="info", module="delivery", text=text, now=now)
+    if begun.source_id is not None:
+        parcel = ParcelGrant(begun.number, spool.Parcel(_home(database), machine.machine_id, begun.number))
+        return sessions.open(connection, begun.account_id, parcel)
     chosen = deliveries.chosen(database, machine.machine_id, message.number)
     grant = Grant(begun.number, repository.file_versions(begun.snapshot, chosen.paths))
     return sessions.open(connection, begun.account_id, grant)
+
+
+def _is_sealed(database: Database, delivery: Delivery) -> bool:
+    return crossings.sealed(database, delivery.machine_id, delivery.number).wrapping is not None
+
+
+def _home(database: Database) -> Home:
+    """The home that the control database lies in."""
+    return Home(database.path.parent)
 
 
 def report(
@@ -120,7 +154,11 @@ def report(
         if before.state is not DeliveryState.DONE:
             told: dict[str, object] = {"delivery": after.number, "snapshot": after.snapshot}
             told |= {"files": after.files_done, "size": after.bytes_done, "errors": after.errors}
-            _note(database, machine, "delivery.done" if done else "delivery.failed", told, now)
+            kind = "delivery.done" if done else "delivery.failed"
+            _note(database, machine, kind, told, now)
+            if after.source_id is not None:  # both sides can read what became of it
+                source = machines.get(database, after.source_id)
+                acts.note(database, _actor(machine), kind, source, now=now, after=told | {"to": machine.name})
             text = f"Delivery {after.number}: {after.files_done} files restored, {after.errors} not"
             if not done:
                 text = f"Delivery {after.number} was not restored: {after.reason}"
@@ -129,4 +167,6 @@ def report(
             if done:
                 notices.tell_delivered(database, machines.get(database, machine.machine_id), after, now)
     sessions.end_delivery(machine.machine_id.hex(), after.number)
+    if done and after.source_id is not None:
+        spool.remove(_home(database), machine.machine_id, after.number)
     return m.Noted()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from appliance import housekeeping, nightly, notices, safety, synthesis, watching, webhook_sending
+from appliance import housekeeping, nightly, notices, parcel_making, safety, synthesis, watching, webhook_sending
 from appliance.control import outbox, webhooks
 from appliance.control.text import one_line
 from appliance.errors import NotFoundError
@@ -82,6 +82,8 @@ KINDS: Final = {
         JobKind("deletions", Every(3600), "carries out deletions that are due", housekeeping.carry_out_deletions),
         JobKind("logs", Daily(5, 0), "removes logs and sent mails older than a year", housekeeping.vacuum_logs),
         JobKind("outbox", Every(60), "sends the mails that wait", _outbox, needed=_mails_are_due),
+        JobKind("parcels", Every(60), "seals what one machine is sent of another's", parcel_making.make,
+                needed=parcel_making.needed),  # fmt: skip
         JobKind("prune", Daily(0, 30), "prunes every machine by its contract's policy", _prune),
         JobKind("quota", Daily(6, 30), "tells of spaces that use more than they were allocated", _quota),
         JobKind("safety", Daily(23, 30), "copies the appliance's own database, keys and settings, sealed", _safety),

@@ -57,7 +57,7 @@ def serve(
         case m.ExtentsQuery():
             post(delivery.extents(message, connection, repository, sessions), b"")
         case m.FetchSegments():
-            delivery.want(message, connection, sessions)
-            for answer, payload in delivery.deliver(connection, repository, sessions):
+            parcel = delivery.want(message, connection, sessions)
+            for answer, payload in delivery.deliver(connection, repository, sessions, parcel):
                 post(answer, payload)
     return None

@@ -35,7 +35,7 @@ from appliance.connections import (
     WINDOW_POOL_BYTES,
     Connection,
 )
-from appliance.granting import Grant
+from appliance.granting import Grant, ParcelGrant
 from transport.errors import RefusedError
 from transport.names import InstallationId
 
@@ -60,7 +60,7 @@ class RestoreSession:
     holder: Connection | None
     left: float = 0.0
     resumed: int = 0
-    grant: Grant | None = None
+    grant: Grant | ParcelGrant | None = None
     """What a delivery bounds it to; None where a code opened all of the machine's backups."""
     kept_until: float = 0.0
     """Until then it waits for a connection however long nobody holds it."""
@@ -81,7 +81,7 @@ class RestoreSessions:
     def __len__(self) -> int:
         return len(self._by_secret)
 
-    def open(self, connection: Connection, account_id: str, grant: Grant | None = None) -> RestoreSession:
+    def open(self, connection: Connection, account_id: str, grant: Grant | ParcelGrant | None = None) -> RestoreSession:
         """A code, or a delivery, was accepted on this connection; a restore that it held before is over, and so is
         another one of the same delivery."""
         now = self._clock()

@@ -143,6 +143,11 @@ class Home:
         return self.root / "running.json"
 
     @property
+    def spool(self) -> Path:
+        """Parcels that wait for their machines: sealed, and gone when they are taken."""
+        return self.root / "spool"
+
+    @property
     def repositories(self) -> Path:
         """One folder per machine."""
         return self.root / "repositories"

@@ -28,6 +28,7 @@ _MEND_CONTEXT = b"pilulier/sign/mend/1\0"
 _SUCCESSION_CONTEXT = b"pilulier/sign/succession/1\0"
 _CERTIFICATE_CONTEXT = b"pilulier/sign/curve-certificate/1\0"
 _STATEMENT_CONTEXT = b"pilulier/sign/statement/1\0"
+_RECEIVING_CONTEXT = b"pilulier/sign/receiving-key/1\0"
 _ESCROW_CONTEXT = b"pilulier/sign/escrow-key/1\0"
 
 
@@ -69,6 +70,11 @@ class SigningKey:
         data = encode_succession(succession)
         signature = Ed25519PrivateKey.from_private_bytes(self.seed).sign(_SUCCESSION_CONTEXT + data)
         return SignedSuccession(data, signature)
+
+    def sign_receiving(self, machine: bytes, number: int, public: bytes) -> bytes:
+        """This machine (its id) made this key to receive its delivery `number`."""
+        body = _RECEIVING_CONTEXT + machine + number.to_bytes(8, "big") + public
+        return Ed25519PrivateKey.from_private_bytes(self.seed).sign(body)
 
     def certify(self, curve_key: bytes, issued_ms: int) -> Certificate:
         """The appliance's identity vouches for one of its CURVE keys (32 bytes)."""
@@ -134,6 +140,12 @@ def verify_succession(signed: SignedSuccession) -> Succession:
     if not _verified(succession.approver, signed.signature, _SUCCESSION_CONTEXT + signed.record):
         raise IntegrityError(f"succession {succession.number} does not carry the signature of who approved it")
     return succession
+
+
+def verify_receiving(signing: bytes, signature: bytes, machine: bytes, number: int, public: bytes) -> None:
+    """IntegrityError unless the machine whose signing key this is made the receiving key for this delivery."""
+    if not _verified(signing, signature, _RECEIVING_CONTEXT + machine + number.to_bytes(8, "big") + public):
+        raise IntegrityError("a receiving key does not carry its machine's signature")
 
 
 def verify_certificate(identity: bytes, certificate: Certificate) -> None:

@@ -34,6 +34,8 @@ from transport.messages_deliveries import Delivery as Delivery
 from transport.messages_deliveries import DeliveryAnswer as DeliveryAnswer
 from transport.messages_deliveries import DeliveryOpen as DeliveryOpen
 from transport.messages_deliveries import DeliveryReport as DeliveryReport
+from transport.messages_deliveries import Parcel as Parcel
+from transport.messages_deliveries import ParcelQuery as ParcelQuery
 from transport.messages_deliveries import SelectionQuery as SelectionQuery
 from transport.messages_guards import Observed as Observed
 from transport.messages_recovery import FormerSettings as FormerSettings
@@ -579,6 +581,7 @@ AgentMessage = (
     | DeliveryAnswer
     | DeliveryOpen
     | DeliveryReport
+    | ParcelQuery
 )
 """What an agent may say on the transport endpoint."""
 
@@ -607,6 +610,7 @@ ApplianceMessage = (
     | SegmentMissing
     | Deliveries
     | DeliveredSelection
+    | Parcel
 )
 """What the appliance may say on the transport endpoint."""
 

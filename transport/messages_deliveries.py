@@ -37,6 +37,8 @@ class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: Count
     bytes: Count
     """As measured when it was sent; both 0 where the appliance cannot know."""
+    source: Text = ""
+    """The machine whose files these are, by its name; empty for this one's own."""
 
 
 class DeliveriesQuery(Message, frozen=True):
@@ -65,10 +67,30 @@ class DeliveredSelection(Message, frozen=True):
 
 
 class DeliveryAnswer(Message, frozen=True):
-    """Agent: the machine's owner wants this delivery, or does not."""
+    """Agent: the machine's owner wants this delivery, or does not. For another machine's files a yes comes with a key
+    made for this delivery (`transport.escrow`'s form), signed by this machine."""
 
     number: Count
     accepted: bool
+    key: Annotated[bytes, Meta(max_length=2048)] = b""
+    signature: Annotated[bytes, Meta(max_length=64)] = b""
+
+
+class ParcelQuery(Message, frozen=True):
+    """Agent: is another machine's selection sealed for me yet?"""
+
+    number: Count
+
+
+class Parcel(Message, frozen=True):
+    """Appliance: not yet (no `envelope`, no `reason`), never (why), or this: `chunks` segments named 1, 2, 3 …, which
+    FetchSegments fetches once DeliveryOpen was accepted, and what opens them (see `transport.parcels`)."""
+
+    number: Count
+    envelope: Annotated[bytes, Meta(max_length=4096)]
+    vault: Annotated[bytes, Meta(max_length=16)]
+    chunks: Count
+    reason: Text
 
 
 class DeliveryOpen(Message, frozen=True):

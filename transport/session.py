@@ -60,6 +60,7 @@ TABLE: Final[dict[tuple[State, type[m.Message]], Rule]] = {
     (State.READY, m.DeliveriesQuery): Rule(State.READY, (m.Deliveries, m.Refused)),
     (State.READY, m.SelectionQuery): Rule(State.READY, (m.DeliveredSelection, m.Refused)),
     (State.READY, m.DeliveryAnswer): Rule(State.READY, (m.Noted, m.Refused)),
+    (State.READY, m.ParcelQuery): Rule(State.READY, (m.Parcel, m.Refused)),
     (State.READY, m.DeliveryOpen): Rule(State.RESTORE, (m.RestoreOpened, m.Refused)),
     (State.READY, m.DeliveryReport): Rule(State.READY, (m.Noted, m.Refused)),
     (State.BACKUP, m.HeldQuery): Rule(State.BACKUP, (m.Held, m.Refused)),

@@ -18,6 +18,7 @@ from appliance.control import (
     contract_cards,
     contracts,
     control_room,
+    crossings,
     deletions,
     enrol_tokens,
     machine_keys,
@@ -228,6 +229,7 @@ def detail(contract_id: str) -> ResponseReturnValue:
         settings=space_settings.of_space(db, contract.space_id),
         tokens=[] if is_customer else enrol_tokens.waiting(db, scope, contract_id, now),
         code=_fresh_code(contract_id),
+        crossings=crossings.allowed(db, contract_id),
     )
 
 

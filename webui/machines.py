@@ -30,6 +30,7 @@ from appliance.control.accounts import Role
 from appliance.control.backup_requests import RequestState
 from appliance.control.control_room import RoomRow
 from appliance.control.deletions import Kind
+from appliance.control.deliveries import Delivery
 from appliance.control.machine_settings import Sync
 from appliance.control.machines import Machine
 from appliance.errors import NotFoundError
@@ -81,6 +82,14 @@ def room_row(machine: Machine) -> RoomRow:
     return row
 
 
+def _sent(machine: Machine) -> list[Delivery]:
+    """The newest deliveries to a machine, and of its files to others, newest first."""
+    db, scope, now = context.db(), context.scope(), context.now()
+    found = deliveries.of_machine(db, scope, machine.id, now, limit=DELIVERIES_SHOWN)
+    found += deliveries.from_machine(db, scope, machine.id, now, limit=DELIVERIES_SHOWN)
+    return sorted(found, key=lambda one: -one.created_at)[:DELIVERIES_SHOWN]
+
+
 @blueprint.get("/machines/<machine>")
 @allow(EVERYONE)
 def detail(machine: str) -> ResponseReturnValue:
@@ -100,7 +109,7 @@ def detail(machine: str) -> ResponseReturnValue:
         key=machine_keys.find(db, scope, found.id),
         recovered=next(iter(audit.search(db, scope, kind="machine.recover", text=found.hex, limit=1).acts), None),
         is_customer=context.me().role is Role.CUSTOMER,
-        sent=deliveries.of_machine(db, scope, found.id, now, limit=DELIVERIES_SHOWN),
+        sent=_sent(found),
         DELIVERIES=DELIVERIES,
         SYNCS=SYNCS,
         REQUESTS=REQUESTS,

@@ -13,8 +13,11 @@ from typing import Final
 from flask import Blueprint, abort, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
+from flask_babel import lazy_gettext as _l
+from wtforms import SelectField
+from wtforms.fields import SelectChoice
 
-from appliance.control import acts, deliveries
+from appliance.control import acts, crossings, deliveries
 from appliance.control.deliveries import Chosen, Delivery
 from appliance.control.machines import Machine, MachineState
 from appliance.errors import ConflictError, ThrottledError
@@ -22,21 +25,30 @@ from appliance.opening.clients import OpeningError
 from appliance.opening.sending import Parcel, parcel
 from transport.errors import UsageError
 from webui import context
-from webui.forms import CodeForm, confirmed, has_grant, spend
-from webui.gate import EVERYONE, allow
+from webui.contracts import of_address as of_contract_address
+from webui.forms import CodeForm, confirmed, has_grant, say, spend
+from webui.gate import EVERYONE, MANAGERS, allow
 from webui.machines import of_address, room_row
 from webui.restore import seat_of, shown, trouble
 
 blueprint = Blueprint("sending", __name__)
 ACTION: Final = "restore.send"
+CROSSINGS: Final = "contract.crossings"
 PATHS_SHOWN: Final = 50
 DAYS: Final = round(deliveries.LIFE_S / 86400)
 
 
-def _bound(machine: Machine, what: Parcel) -> str:
+class SendForm(CodeForm):
+    """To which machine, where there is a choice."""
+
+    target = SelectField(_l("Vers"), validate_choice=False, default="")
+
+
+def _bound(machine: Machine, what: Parcel, target: Machine | None = None) -> str:
     """What a code is typed for: this selection of this snapshot, for this machine."""
     ids = b"".join(sorted(what.chosen.paths))
-    return f"{machine.hex}:{what.snapshot}:{hashlib.sha256(ids).hexdigest()[:16]}"
+    where = f":{target.hex}" if target is not None else ""
+    return f"{machine.hex}:{what.snapshot}:{hashlib.sha256(ids).hexdigest()[:16]}{where}"
 
 
 def _detail(machine: Machine) -> ResponseReturnValue:
@@ -63,18 +75,29 @@ def send(machine: str) -> ResponseReturnValue:
     except UsageError:
         flash(_("Une partie de la liste n’est pas dans cette sauvegarde : refaites-la."), "warning")
         return seat.browse()
-    form = CodeForm()
-    if form.validate_on_submit() and confirmed(form, ACTION, _bound(seat.machine, what)):
-        sent = _send(seat.machine, what)
-        if sent is not None:
-            seat.opened.basket.untick(seat.snapshot.number, None)
-            return _detail(seat.machine)
-        return seat.browse()
+    form = SendForm()
+    others = {one.hex: one for one in _others(seat.machine)}
+    form.target.choices = [
+        SelectChoice("", _("%(name)s, la machine d’origine", name=seat.machine.name)),
+        *(SelectChoice(address, one.name) for address, one in others.items()),
+    ]
+    target = others.get(form.target.data or "")
+    bound = _bound(seat.machine, what, target)
+    if form.validate_on_submit():
+        if form.target.data and target is None:
+            say(form.target, _("Choisissez une machine de la liste."))
+        elif confirmed(form, ACTION, bound):
+            sent = _send(seat.machine, what, target)
+            if sent is not None:
+                seat.opened.basket.untick(seat.snapshot.number, None)
+                return _detail(target or seat.machine)
+            return seat.browse()
     return render_template(
         "restore/send.html",
         machine=seat.machine,
         form=form,
-        granted=has_grant(ACTION, _bound(seat.machine, what)),
+        others=others,
+        granted=has_grant(ACTION, bound),
         what=what,
         paths=[shown(path) for path in ticked[:PATHS_SHOWN]],
         more=max(0, len(ticked) - PATHS_SHOWN),
@@ -83,16 +106,21 @@ def send(machine: str) -> ResponseReturnValue:
     )
 
 
-def _send(machine: Machine, what: Parcel) -> Delivery | None:
+def _others(machine: Machine) -> list[Machine]:
+    """The machines of the contract that the reader may send this one's files to."""
+    return crossings.targets(context.db(), context.scope(), machine) if context.is_manager() else []
+
+
+def _send(machine: Machine, what: Parcel, target: Machine | None = None) -> Delivery | None:
     """The delivery; None where it could not be, which a flash has said."""
     db, now = context.db(), context.now()
     try:
         with db.write():
-            if not spend(ACTION, _bound(machine, what)):
+            if not spend(ACTION, _bound(machine, what, target)):
                 abort(409)
             sent = deliveries.send(
                 db,
-                machine.id,
+                (target or machine).id,
                 what.chosen,
                 snapshot=what.snapshot,
                 snapshot_at=what.received_at,
@@ -101,8 +129,13 @@ def _send(machine: Machine, what: Parcel) -> Delivery | None:
                 account_id=context.me().id,
                 by=context.me().email,
                 now=now,
+                source_id=None if target is None else machine.id,
             )
-            told = {"delivery": sent.number, "snapshot": what.snapshot, "files": what.files, "size": what.size_bytes}
+            told: dict[str, object] = {"delivery": sent.number, "snapshot": what.snapshot}
+            told |= {"files": what.files, "size": what.size_bytes}
+            if target is not None:
+                told |= {"source": machine.name, "target": target.name}
+                acts.note(db, context.actor(), "delivery.send", target, now=now, after=told)
             acts.note(db, context.actor(), "delivery.send", machine, now=now, after=told)
     except ThrottledError:
         flash(_("Trop d’envois attendent déjà sur cette machine : faites-les d’abord accepter ou refuser."), "error")
@@ -114,7 +147,7 @@ def _send(machine: Machine, what: Parcel) -> Delivery | None:
         _(
             "Envoyé. Sur %(name)s, l’agent demande maintenant l’accord de son utilisateur : dans la minute, si la "
             "machine est allumée.",
-            name=machine.name,
+            name=(target or machine).name,
         ),
         "success",
     )
@@ -139,10 +172,39 @@ def send_all(machine: str) -> ResponseReturnValue:
         form=form,
         granted=has_grant(ACTION, _bound(found, what)),
         what=what,
+        others={},
         paths=[],
         more=0,
         days=DAYS,
         back=url_for("restore.start", machine=found.hex),
+    )
+
+
+@blueprint.route("/contracts/<contract_id>/crossings", methods=["GET", "POST"])
+@allow(MANAGERS)
+def allow_crossings(contract_id: str) -> ResponseReturnValue:
+    """Whether the machines of a contract may be sent each other's files."""
+    db = context.db()
+    contract = of_contract_address(contract_id)
+    now_allowed = crossings.allowed(db, contract.id)
+    form = CodeForm()
+    if form.validate_on_submit() and confirmed(form, CROSSINGS, contract.id):
+        with db.write():
+            if not spend(CROSSINGS, contract.id):
+                abort(409)
+            crossings.allow(db, contract, allowed=not now_allowed)
+            sides = {"before": {"crossings": now_allowed}, "after": {"crossings": not now_allowed}}
+            acts.note(db, context.actor(), "contract.crossings", contract, now=context.now(), **sides)
+        flash(
+            _("Les envois entre machines de ce contrat sont interdits.")
+            if now_allowed
+            else _("Les envois entre machines de ce contrat sont autorisés."),
+            "success",
+        )
+        return redirect(url_for("contracts.detail", contract_id=contract.id), 303)
+    granted = has_grant(CROSSINGS, contract.id)
+    return render_template(
+        "contracts/crossings.html", contract=contract, form=form, granted=granted, allowed=now_allowed
     )
 
 

@@ -51,6 +51,7 @@ JOBS: Final = {
     "deletions": _l("Suppressions arrivées à terme"),
     "logs": _l("Effacement des anciens logs"),
     "outbox": _l("Envoi des e-mails"),
+    "parcels": _l("Envois entre machines"),
     "prune": _l("Effacement des anciennes sauvegardes"),
     "quota": _l("Espaces au-delà de leur volume"),
     "safety": _l("Copie de sécurité de l’appliance"),

@@ -78,6 +78,15 @@ class Delivery:
     bytes_done: int
     errors: int
     reason: str
+    machine_name: str
+    source_id: bytes | None = None
+    """The machine whose files these are; None where it is the same."""
+    source_name: str = ""
+
+    @property
+    def owner(self) -> bytes:
+        """The machine whose snapshot it is."""
+        return self.source_id or self.machine_id
 
     @property
     def is_open(self) -> bool:
@@ -89,8 +98,10 @@ _COLUMNS: Final = (
     "delivery.machine_id, delivery.number, delivery.snapshot, delivery.snapshot_at, delivery.files, "
     "delivery.size_bytes, delivery.account_id, delivery.sent_by, delivery.created_at, delivery.expires_at, "
     "delivery.state, delivery.answered_at, delivery.began_at, delivery.ended_at, delivery.files_done, "
-    "delivery.bytes_done, delivery.errors, delivery.reason"
+    "delivery.bytes_done, delivery.errors, delivery.reason, delivery.source_id, machine.name AS machine_name, "
+    "coalesce((SELECT name FROM machine AS source WHERE source.id = delivery.source_id), '') AS source_name"
 )
+_FROM: Final = "FROM delivery JOIN machine ON machine.id = delivery.machine_id"
 
 
 def _delivery(row: dict[str, Any], now: float) -> Delivery:
@@ -116,8 +127,10 @@ def send(
     account_id: str,
     by: str,
     now: float,
+    source_id: bytes | None = None,
 ) -> Delivery:
-    """Write down that this selection is to be restored by its machine; ThrottledError where too many wait there,
+    """Write down that this selection is to be restored by its machine, or by another (`machine_id`) than the one whose
+    files they are (`source_id`: whether that may be is `crossings`' to say); ThrottledError where too many wait there,
     ConflictError where a selection has more parts than a delivery takes."""
     if len(chosen.paths) + len(chosen.above) > DELIVERED_PATHS_LIMIT:
         raise ConflictError(f"a delivery has {DELIVERED_PATHS_LIMIT} paths at most: select folders instead of files")
@@ -139,6 +152,7 @@ def send(
                 "above": b"".join(chosen.above),
                 "files": files,
                 "size_bytes": size_bytes,
+                "source_id": source_id,
                 "account_id": account_id,
                 "sent_by": one_line(by, 254),
                 "created_at": now,
@@ -155,10 +169,20 @@ def of_machine(
     """The newest deliveries to a machine in scope, newest first, from under number `before` on."""
     where = condition(scope)
     rows = db.rows(
-        f"SELECT {_COLUMNS} FROM delivery JOIN machine ON machine.id = delivery.machine_id "
-        "JOIN contract ON contract.id = machine.contract_id "
+        f"SELECT {_COLUMNS} {_FROM} JOIN contract ON contract.id = machine.contract_id "
         f"WHERE delivery.machine_id = ? AND delivery.number < ? AND {where.sql} ORDER BY delivery.number DESC LIMIT ?",
         [machine_id, 2**62 if before is None else before, *where.parameters, limit],
+    )
+    return [_delivery(row, now) for row in rows]
+
+
+def from_machine(db: Database, scope: Scope, machine_id: bytes, now: float, *, limit: int = 20) -> list[Delivery]:
+    """The newest deliveries of a machine's files to other machines, newest first."""
+    where = condition(scope)
+    rows = db.rows(
+        f"SELECT {_COLUMNS} {_FROM} JOIN contract ON contract.id = machine.contract_id "
+        f"WHERE delivery.source_id = ? AND {where.sql} ORDER BY delivery.id DESC LIMIT ?",
+        [machine_id, *where.parameters, limit],
     )
     return [_delivery(row, now) for row in rows]
 
@@ -167,8 +191,7 @@ def find(db: Database, scope: Scope, machine_id: bytes, number: int, now: float)
     """One delivery to a machine in scope; NotFoundError otherwise."""
     where = condition(scope)
     row = db.row(
-        f"SELECT {_COLUMNS} FROM delivery JOIN machine ON machine.id = delivery.machine_id "
-        "JOIN contract ON contract.id = machine.contract_id "
+        f"SELECT {_COLUMNS} {_FROM} JOIN contract ON contract.id = machine.contract_id "
         f"WHERE delivery.machine_id = ? AND delivery.number = ? AND {where.sql}",
         [machine_id, min(number, 2**62), *where.parameters],
     )
@@ -180,7 +203,7 @@ def find(db: Database, scope: Scope, machine_id: bytes, number: int, now: float)
 def open_ones(db: Database, machine_id: bytes, now: float) -> list[Delivery]:
     """What waits or is under way on a machine, oldest first."""
     rows = db.rows(
-        f"SELECT {_COLUMNS} FROM delivery WHERE machine_id = ? AND {_OPEN_SQL} AND expires_at > ? "
+        f"SELECT {_COLUMNS} {_FROM} WHERE machine_id = ? AND delivery.{_OPEN_SQL} AND expires_at > ? "
         "ORDER BY number LIMIT ?",
         [machine_id, now, DELIVERIES_LIMIT],
     )

@@ -35,3 +35,18 @@ STATEMENTS: Final = (
     ) STRICT""",
     "CREATE INDEX delivery_open ON delivery(machine_id) WHERE state = 'waiting'",
 )
+
+CROSSINGS: Final = (
+    # Whether a contract's machines may be sent each other's files; and of such a delivery: whose files, the key that
+    # the receiving machine made for it, and the parcel in the spool. An envelope says that the parcel is whole.
+    "ALTER TABLE contract ADD COLUMN crossings INTEGER NOT NULL DEFAULT 0 CHECK (crossings IN (0, 1))",
+    "ALTER TABLE delivery ADD COLUMN source_id BLOB REFERENCES machine(id) ON DELETE CASCADE",
+    "ALTER TABLE delivery ADD COLUMN receiving_key BLOB",
+    "ALTER TABLE delivery ADD COLUMN receiving_signature BLOB",
+    "ALTER TABLE delivery ADD COLUMN envelope BLOB",
+    "ALTER TABLE delivery ADD COLUMN parcel_vault BLOB",
+    "ALTER TABLE delivery ADD COLUMN parcel_chunks INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE delivery ADD COLUMN parcel_error TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX delivery_source ON delivery(source_id) WHERE source_id IS NOT NULL",
+)
+"""A later step: to another machine of the same contract."""

@@ -392,7 +392,7 @@ def move(db: Database, machine: Machine, target: Contract) -> Machine:
             [target.id, _free_name(db, target.id, machine.name), machine.id],
         )
         # What people of the former contract sent is not for the new one's to find.
-        db.execute("DELETE FROM delivery WHERE machine_id = ?", [machine.id])
+        db.execute("DELETE FROM delivery WHERE machine_id = ? OR source_id = ?", [machine.id, machine.id])
         return get(db, machine.id)
 
 

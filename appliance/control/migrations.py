@@ -248,8 +248,10 @@ _RECOVERY: Final = Migration(16, "what a recovered machine gets back", recovery_
 
 _CERTIFICATES: Final = Migration(17, "certificates of erasure", certificate_schema.STATEMENTS)
 
+_CROSSINGS: Final = Migration(18, "deliveries to another machine of a contract", delivery_schema.CROSSINGS)
+
 MIGRATIONS: Final = (
     *(_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS, _API, _HOOKS, _DAYS),
-    *(_ADMINS, _DELIVERIES, _RESTING, _OBSERVED, _RECOVERY, _CERTIFICATES),
+    *(_ADMINS, _DELIVERIES, _RESTING, _OBSERVED, _RECOVERY, _CERTIFICATES, _CROSSINGS),
 )
 """In order; the number of the last one is the schema version."""

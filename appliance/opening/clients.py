@@ -25,8 +25,10 @@ from appliance.control.scope import Scope
 from appliance.errors import KeyModeError
 from appliance.opening import words
 from appliance.opening.baskets import Basket
+from appliance.opening.parcel_sealing import LENGTH
 from appliance.settings import Home
 from transport.errors import PilulierError
+from transport.names import SEALED_LIMIT
 
 LIFE_S: Final = 900.0
 WAIT_S: Final = 3.0
@@ -294,3 +296,48 @@ def download(slots: threading.BoundedSemaphore, begin: words.Begin, question: wo
         slots.release()
         raise
     return Download(process, slots.release)
+
+
+class SealedChunks:
+    """The chunks of a parcel, as an opener of its own writes them. Closing it, read or not, ends the opener.
+
+    Iterating raises OpeningError where the parcel was cut short.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        (length,) = LENGTH.unpack(self._exactly(LENGTH.size))
+        if length > SEALED_LIMIT:
+            raise OpeningError(GONE, f"the opener wrote a chunk of {length} bytes")
+        if length:
+            return self._exactly(length)
+        raise StopIteration
+
+    def _exactly(self, count: int) -> bytes:
+        assert self._process.stdout is not None
+        data = self._process.stdout.read(count)
+        if len(data) != count:
+            raise OpeningError(GONE, "the parcel was cut short")
+        return data
+
+    def close(self) -> None:
+        """End the opener."""
+        _end(self._process)
+
+
+def sealed_chunks(begin: words.Begin, question: words.Seal) -> tuple[words.Sealing, SealedChunks]:
+    """A parcel on its way; OpeningError where the backups do not open, or the receiving key is not its machine's."""
+    process, _ = _start(begin)
+    try:
+        sealing = _ask(process, question)
+        if not isinstance(sealing, words.Sealing):
+            raise OpeningError(GONE, f"the opener answered Seal with {type(sealing).__name__}")
+    except BaseException:
+        _end(process)
+        raise
+    return sealing, SealedChunks(process)

@@ -22,16 +22,18 @@ from pathlib import Path
 from typing import IO, Final
 
 from appliance import escrow
-from appliance.opening import archives, rewrapping, words
+from appliance.opening import archives, parcel_sealing, rewrapping, words
 from appliance.opening.contents import Contents
 from appliance.settings import Home
 from appliance.store.repository import Repository
 from appliance.store.source import RepositorySource
 from transport.allocator import keep_large_buffers
 from transport.errors import PilulierError, UsageError
-from transport.escrow import escrow_key_of, unwrap_confided
+from transport.escrow import EscrowPublic, escrow_key_of, unwrap_confided
 from transport.history import Snapshot, verify_history
-from transport.names import RepositoryId, VaultId
+from transport.keys import verify_receiving
+from transport.names import PathId, RepositoryId, VaultId
+from transport.parcels import new_parcel
 from transport.sealing import Sealer, vault_keys
 from transport.snapshot_reader import Node, SnapshotReader
 from transport.tree import FileType
@@ -161,6 +163,18 @@ class Opener:
             archives.write(question.form, out, contents, selection, manifest)
 
 
+    def seal(self, question: words.Seal, out: IO[bytes]) -> None:
+        """Write a parcel for another machine; SealError, IntegrityError where its key is not its own."""
+        verify_receiving(question.signing, question.signature, question.machine, question.number, question.key)
+        reader = SnapshotReader(self._source, self._sealer, self._snapshot(question.snapshot))
+        ids, above = map(PathId, question.ids), frozenset(map(PathId, question.above))
+        selection = reader.select_ids(list(ids), above)
+        sealer, wrapping = new_parcel(EscrowPublic(question.key), RepositoryId(question.machine))
+        out.write(words.frame(words.Sealing(wrapping.envelope, wrapping.vault)))
+        with Contents(self._repository, self._sealer) as contents:
+            parcel_sealing.write(out, sealer, contents, selection)
+
+
 def _entry(node: Node) -> words.Entry:
     kind = _KINDS.get(FileType(node.type), "o") if node.type in FileType.__members__.values() else "o"
     # Content for files, all attributes for the rest: a new date alone is no other version of a file.
@@ -211,10 +225,13 @@ def run(source: int, target: int, clock: Callable[[], float] = time.monotonic) -
             question = words.read_question(read)
             if question is None:
                 break
-            if isinstance(question, words.Archive):
-                # The pipe carries the archive alone from here on; its end is the end of the process.
+            if isinstance(question, words.Archive | words.Seal):
+                # The pipe carries this alone from here on; its end is the end of the process.
                 with os.fdopen(target, "wb", buffering=1 << 20) as out:
-                    opener.archive(question, out)
+                    if isinstance(question, words.Archive):
+                        opener.archive(question, out)
+                    else:
+                        opener.seal(question, out)
                 return 0
             try:
                 answer: words.Answer = opener.answer(question)

@@ -111,6 +111,21 @@ class Archive(Question, frozen=True):
     """What the manifest calls the machine."""
 
 
+class Seal(Question, frozen=True):
+    """Seal a selection anew for another machine and end: `Sealing`, then chunks, raw, to the opener's stdout, each
+    behind four bytes of length; a length of zero says that all were written."""
+
+    snapshot: int
+    ids: list[bytes]
+    above: list[bytes]
+    machine: bytes
+    """The receiving one, whose signing key is `signing`, and which signed `key` for its delivery `number`."""
+    signing: bytes
+    number: int
+    key: bytes
+    signature: bytes
+
+
 class Answer(msgspec.Struct, frozen=True, tag=True):
     """Base of what an opener answers."""
 
@@ -172,8 +187,15 @@ class Identified(Answer, frozen=True):
     missing: list[bytes]
 
 
-AnyQuestion = Begin | Rewrap | ListFolder | Search | FileVersions | Measure | Identify | Archive
-AnyAnswer = Failed | Ready | Rewrapped | Entries | Versions | Measured | Identified
+class Sealing(Answer, frozen=True):
+    """What lets the receiving machine open the chunks that follow."""
+
+    envelope: bytes
+    vault: bytes
+
+
+AnyQuestion = Begin | Rewrap | ListFolder | Search | FileVersions | Measure | Identify | Archive | Seal
+AnyAnswer = Failed | Ready | Rewrapped | Entries | Versions | Measured | Identified | Sealing
 
 _encoder = msgspec.msgpack.Encoder()
 _questions: msgspec.msgpack.Decoder[AnyQuestion] = msgspec.msgpack.Decoder(AnyQuestion)

@@ -7,13 +7,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from appliance.control import accounts, audit, deliveries, machine_logs
+from appliance import spool
+from appliance.control import accounts, audit, crossings, deliveries, machine_logs, machines
 from appliance.control.accounts import Account, Role
 from appliance.control.deliveries import Chosen, Delivery, DeliveryState
 from appliance.control.scope import EVERYTHING
+from appliance.errors import ConflictError
 from tests.support.hand_agent import Connection, HandAgent, Served
 from transport import messages as m
-from transport.names import InstallationId, PathId, SegmentId, VersionId, random_id
+from transport.names import InstallationId, PathId, SegmentId, VaultId, VersionId, random_id
+from transport.parcels import Wrapping, chunk_id
 from transport.tree import EntryRecord
 
 
@@ -181,3 +184,113 @@ def test_attending_tells_of_what_waits(served: Served, machine: HandAgent) -> No
     line.ask(m.DeliveryAnswer(1, False), m.Noted)
     while line.ask(m.Attend(), m.Attended).delivery != 0:
         assert time.monotonic() < deadline
+
+
+def crossing(served: Served, machine: HandAgent) -> HandAgent:
+    """Another machine of the contract, whose file is sent to `machine`."""
+    source = served.machine(machine.contract)
+    account = sender(served)
+    deliveries.send(
+        served.db, machine.machine, Chosen((PathId(b"p" * 16),)), snapshot=1, snapshot_at=5.0, files=1, size_bytes=3,
+        account_id=account.id, by=account.email, now=time.time(), source_id=source.machine,
+    )  # fmt: skip
+    return source
+
+
+def yes(machine: HandAgent, key: bytes, number: int = 1, signed_for: int = 1) -> m.DeliveryAnswer:
+    return m.DeliveryAnswer(number, True, key, machine.signing.sign_receiving(machine.machine, signed_for, key))
+
+
+def spooled(served: Served, machine: HandAgent, *chunks: bytes) -> None:
+    """A parcel as the job leaves it."""
+    with spool.ParcelFile(served.home, machine.machine, 1, 1 << 20) as file:
+        for chunk in chunks:
+            file.add(chunk)
+        file.keep()
+    wanted = crossings.to_seal(served.db, time.time())
+    assert wanted is not None and wanted.target.id == machine.machine
+    assert crossings.was_sealed(served.db, wanted, Wrapping(b"envelope", VaultId(b"v" * 16)), len(chunks))
+
+
+def test_another_machines_files_come_as_they_were_sealed_and_nothing_else(served: Served, machine: HandAgent) -> None:
+    line, (segment, entry), _ = two_files(machine)
+    source = crossing(served, machine)
+    (offer,) = line.ask(m.DeliveriesQuery(), m.Deliveries).deliveries
+    assert offer.source == "PC-2"
+    assert line.refused(m.DeliveryAnswer(1, True)) == "conflict", "a yes needs a key"
+    assert line.refused(yes(machine, b"key", signed_for=2)) == "integrity"
+    assert line.refused(m.DeliveryAnswer(1, True, b"key", b"x" * 64)) == "integrity"
+    assert state(served, machine) is DeliveryState.WAITING
+    line.ask(yes(machine, b"key"), m.Noted)
+    assert line.ask(m.ParcelQuery(1), m.Parcel) == m.Parcel(1, b"", b"", 0, "")
+    assert line.refused(m.DeliveryOpen(1)) == "conflict", "not sealed yet"
+    spooled(served, machine, b"first", b"second")
+    assert line.ask(m.ParcelQuery(1), m.Parcel) == m.Parcel(1, b"envelope", b"v" * 16, 2, "")
+
+    line.ask(m.DeliveryOpen(1), m.RestoreOpened)
+    assert line.refused(m.ExtentsQuery([entry.version_id], 0)) == "outside-grant"
+    for wrong in (segment, chunk_id(0), chunk_id(3), SegmentId(b"\xff" * 16)):
+        assert line.refused(m.FetchSegments([wrong], 0)) == "outside-grant"
+    line.say(m.FetchSegments([chunk_id(2), chunk_id(1)], 0))
+    received = [line.channel.receive(20.0) for _ in range(2)]
+    assert [bytes(got[1]) for got in received if got is not None] == [b"second", b"first"]
+    line.ask(m.DeliveryReport(1, "done", 1, 3, 0, ""), m.Noted)
+    assert not spool.path_of(served.home, machine.machine, 1).exists()
+    kinds = [act.kind for act in audit.search(served.db, EVERYTHING, text=source.machine.hex()).acts]
+    assert "delivery.done" in kinds, "both sides read it"
+    source.close()
+
+
+def test_nobody_else_gets_the_parcel(served: Served, machine: HandAgent) -> None:
+    line, _, _ = two_files(machine)
+    source = crossing(served, machine)
+    line.ask(yes(machine, b"key"), m.Noted)
+    spooled(served, machine, b"first")
+    for other in (source, served.machine()):
+        theirs = other.connect()
+        assert theirs.refused(m.ParcelQuery(1)) == "not-found" and theirs.refused(m.DeliveryOpen(1)) == "not-found"
+        other.close()
+
+
+def test_another_key_makes_the_sealed_parcel_worthless(served: Served, machine: HandAgent) -> None:
+    line, _, _ = two_files(machine)
+    source = crossing(served, machine)
+    line.ask(yes(machine, b"key"), m.Noted)
+    wanted = crossings.to_seal(served.db, time.time())
+    assert wanted is not None and wanted.key == b"key"
+    line.ask(yes(machine, b"another"), m.Noted)
+    assert not crossings.was_sealed(served.db, wanted, Wrapping(b"envelope", VaultId(b"v" * 16)), 1)
+    again = crossings.to_seal(served.db, time.time())
+    assert again is not None and again.key == b"another"
+    crossings.was_not_sealed(served.db, again, "no room")
+    assert line.ask(m.ParcelQuery(1), m.Parcel).reason == "no room"
+    source.close()
+
+
+def test_what_may_be_sealed_is_looked_at_again(served: Served, machine: HandAgent) -> None:
+    line, _, _ = two_files(machine)
+    source = crossing(served, machine)
+    line.ask(yes(machine, b"key"), m.Noted)
+    wanted = crossings.to_seal(served.db, time.time())
+    assert wanted is not None
+
+    def refusal() -> str:
+        with pytest.raises(ConflictError) as caught:
+            crossings.check(served.db, wanted, time.time())
+        return str(caught.value)
+
+    assert "does not allow" in refusal()
+    crossings.allow(served.db, machine.contract, allowed=True)
+    crossings.check(served.db, wanted, time.time())
+    admin = accounts.find(served.db, wanted.delivery.account_id)
+    accounts.set_state(served.db, admin, accounts.AccountState.DISABLED)
+    assert "does not manage" in refusal()
+    accounts.set_state(served.db, admin, accounts.AccountState.ACTIVE)
+    accounts.set_role(served.db, admin, Role.SUPPORT, space_id=served.space.id)
+    assert "does not manage" in refusal()
+    accounts.set_role(served.db, admin, Role.ADMIN, space_id=served.space.id)
+    deliveries.cancel(served.db, EVERYTHING, machine.machine, 1, time.time())
+    assert "is over" in refusal()
+    machines.revoke(served.db, machines.get(served.db, machine.machine))
+    assert "revoked" in refusal()
+    source.close()

@@ -39,6 +39,7 @@ from transport.names import (
     SessionId,
     VersionId,
 )
+from transport.parcels import Entry, ParcelWriter
 from transport.schedule import Schedule
 from transport.succession import SUCCESSION_LABEL, Succession, encode_succession
 from transport.tree import EntryBatch, FileType, Metadata, encode_metadata
@@ -78,7 +79,8 @@ def _messages() -> dict[str, list[bytes]]:
         m.RestoreResume(SIXTEEN), m.Attend(), m.EscrowQuery(), m.PutKey(b"PLW1" * 30),
         m.PutSettings(b"PLS1" * 30),
         m.SettingsQuery(), m.BackupAnswer(3, False, "no"),
-        m.DeliveriesQuery(), m.SelectionQuery(3), m.DeliveryAnswer(3, True), m.DeliveryOpen(3),
+        m.DeliveriesQuery(), m.SelectionQuery(3), m.DeliveryAnswer(3, True), m.DeliveryOpen(3), m.ParcelQuery(3),
+        m.DeliveryAnswer(3, True, b"k" * 1216, b"s" * 64),
         m.DeliveryReport(3, "done", 7, 8, 1, ""),
         m.SettingsReport(
             4, "applied", "", True, Schedule((750, 1170), (0, 1, 4)), 4, "fr", THIRTY_TWO, 0, 2, 3, True, 1
@@ -86,6 +88,7 @@ def _messages() -> dict[str, list[bytes]]:
     ]
     appliance = [
         m.Deliveries([m.Delivery(3, 2, 5, "a@b", 6, 7, True, 8, 9)]), m.DeliveredSelection(3, [SIXTEEN], [SIXTEEN]),
+        m.Parcel(3, b"PLW1", SIXTEEN, 9, ""),
         m.Welcome(1, SIXTEEN, "n", "c", SIXTEEN, False, False, 90, 30, certificate, signed),
         m.Refused("busy", "wait", 3), m.Pong(), m.BackupBegun(1, 2, 3), m.Held([SegmentId(SIXTEEN)]),
         m.Versions([]), m.Acknowledged(9), m.Committed(1, 2, THIRTY_TWO), m.Snapshots(repository.history, False),
@@ -227,6 +230,19 @@ def _exported() -> bytes:
     return msgspec.json.encode(fields)
 
 
+def _parcel() -> list[bytes]:
+    chunks: list[bytes] = []
+    writer = ParcelWriter(chunks.append)
+    writer.entry(Entry([b"srv"], FileType.FOLDER, 0, 0o755, 5, b"", []))
+    writer.entry(Entry([b"srv", b"a"], FileType.FILE, 7, 0o644, 5, b"", [(b"user.x", b"1")]))
+    writer.content(b"content")
+    writer.verdict(True)
+    writer.entry(Entry([b"srv", b".."], FileType.SYMLINK, 0, 0o777, 5, b"/etc", []))
+    writer.end()
+    (whole,) = chunks
+    return [whole, whole[:-3], whole + b"\0", whole[30:]]
+
+
 def _rest() -> dict[str, list[bytes]]:
     code = EnrolmentCode(["tcp://127.0.0.1:9444"], ["tcp://127.0.0.1:9445"], THIRTY_TWO, THIRTY_TWO, SIXTEEN)
     text = code.encode().encode()
@@ -237,6 +253,7 @@ def _rest() -> dict[str, list[bytes]]:
         "restore-path": names,
         "certificate": [_pack(SigningKey(THIRTY_TWO).certify(THIRTY_TWO, 1)), _pack([THIRTY_TWO, -1, bytes(64)])],
         "key-files": keys,
+        "parcel": _parcel(),
         "exported-key": [
             *(keys[0][:32], _exported(), b"{}", _exported().replace(b"poste", b"p\\ud800ste")),
             "\n".join(f"{line.label} {line.symbols}" for line in to_lines("K", bytes(range(96)))).encode(),

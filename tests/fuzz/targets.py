@@ -38,7 +38,7 @@ from transport import sealing
 from transport.commits import CommitRecord, SignedCommit, StoredCommit, decode_commit, encode_commit
 from transport.delta import DeltaParser, SignatureBytes
 from transport.enrolment import CODE_PREFIX, EnrolmentCode, decode_code
-from transport.errors import DecodeError, PilulierError
+from transport.errors import DecodeError, IntegrityError, PilulierError
 from transport.extents import ExtentPage, decode_operations, encode_operations
 from transport.history import choose_snapshot, verify_history
 from transport.keys import (
@@ -52,6 +52,7 @@ from transport.keys import (
 )
 from transport.mending import SignedMend, decode_mend, encode_mend
 from transport.names import NO_VERSION, ROOT, PathId, SegmentId, VaultId, VersionId
+from transport.parcels import ParcelReader
 from transport.restore_plan import WantedFile, plan_restore, versions_to_ask
 from transport.sealing import Sealer, vault_keys
 from transport.signers import Signers
@@ -178,6 +179,28 @@ def _walked(path: Path, data: bytes) -> None:
                     assert records.encode_head(step.kind, [payload]) == data[at : at + records.OVERHEAD_BYTES]
                 at += records.OVERHEAD_BYTES + step.length_bytes
         assert at == len(data) or not data, f"the walk ends at {at} of {len(data)}"
+
+
+# -- parcels
+
+
+def parcel(data: bytes) -> None:
+    """A parcel's stream: fed whole and byte by byte it says the same, or the same error."""
+    said = {_parcel(data, step) for step in (max(1, len(data)), 1)}
+    assert len(said) == 1, said
+
+
+def _parcel(data: bytes, step: int) -> str:
+    reader = ParcelReader(data[at : at + step] for at in range(0, len(data), step))
+    said = []
+    try:
+        while (entry := reader.next()) is not None:
+            said.append(repr(entry))
+            if entry.type == FileType.FILE:
+                said.append(hashlib.sha256(b"".join(reader.content(entry))).hexdigest() + str(reader.verdict()))
+    except IntegrityError as error:
+        said.append(str(error))
+    return "\n".join(said)
 
 
 # -- operations
@@ -501,6 +524,7 @@ TARGETS: Final[dict[str, Target]] = {
     "pack-walk": pack_walk,
     "operations": operations,
     "delta-stream": delta_stream,
+    "parcel": parcel,
     "signature": signature,
     "segment": segment,
     "segment-inside": segment_inside,

@@ -117,6 +117,7 @@ POSTED: dict[str, Writes | Nothing] = {
     "webhooks.pause": writes("webhook.pause"),
     "webhooks.remove": writes("webhook.remove"),
     "webhooks.test": writes("webhook.test"),
+    "sending.allow_crossings": writes("contract.crossings"),
     "sending.cancel": writes("delivery.cancel"),
     "sending.send": writes("delivery.send"),
     "sending.send_all": writes("delivery.send"),

@@ -6,11 +6,13 @@ import re
 
 import pytest
 
-from appliance.control import audit, deliveries, machines, statistics
+from appliance.control import audit, crossings, deliveries, machine_keys, machines, statistics
 from appliance.control.deliveries import Chosen, DeliveryState
-from appliance.control.scope import EVERYTHING
-from tests.support.control_house import figures
+from appliance.control.scope import EVERYTHING, OneContract
+from tests.support.control_house import enrol, figures
 from tests.webui.web_house import Browser, WebHouse
+from transport.escrow import EscrowKey, wrap_confided
+from transport.names import RepositoryId, VaultId
 
 WHO = ("super", "admin", "support", "customer")
 
@@ -104,3 +106,40 @@ def test_each_state_has_a_word_and_counts_are_shown(web: WebHouse, page: str) ->
     )
     shown = browser.get(page).get_data(as_text=True)
     assert "Restaurée" in shown and re.search(r"2\s+non restaurés", shown)
+
+
+def test_sending_between_machines_is_off_and_an_admin_switches_it_with_a_code(web: WebHouse) -> None:
+    contract, db = web.house.ours, web.house.db
+    page = f"/contracts/{contract.id}/crossings"
+    browser = web.browser("admin")
+    assert "envois interdits" in browser.get(f"/contracts/{contract.id}").get_data(as_text=True)
+    assert "aucune clé n’est transmise" in browser.get(page).get_data(as_text=True)
+    wrong = browser.post(page, {"code": "000000"})
+    assert wrong.status_code == 200 and "Ce code n’est pas le bon" in wrong.get_data(as_text=True)
+    assert not crossings.allowed(db, contract.id)
+    assert browser.post(page, {"code": browser.code()}).status_code == 303
+    assert crossings.allowed(db, contract.id) and not crossings.allowed(db, web.house.neighbour.id)
+    assert "envois autorisés" in browser.get(f"/contracts/{contract.id}").get_data(as_text=True)
+    assert browser.post(page, {"code": ""}).status_code == 200, "the grant was spent"
+    browser.get(page)
+    assert browser.post(page, {"code": browser.code()}).status_code == 303
+    assert not crossings.allowed(db, contract.id)
+    assert len(audit.search(db, EVERYTHING, kind="contract.crossings").acts) == 2
+    for who in ("support", "customer"):
+        other = web.browser(who)
+        assert other.get(page).status_code == 403
+        assert page not in other.get(f"/contracts/{contract.id}").get_data(as_text=True)
+
+
+def test_targets_are_active_machines_of_the_contract_of_a_confided_key(web: WebHouse) -> None:
+    house, db = web.house, web.house.db
+    other = enrol(db, house.ours, 40, "PC-2")
+    gone = enrol(db, house.ours, 41, "PC-3")
+    machines.revoke(db, gone)
+    assert crossings.targets(db, EVERYTHING, house.machine) == []
+    crossings.allow(db, house.ours, allowed=True)
+    assert crossings.targets(db, EVERYTHING, house.machine) == [], "its key is not here"
+    place = RepositoryId(house.machine.id), VaultId(house.machine.vault)
+    machine_keys.put(db, house.machine.id, wrap_confided(EscrowKey.generate().public, bytes(32), *place), 1.0)
+    assert [one.id for one in crossings.targets(db, EVERYTHING, house.machine)] == [other.id]
+    assert crossings.targets(db, OneContract(house.neighbour.id), house.machine) == []

@@ -13,18 +13,19 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-from appliance.control import acts, api_tokens, control_room, deliveries, restores
+from appliance.control import acts, api_tokens, control_room, crossings, deliveries, restores
+from appliance.control.accounts import Role
 from appliance.control.deliveries import Chosen, DeliveryState
 from appliance.control.machines import Machine, MachineState
 from appliance.control.restores import Purpose
 from appliance.errors import ConflictError
 from appliance.opening.clients import OpeningError, beginning
 from appliance.opening.sending import Parcel, parcel
-from transport.errors import UsageError
+from transport.errors import RefusedError, UsageError
 from webui import context
 from webui.api import cursors
 from webui.api.machines import of_id
-from webui.api.nouns import Answer, Asked, Email, Listing, Number, moment, moment_or_none
+from webui.api.nouns import Answer, Asked, Email, Listing, MachineId, Number, moment, moment_or_none
 from webui.api.operations import operation
 from webui.api.restores import Path
 
@@ -34,13 +35,19 @@ READ, RESTORE = api_tokens.Permission.READ, api_tokens.Permission.RESTORE
 PATHS: Final = 1000
 
 
+Target = Literal["machine", "other-machine"]
+
+
 class DeliveryWanted(Asked, frozen=True, kw_only=True):
     """What the machine is to restore, and whose code it is. Paths with all below; none at all is the whole snapshot,
     the latest complete one without a number. Paths need a machine whose key is confided."""
 
     account: Email
     code: Annotated[str, Meta(min_length=6, max_length=10)]
-    target: Literal["machine"] = "machine"
+    target: Target = "machine"
+    to: MachineId | None = None
+    """The receiving machine, for another one of the same contract: only where that was allowed for it, of paths alone,
+    and with an administrator's code."""
     snapshot: Number | None = None
     paths: Annotated[list[Path], Meta(max_length=PATHS)] = []
 
@@ -51,7 +58,8 @@ class MachineDelivery(Answer, frozen=True, kw_only=True):
 
     machine_id: str
     number: int
-    target: Literal["machine"]
+    target: Target
+    source_machine_id: str
     snapshot: int
     snapshot_at: datetime
     files: int
@@ -80,7 +88,8 @@ def _shown(one: deliveries.Delivery) -> MachineDelivery:
     return MachineDelivery(
         machine_id=one.machine_id.hex(),
         number=one.number,
-        target="machine",
+        target="machine" if one.source_id is None else "other-machine",
+        source_machine_id=one.owner.hex(),
         snapshot=one.snapshot,
         snapshot_at=moment(one.snapshot_at),
         files=one.files,
@@ -103,16 +112,20 @@ def _shown(one: deliveries.Delivery) -> MachineDelivery:
            needs_permission=RESTORE, body=DeliveryWanted, answer=MachineDelivery, status=201, apart=True)  # fmt: skip
 def send_restore(machine: str, body: DeliveryWanted) -> MachineDelivery:
     """Where `restores` downloads, this has the machine restore by itself: its owner says yes on it, and the files land
-    there in a new folder, replacing nothing. Good for a week and for this selection; audited, and told by mail."""
+    there in a new folder, replacing nothing. Good for a week and for this selection; audited, and told by mail. For
+    another machine of the contract the appliance seals the files anew; the delivery is that machine's from then on."""
     db, now = context.db(), context.now()
     found = of_id(machine)
-    if found.state is not MachineState.ACTIVE:
-        raise ConflictError("this machine is revoked: nothing can be sent to it")
+    receiving = _receiving(found, body)
     whole = not any(path.strip("/") for path in body.paths)
+    if whole and receiving is not None:
+        raise UsageError("for another machine name the paths: a whole backup is for its own machine")
     what = _whole(found, body.snapshot) if whole else None
     # Before the code, which works once.
     begin = None if what is not None else beginning(context.home(), db, context.scope(), found)
     account = restores.verify_restore_code(db, body.account, body.code, found.id, now, Purpose.SEND)
+    if receiving is not None and account.role not in (Role.SUPER, Role.ADMIN):
+        raise RefusedError("only an administrator sends one machine's files to another")
     if begin is not None:
         session = f"api:{context.my_token().id}:{secrets.token_hex(8)}"
         openers = context.appliance().openers
@@ -135,7 +148,7 @@ def send_restore(machine: str, body: DeliveryWanted) -> MachineDelivery:
     with db.write():
         sent = deliveries.send(
             db,
-            found.id,
+            (receiving or found).id,
             what.chosen,
             snapshot=what.snapshot,
             snapshot_at=what.received_at,
@@ -144,10 +157,29 @@ def send_restore(machine: str, body: DeliveryWanted) -> MachineDelivery:
             account_id=account.id,
             by=account.email,
             now=now,
+            source_id=None if receiving is None else found.id,
         )
-        told = {"delivery": sent.number, "snapshot": what.snapshot, "files": what.files, "size": what.size_bytes}
-        acts.note(db, context.actor(), "delivery.send", found, now=now, after=told | {"user": account.email})
+        told: dict[str, object] = {"delivery": sent.number, "snapshot": what.snapshot, "user": account.email}
+        told |= {"files": what.files, "size": what.size_bytes}
+        if receiving is not None:
+            told |= {"source": found.name, "target": receiving.name}
+            acts.note(db, context.actor(), "delivery.send", receiving, now=now, after=told)
+        acts.note(db, context.actor(), "delivery.send", found, now=now, after=told)
     return _shown(sent)
+
+
+def _receiving(machine: Machine, body: DeliveryWanted) -> Machine | None:
+    """The other machine that is to receive; None where it is the same. ConflictError where it may not."""
+    if body.target == "machine":
+        if body.to is not None:
+            raise UsageError("`to` is for the target other-machine")
+        if machine.state is not MachineState.ACTIVE:
+            raise ConflictError("this machine is revoked: nothing can be sent to it")
+        return None
+    for one in crossings.targets(context.db(), context.scope(), machine):
+        if one.hex == body.to:
+            return one
+    raise ConflictError("this machine's files may not be sent there: see whether its contract allows that")
 
 
 def _whole(machine: Machine, snapshot: int | None) -> Parcel:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from appliance.control import deliveries, restores, statistics
+from appliance.control import crossings, deliveries, machine_keys, machines, restores, statistics
+from appliance.control.scope import EVERYTHING
 from tests.support.control_house import figures
 from tests.webui.api.programs import ApiHouse
+from transport.escrow import EscrowKey, wrap_confided
+from transport.names import RepositoryId, VaultId
 
 
 def wanted(api: ApiHouse, **more: object) -> dict[str, object]:
@@ -63,3 +66,23 @@ def test_pages_and_taking_back(api: ApiHouse) -> None:
     assert len(api.acts("delivery.cancel")) == 1
     left = deliveries.open_ones(api.web.house.db, api.web.house.machine.id, api.web.clock.at)
     assert [one.number for one in left] == [1, 3]
+
+
+def test_another_machine_needs_leave_and_an_administrator(api: ApiHouse) -> None:
+    path, ask, house = backed_up(api), api.program, api.web.house
+    machines.move(house.db, house.neighbour_machine, house.ours)
+    body = wanted(api, target="other-machine", to=house.neighbour_machine.hex, paths=["/srv"])
+    assert ask.problem("POST", path, body) == (409, "conflict"), "the contract does not allow it"
+    crossings.allow(house.db, house.ours, allowed=True)
+    assert ask.problem("POST", path, body) == (409, "conflict"), "no key here that opens its files"
+    envelope = wrap_confided(EscrowKey.generate().public, bytes(32), RepositoryId(house.machine.id),
+                             VaultId(house.machine.vault))  # fmt: skip
+    machine_keys.put(house.db, house.machine.id, envelope, 1.0)
+    assert ask.problem("POST", path, body | {"to": house.elsewhere_machine.hex}) == (409, "conflict")
+    assert ask.problem("POST", path, body | {"to": None}) == (409, "conflict")
+    assert ask.problem("POST", path, body | {"target": "machine"}) == (422, "usage")
+    assert ask.problem("POST", path, body | {"paths": []}) == (422, "usage"), "not a whole machine"
+    api.web.clock.tick()
+    customer = {"account": "customer@example.org", "code": house.code("customer", api.web.clock.at)}
+    assert ask.problem("POST", path, body | customer) == (403, "refused")
+    assert deliveries.of_machine(house.db, EVERYTHING, house.neighbour_machine.id, api.web.clock.at) == []
