@@ -125,11 +125,12 @@ class _Progress:
 
     def __call__(self, status: int, remaining: int, total: int) -> None:
         self._check()
-        if self._last is not None and remaining > self._last:
+        waits = status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        if self._last is not None and remaining >= self._last and not waits:  # a step that came no further began anew
             self._restarts += 1
             if self._restarts > RESTARTS and not self._often:
                 raise _BeganAgain
-        if remaining != self._last:
+        if not waits:
             self._moved = time.monotonic()
         elif time.monotonic() - self._moved > LOCKED_S:
             raise DatabaseError(f"another program kept the database locked for {LOCKED_S:.0f} s")
@@ -142,8 +143,11 @@ def put_back(file: Path, into: Path, *, replace: bool, stamp: str) -> str:
     With `replace` the former file goes aside together with its log or journal, which would tear the new one if it
     stayed. UsageError where a file stands there and `replace` is not said, or another program has it open.
     """
-    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as database:
-        (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    try:
+        with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as database:
+            (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        verdict = error
     if verdict != "ok":
         raise DatabaseError(f"what was restored is not whole: {str(verdict)[:200]}")
     beside = [into.with_name(into.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
@@ -159,4 +163,5 @@ def put_back(file: Path, into: Path, *, replace: bool, stamp: str) -> str:
         os.rename(path, aside)
         kept = kept or str(aside)
     os.link(file, into)  # never over a file that came meanwhile
+    os.unlink(file)
     return kept

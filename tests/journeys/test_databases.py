@@ -17,6 +17,7 @@ from tests.support.database_servers import PASSWORD, Mariadb, Postgres, mariadb,
 from tests.support.processes import Agent, House
 
 ACCOUNTS = 60_000
+AS_NOBODY = ["--run-as", "nobody"] if os.geteuid() == 0 else []
 BUSY = 200
 """Accounts between which money moves: what changes between two backups is then bounded, however fast it moves."""
 BALANCE = 1000
@@ -122,7 +123,7 @@ def paths(warnings: list[dict[str, Any]]) -> list[str]:
 
 def test_postgresql_while_it_writes(house: House, postgresql: Postgres) -> None:
     agent = house.agent()
-    agent.command("source", "add", "postgresql", "--database", "officine", *postgresql.options)
+    agent.command("source", "add", "postgresql", "--database", "officine", *postgresql.options, *AS_NOBODY)
     assert "PostgreSQL" in agent.command("source", "test", "officine").document["detail"]
     argv = [
         *(postgresql.program("psql"), "-X", "-q", "-At", "-w", "-v", "ON_ERROR_STOP=1"),
@@ -213,7 +214,7 @@ def test_a_dump_that_breaks_off_in_the_middle_of_its_rows(house: House, postgres
 
 def test_mariadb_while_it_writes(house: House, maria: Mariadb) -> None:
     agent = house.agent()
-    agent.command("source", "add", "mariadb", "--database", "officine", *maria.options)
+    agent.command("source", "add", "mariadb", "--database", "officine", *maria.options, *AS_NOBODY)
     argv = ["mariadb", "--no-defaults", f"--socket={maria.socket}", "--user=root", "-B", "-N", "-n", "officine"]
     client, transfer = through(argv, {})
     with client, Mover(transfer) as mover:
