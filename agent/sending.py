@@ -222,7 +222,10 @@ class Sender:
         try:
             made: Sent | None
             with dumper.open(self._uploader.check) as dump:
-                made = self._read(dump, wanted, False) if isinstance(dump, SourceFile) else self._streamed(dump, wanted)
+                if isinstance(dump, SourceFile):
+                    made = self._read(dump, msgspec.structs.replace(wanted, probably_same=True), False)
+                else:
+                    made = self._streamed(dump, wanted)
             if made is None:
                 with dumper.open(self._uploader.check) as dump:
                     assert isinstance(dump, StreamFile)

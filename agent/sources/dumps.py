@@ -7,6 +7,7 @@ module.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ _LOAD_S: Final = 7 * 86_400.0
 _DISK_SHARE: Final = 2
 """At most a half of what is free is taken for a backlog."""
 _WORDS: Final = 400
+_SPEAKER: Final = re.compile(r"^(psql|pg_dump|mariadb-dump|mysqldump): (error: |detail: )?")
 
 
 class Dumper(Protocol):
@@ -79,7 +81,7 @@ class Call:
 
 def words(output: bytes) -> str:
     """The last line of a complaint, fit for one sentence."""
-    lines = [line.strip() for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
+    lines = [_SPEAKER.sub("", line.strip()) for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
     return " ".join("; ".join(lines[-2:]).split())[-_WORDS:] or "it did not say why"
 
 

@@ -80,8 +80,8 @@ class Server:
 
     def ask(self, query: str, database: str = "") -> list[str]:
         """The rows of a query of one column."""
-        words = ["--batch", "--skip-column-names", "--default-character-set=utf8mb4", f"--execute={query}"]
-        call = self.call(("mariadb", "mysql"), *words, *([database] if database else []))
+        words = ["--connect-timeout=20", "--batch", "--skip-column-names", "--default-character-set=utf8mb4"]
+        call = self.call(("mariadb", "mysql"), *words, f"--execute={query}", *([database] if database else []))
         return call.run(ASK_S, limit=1 << 22).decode("utf-8", "replace").splitlines()
 
     def dump(self, database: str, *words: str) -> Call:

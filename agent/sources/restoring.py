@@ -70,7 +70,10 @@ def restore_database(
     found = dump_named(reader.children(top), wish.name) if top is not None else None
     if found is None:
         where = os.fsdecode(folder_path())
-        raise UsageError(f"snapshot {reader.snapshot.number} holds no database {wish.name!r}: ls {where} shows which")
+        raise UsageError(
+            f"snapshot {reader.snapshot.number} holds no database {wish.name!r}: ls {where} shows which it holds; an "
+            "earlier one (--snapshot, --at) may hold what is not dumped any more"
+        )
     node, kind = found
     into = Path(wish.into).absolute()
     scratch = wish.scratch or (into.parent if kind == "sqlite" else machine.home.path)
