@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from agent import __version__, journal, planner
+from agent import journal, planner
 from agent.bookkeeping import next_run
 from agent.caring import Caretaker
 from agent.client import ApplianceFailed, Client
+from agent.committing import commit_record
 from agent.counting import count
 from agent.enrolling import Enrolled, check_welcome
 from agent.entries import EntryWriter
@@ -28,6 +29,7 @@ from agent.guards import Guards, clock_ahead_s
 from agent.key_keeping import keep_key
 from agent.ledger import Ledger
 from agent.metadata import MetadataReader
+from agent.onsite.copies import Copies, TeeingUploader
 from agent.pacing import Bucket, RateNow
 from agent.packing import Packer
 from agent.pending import PendingSegments
@@ -44,10 +46,9 @@ from agent.sources.dumped import Dumped
 from agent.staging import Known
 from agent.state import LastRun, last_files, write_state
 from agent.system.zone import LocalZone
-from agent.uploader import Uploader
 from transport import delta as deltas
 from transport import messages as m
-from transport.commits import COMMIT_FORMAT, COMMIT_LABEL, FIRST_PREVIOUS, CommitRecord
+from transport.commits import FIRST_PREVIOUS
 from transport.errors import RefusedError
 from transport.names import NO_VERSION, SessionId, random_id
 from transport.tree import EntryKind, FileType
@@ -148,14 +149,15 @@ class _Run:
         self._watched = watched
         self._finished = False
         self._pending = PendingSegments.open(machine.home.pending)
-        self._uploader = Uploader(client, SessionId(random_id()), self._pending)
+        self._copies = Copies(machine)
+        self._uploader = TeeingUploader(client, SessionId(random_id()), self._pending, self._copies)
         self._uploader.bucket = Bucket(RateNow(machine.home, machine.settings.limits))
         self._figures = Figures(client, self._uploader, welcome.over_quota, ledger.tree().bytes_source, progress)
         self._started_by = started_by
         self._uploader.words = self._figures.words
         self._uploader.configuration = used_configuration(machine.settings, started_by)
         self._figures.expected_files = last_files(machine.home) if self._had_files else 0
-        self._packer = Packer(sealer, self._uploader.put, self._pending.find)
+        self._packer = Packer(sealer, self._uploader.put, self._copies.finder(self._pending.find))
         self._entries = EntryWriter(
             sealer, ledger, self._uploader, MetadataReader(lambda w: self._figures.warn(w.path, w.reason))
         )
@@ -194,6 +196,7 @@ class _Run:
             head = self._ledger.head()
             self._uploader.begin(head.hash() if head else FIRST_PREVIOUS)
             self._uploader.start()
+            self._copies.begin(self._ledger.tree().root)
             self._figures.say("info", "backup", f"Backup started ({self._started_by})")
             self._guards.say_first()
             self._care.take_care(head, self._ledger, self._uploader, self._figures)
@@ -212,6 +215,7 @@ class _Run:
             number = self._commit(complete=True)
             self._uploader.close()
         except BaseException:
+            self._copies.abort()
             self._uploader.abort()
             raise
         finally:
@@ -230,7 +234,7 @@ class _Run:
                 files=report.files_total,
             ),
         )
-        return report
+        return self._figures.with_copies(report, self._copies.finish(self._ledger, self._client))
 
     def _count(self) -> None:
         counted = count(self._counter, lambda: self._finished)
@@ -410,27 +414,13 @@ class _Run:
         self._figures.commits(True)
         self._packer.flush()
         self._entries.flush()
-        after = self._ledger.tree_after()
-        head = self._ledger.head()
-        settings = self._machine.settings
-        record = CommitRecord(
-            label=COMMIT_LABEL,
-            format=COMMIT_FORMAT,
-            vault=settings.vault,
-            repository=settings.machine,
-            installation=settings.installation,
+        record = commit_record(
+            self._machine,
+            self._ledger,
             epoch=self._epoch,
-            number=head.decoded().number + 1 if head else 1,
-            previous=head.hash() if head else FIRST_PREVIOUS,
-            root=after.root,
-            entry_count=after.entry_count,
-            bytes_source=after.bytes_source,
-            started_ms=self._began_ms,
-            ended_ms=int(time.time() * 1000),
+            began_ms=self._began_ms,
             complete=complete,
-            selection=settings.selection.digest(),
             retention_floor_days=self._welcome.retention_floor_days,
-            agent_version=__version__,
             added=self._entries.take_added(),
         )
         signed = self._machine.keys.signing.sign_commit(record)

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from agent import __version__, cli_guards, cli_limits
+from agent import __version__, cli_guards, cli_limits, cli_onsite
 from agent.cli_databases import add_commands, apart
 from agent.cli_recovery import add_command as add_recover
 from agent.settings import AgentHome, agent_home
@@ -113,6 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_commands(command, group)
     cli_guards.add_commands(command, group)
+    cli_onsite.add_commands(command, group)
     add_recover(command)
     cli_limits.add_commands(command, group)
     command("snapshots", "list the snapshots of this machine")

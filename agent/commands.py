@@ -36,6 +36,7 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         commands_guards,
         commands_interface,
         commands_limits,
+        commands_onsite,
         commands_recovery,
         commands_service,
     )
@@ -64,6 +65,7 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         "network": commands_limits.network,
         "stale": commands_guards.stale,
         "recover": commands_recovery.recover,
+        "onsite": commands_onsite.onsite,
         "key": commands_folder.key,
         "read-repository": commands_folder.read_repository,
     }
@@ -177,6 +179,7 @@ def _real(path: bytes) -> bytes:
 def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     from agent import diary, under_way
     from agent.commands_guards import stale_line, stale_rows
+    from agent.commands_onsite import lines_of, rows_of
     from agent.commands_service import told_if_failed
     from agent.progress import watched
     from agent.stale import stale_folders
@@ -220,6 +223,7 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         "reconnections": report.reconnections,
         "bytes_mended": report.bytes_mended,
         "stale_folders": stale_rows(stale_folders(home)),
+        "onsite": rows_of(report.onsite),
         "warnings": [{"path": shown_path(w.path), "reason": w.reason} for w in report.warnings],
     }
     ratio = 100 * report.bytes_sent / report.bytes_source if report.bytes_source else 0.0
@@ -233,6 +237,7 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         lines.append(f"The appliance had lost {human_bytes(report.bytes_mended)} to damage: they were given back.")
     if report.over_quota:
         lines.append("The contract is over its allocated volume; the backup was made all the same.")
+    lines += lines_of(report.onsite)
     show(as_json, document, "\n".join(lines))
     if not as_json:
         for warning in report.warnings[:50]:

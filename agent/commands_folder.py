@@ -100,7 +100,9 @@ def read_repository(options: argparse.Namespace, home: AgentHome, as_json: bool)
     with open_folder(Path(options.folder)) as (repository, remarks):
         for remark in remarks:
             print(f"note: {remark}", file=sys.stderr)
-        if found.repository not in (None, repository.repository) or found.vault not in (None, repository.vault):
+        # A copy on site has a repository id of its own in its machine's vault: the vault decides where it is known.
+        known, is_at = (found.vault, repository.vault) if found.vault else (found.repository, repository.repository)
+        if known not in (None, is_at):
             raise IntegrityError(f"{options.key} is the key of another machine than the one in {options.folder}")
         if found.public_key is None:
             print("note: a bare key cannot tell a forged repository: prefer what key export wrote", file=sys.stderr)

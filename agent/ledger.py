@@ -179,6 +179,13 @@ class Ledger:
                 if known.kind == _FOLDER:
                     pending.append(known.path_id)
 
+    def everything(self) -> Iterator[Known]:
+        """Every live entry, folder by folder."""
+        with translated(self._path):
+            rows = self._db.execute(f"SELECT {_COLUMNS} FROM entry")
+            while part := rows.fetchmany(1000):
+                yield from (Known(*row) for row in part)
+
     def has_files_below(self, parent_id: PathId, path_id: PathId) -> bool:
         """Whether the entry is a file, or a folder with a file somewhere below it."""
         top = self.entry(parent_id, path_id)
@@ -191,14 +198,15 @@ class Ledger:
         chain: list[PathId] = []
         at = folder
         while at != ROOT:
-            parent = self._parent(at)
+            parent = self.parent_of(at)
             if parent is None:
                 return []
             chain.append(at)
             at = parent
         return chain
 
-    def _parent(self, folder: PathId) -> PathId | None:
+    def parent_of(self, folder: PathId) -> PathId | None:
+        """The folder above a live folder; None where it is none."""
         with translated(self._path):
             row = self._db.execute("SELECT parent_id FROM entry WHERE path_id = ? AND kind = 1", (folder,)).fetchone()
         return None if row is None else PathId(row[0])
@@ -280,10 +288,11 @@ class Ledger:
         that died.
         """
         if self._after is None:
-            self._after = tree_after(self._staging, self.tree(), self._parent, self._live)
+            self._after = tree_after(self._staging, self.tree(), self.parent_of, self.live_children)
         return self._after
 
-    def _live(self, folder: PathId) -> list[ChildRow]:
+    def live_children(self, folder: PathId) -> list[ChildRow]:
+        """What a digest needs of a live folder's children, in path id order."""
         with translated(self._path):
             rows = self._db.execute(
                 "SELECT path_id, token, kind, size, digest FROM entry WHERE parent_id = ? ORDER BY path_id", (folder,)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,6 +20,8 @@ from transport.names import NO_VERSION, SEGMENT_LIMIT, Buffer, SegmentId, Versio
 from transport.sealing import Sealer
 
 _PACKED_LABEL: Final = b"pilulier/pack/1\0"
+VERSIONS_BYTES: Final = 256 * 1024
+"""Of operations, about so many in one message of versions."""
 
 
 @dataclass(slots=True)
@@ -153,6 +155,20 @@ def _records(draft: VersionDraft) -> Iterator[VersionRecord]:
         yield VersionRecord(
             draft.version_id, draft.size, draft.base_id, draft.base_size, encode_operations(part), more
         )
+
+
+def version_portions(records: Iterable[VersionRecord]) -> Iterator[list[VersionRecord]]:
+    """The records in order, in lists that make one message each."""
+    portion: list[VersionRecord] = []
+    size = 0
+    for record in records:
+        if portion and size + len(record.operations) > VERSIONS_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion.append(record)
+        size += len(record.operations) + 64
+    if portion:
+        yield portion
 
 
 def settled(operations: Sequence[Operation | Piece]) -> list[Operation]:

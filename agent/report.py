@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Literal
 
 from agent.client import Client
+from agent.onsite.writing import CopyOutcome, CopyState
 from agent.sending import How
 from agent.settings import Settings
 from agent.uploader import Uploader
@@ -62,6 +63,8 @@ class BackupReport:
     bytes_mended: int
     """Given back because the appliance had lost them."""
     warnings: tuple[Warned, ...]
+    onsite: tuple[CopyOutcome, ...] = ()
+    """What became of the copies on site."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +254,14 @@ class Figures:
             transfer_seconds=self._uploader.transfer_s,
             warnings=len(report.warnings),
         )
+
+    def with_copies(self, report: BackupReport, copies: tuple[CopyOutcome, ...]) -> BackupReport:
+        """The report with its copies on site. One that failed is a warning; one that is away is none, since disks
+        alternate: the appliance raises an alert when none was written for days."""
+        quiet = (CopyState.WRITTEN, CopyState.ABSENT)
+        told = [Warned(f"copy on site {c.name}".encode(), c.reason) for c in copies if c.state not in quiet]
+        seconds = time.monotonic() - self._began
+        return replace(report, onsite=copies, warnings=(*report.warnings, *told), seconds=seconds)
 
     def report(self, snapshot: int) -> BackupReport:
         """Everything counted so far."""

@@ -9,12 +9,16 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from appliance.store.errors import StoreError
 from appliance.store.layout import Layout
 from appliance.store.repository import Repository
 from appliance.store.upkeep.rebuild import rebuild_catalog
 from transport.errors import PilulierError
+
+COPY: Final = "repository"
+"""Where a copy on site has its repository, below the folder with its mark."""
 
 
 @contextlib.contextmanager
@@ -24,6 +28,8 @@ def open_folder(folder: Path) -> Iterator[tuple[Repository, list[str]]]:
     StoreError where `folder` is no repository.
     """
     layout = Layout(folder)
+    if not layout.packs.is_dir() and Layout(folder / COPY).packs.is_dir():
+        folder, layout = folder / COPY, Layout(folder / COPY)
     if not layout.packs.is_dir():
         raise StoreError(f"{folder} is no repository: a folder that holds {layout.packs.name}/ and its catalog is one")
     try:

@@ -22,6 +22,7 @@ from msgspec import Meta
 from agent.errors import BusyError, NotEnrolledError, SelectionError, SettingsError
 from agent.limits import Limits
 from agent.notice_settings import NoticeSettings
+from agent.onsite.configured import OnSite
 from agent.proxy import NO_PROXY, ProxySettings
 from agent.selection import Selection
 from agent.sources.configured import Databases, Hooks, Volumes
@@ -191,6 +192,16 @@ class AgentHome:
         return self.path / "notices.json"
 
     @property
+    def sealed_entries(self) -> Path:
+        """The sealed entries of the present tree, for copies on site."""
+        return self.path / "onsite.db"
+
+    @property
+    def copies(self) -> Path:
+        """When each copy on site was written last, and which snapshots it holds."""
+        return self.path / "onsite.json"
+
+    @property
     def stale(self) -> Path:
         """Files without a fresh copy, and how old their last good one is."""
         return self.path / "stale.json"
@@ -321,6 +332,7 @@ class Settings:
     limits: Limits = Limits()
     proxy: ProxySettings = NO_PROXY
     notices: NoticeSettings = NoticeSettings()
+    onsite: OnSite = OnSite()
 
     @property
     def has_source(self) -> bool:
@@ -367,6 +379,7 @@ class _SettingsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proxy: ProxySettings = NO_PROXY
     notices: NoticeSettings = NoticeSettings()
     receiving: ReceivingSettings = ReceivingSettings()
+    onsite: OnSite = OnSite()
 
 
 _decoder = msgspec.json.Decoder(_SettingsFile)
@@ -427,6 +440,7 @@ def load_settings(home: AgentHome) -> Settings:
             proxy=stored.proxy,
             notices=stored.notices,
             receiving=stored.receiving,
+            onsite=stored.onsite,
         )
     except (msgspec.MsgspecError, SelectionError, ValueError) as error:
         raise SettingsError(
@@ -468,6 +482,7 @@ def save_settings(home: AgentHome, settings: Settings) -> None:
         proxy=settings.proxy,
         notices=settings.notices,
         receiving=settings.receiving,
+        onsite=settings.onsite,
     )
     write_key_file(home.config, msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n")
 

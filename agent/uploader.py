@@ -19,7 +19,7 @@ from typing import TypeVar
 from agent.client import ApplianceRefused, Client, refusal
 from agent.errors import BackupInterrupted
 from agent.pacing import SMOOTH, Bucket
-from agent.packing import Outgoing, SealedSegment, VersionBatch
+from agent.packing import VERSIONS_BYTES, Outgoing, SealedSegment, VersionBatch, version_portions
 from agent.pending import PendingSegments
 from transport import messages as m
 from transport.commits import SignedCommit
@@ -35,7 +35,6 @@ QUEUE_ITEMS = 24
 """Outgoing items that may wait, about as many MiB: bounds memory while sealing runs ahead of the network."""
 _MESSAGE_BYTES = 600
 """Charged for each message beside payload and long headers: no less than the appliance charges."""
-_VERSIONS_BYTES = 256 * 1024
 _RECONNECT_S = 600.0
 _SILENCE_S = 90.0
 _PING_S = 15.0
@@ -244,7 +243,7 @@ class Uploader:
         if isinstance(item, VersionBatch):
             self._versions += item.records
             self._versions_bytes += sum(len(record.operations) + 64 for record in item.records)
-            if self._versions_bytes > _VERSIONS_BYTES or len(self._versions) >= 1000:
+            if self._versions_bytes > VERSIONS_BYTES or len(self._versions) >= 1000:
                 self._send_versions()
             return True
         if isinstance(item, SealedSegment):
@@ -274,17 +273,8 @@ class Uploader:
         return True
 
     def _send_versions(self) -> None:
-        if not self._versions:
-            return
-        records: list[VersionRecord] = []
-        size = 0
-        for record in self._versions:
-            if records and size + len(record.operations) > _VERSIONS_BYTES:
-                self._number(lambda seq, batch=records: m.PutVersions(seq, batch))  # type: ignore[misc]
-                records, size = [], 0
-            records.append(record)
-            size += len(record.operations) + 64
-        self._number(lambda seq: m.PutVersions(seq, records))
+        for portion in version_portions(self._versions):
+            self._number(lambda seq, batch=portion: m.PutVersions(seq, batch))  # type: ignore[misc]
         self._versions, self._versions_bytes = [], 0
 
     def _number(

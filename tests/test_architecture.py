@@ -45,6 +45,7 @@ ROOMS = {
     "sqlite3": (
         *("appliance/store/*.py", "appliance/control/*.py"),
         *("agent/sqlite_files.py", "agent/ledger.py", "agent/pending.py", "agent/staging.py"),
+        "agent/onsite/sealed.py",
         "agent/sources/sqlite.py",  # of other people's databases
     ),
     "rich": ("agent/cli*.py", "agent/progress.py", "appliance/cli*.py", "appliance/commands/*.py"),

@@ -1,0 +1,115 @@
+"""Copies on site: written in the same run, brought level when a disk was away, restored from with no appliance."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from agent.onsite.medium import folder_on
+from agent.settings import AgentHome, load_settings
+from tests.support.processes import Agent, House, landed
+from tests.support.trees import assert_same
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    rng = random.Random("onsite")
+    folder = tmp_path / "source"
+    (folder / "letters").mkdir(parents=True)
+    for number in range(40):
+        (folder / "letters" / f"letter-{number}").write_bytes(rng.randbytes(3000 + number))
+    (folder / "base.db").write_bytes(rng.randbytes(3 << 20))
+    return folder
+
+
+def disk(tmp_path: Path, name: str) -> Path:
+    folder = tmp_path / name
+    folder.mkdir()
+    return folder
+
+
+def repository_on(agent: Agent, path: Path) -> Path:
+    return folder_on(load_settings(AgentHome(agent.home)), path) / "repository"
+
+
+def change(source: Path, seed: str) -> None:
+    rng = random.Random(seed)
+    with open(source / "base.db", "r+b") as file:
+        file.seek(rng.randrange(2 << 20))
+        file.write(rng.randbytes(900))
+    (source / f"new-{seed}").write_bytes(rng.randbytes(200_000))
+    (source / "letters" / "letter-3").write_bytes(seed.encode() * 50)
+    (source / "letters" / f"letter-{rng.randrange(4, 40)}").unlink(missing_ok=True)
+
+
+def read_in_hand(agent: Agent, path: Path, tmp_path: Path, name: str) -> Path:
+    key = tmp_path / "key"
+    if not key.exists():
+        agent.command("key", "export", "--out", str(key))
+    target = tmp_path / name
+    agent.command("read-repository", str(repository_on(agent, path)), "--key", str(key), "--target", str(target))
+    return target
+
+
+def test_one_run_writes_both(house: House, source: Path, tmp_path: Path) -> None:
+    nas = disk(tmp_path, "nas")
+    agent = house.agent(source)
+    added = agent.command("onsite", "add", str(nas), "--name", "nas").document
+    assert added["name"] == "nas" and len(added["id"]) == 32
+    for seed in ("one", "two", "three"):
+        report = agent.backup()
+        (copy,) = report["onsite"]
+        assert (copy["state"], copy["name"], copy["reason"]) == ("written", "nas", ""), copy
+        assert copy["snapshot"] == report["snapshot"]
+        change(source, seed)
+    final = agent.backup()
+    assert final["files_delta"] == 1, final
+    assert final["onsite"][0]["bytes_written"] < 1 << 20, "a level copy gets the delta, not the file"
+    assert final["bytes_read"] < 4 << 20, "the database and the small files that changed, once"
+    (shown,) = agent.command("onsite", "list").document
+    assert shown["here"] and shown["state"] == "written" and shown["snapshot"] == 4
+    (checked,) = agent.command("onsite", "check", "--read-data").document
+    assert checked["ok"] and not checked["errors"]
+    house.appliance.stop()
+    assert_same(source, landed(read_in_hand(agent, nas, tmp_path, "back"), source))
+
+
+def test_alternating_disks_in_one_place(house: House, source: Path, tmp_path: Path) -> None:
+    slot = tmp_path / "slot"
+    agent = house.agent(source)
+    places = {}
+    for name in ("A", "B"):
+        slot.mkdir()
+        places[name] = agent.command("onsite", "add", str(slot), "--name", name).document["id"]
+        slot.rename(tmp_path / f"drawer-{name}")
+    assert len(set(places.values())) == 2
+    for turn, name in enumerate(("A", "A", "B", "A", "B", "B")):
+        (tmp_path / f"drawer-{name}").rename(slot)
+        report = agent.backup()
+        states = {copy["name"]: copy["state"] for copy in report["onsite"]}
+        assert states == {name: "written", {"A": "B", "B": "A"}[name]: "not there"}, report
+        assert_same(source, landed(read_in_hand(agent, slot, tmp_path, f"back-{turn}"), source))
+        slot.rename(tmp_path / f"drawer-{name}")
+        change(source, f"turn-{turn}")
+    shutil.copytree(tmp_path / "drawer-A", slot)
+    (shown, _) = agent.command("onsite", "list").document
+    assert shown["here"]
+
+
+def test_an_unmounted_place_is_never_written_to(house: House, source: Path, tmp_path: Path) -> None:
+    nas = disk(tmp_path, "nas")
+    agent = house.agent(source)
+    agent.command("onsite", "add", str(nas))
+    nas.rename(tmp_path / "away")
+    nas.mkdir()
+    report = agent.backup()
+    assert report["state"] == "complete" and not report["warnings"]
+    assert report["onsite"][0]["state"] == "not there"
+    assert list(nas.iterdir()) == []
+    nas.rmdir()
+    (tmp_path / "away").rename(nas)
+    assert agent.backup()["onsite"][0]["state"] == "written"
+    assert_same(source, landed(read_in_hand(agent, nas, tmp_path, "back"), source))
