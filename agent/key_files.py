@@ -11,17 +11,19 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
-from agent.enrolling import Enrolled
 from transport.enrolment import EnrolmentCode, decode_code
 from transport.errors import KeyFileError, UsageError
 from transport.keys import read_key_file, write_key_file
 from transport.names import RepositoryId, VaultId
 from transport.sealing import MACHINE_KEY_BYTES
+
+if TYPE_CHECKING:  # the standalone reader has no ZeroMQ
+    from agent.enrolling import Enrolled
 
 KEY_FILE_FORMAT: Final = "pilulier-key/1"
 _FILE_LIMIT: Final = 1 << 20

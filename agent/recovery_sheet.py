@@ -12,12 +12,11 @@ import html
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
-from agent.enrolling import Enrolled
 from agent.key_files import RepositoryKey
 from agent.ledger import last_head
 from agent.settings import KeptAs
@@ -27,6 +26,9 @@ from transport.enrolment import NO_TOKEN, EnrolmentCode, decode_code
 from transport.errors import KeyFileError, SealError
 from transport.names import ID_BYTES, RepositoryId, VaultId
 from transport.sealing import MACHINE_KEY_BYTES, checked_keyring
+
+if TYPE_CHECKING:  # the standalone reader has no ZeroMQ
+    from agent.enrolling import Enrolled
 
 META_NAME: Final = "pilulier-sheet"
 """Of the HTML element that carries the lines once more, for whoever has the file and not the paper."""

@@ -91,6 +91,12 @@ class EscrowLockedError(RefusedError):
     code = "escrow-locked"
 
 
+class ExportError(PilulierError):
+    """An export could not be written whole; nothing that looks finished is left."""
+
+    code = "export"
+
+
 class RemoteRefusedError(RefusedError):
     """The machine's owner does not let the appliance set or start anything on it."""
 

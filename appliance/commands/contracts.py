@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from appliance.commands import audited
+from appliance.commands import audited, exporting
 from appliance.commands.invocation import Commands, Invocation, iso_time, people_time
 from appliance.errors import ConflictError
 from appliance.sizes import format_size, parse_size
@@ -37,7 +37,7 @@ def register(commands: Commands, common: argparse.ArgumentParser) -> None:
         "contract",
         parents=[common],
         allow_abbrev=False,
-        help="customers: add, code, list, show, pause, resume, edit, delete",
+        help="customers: add, code, list, show, pause, resume, edit, export, delete",
         description="Customers. Neither an end date nor more volume than allocated stops a backup; only a pause does.",
     )
     actions = contract.add_subparsers(dest="action", metavar="ACTION", title="actions")
@@ -69,6 +69,7 @@ def register(commands: Commands, common: argparse.ArgumentParser) -> None:
         parser.add_argument("contract", metavar="ID", help="the contract's id, or its client id where only it has it")
         parser.set_defaults(run=function)
 
+    exporting.register(action)
     parser = action("edit", "change a contract")
     parser.add_argument("contract", metavar="ID")
     parser.add_argument("--client", metavar="ID")
