@@ -51,6 +51,7 @@ KINDS: Final = {
     "contract.pause": _l("Contrat mis en pause"),
     "contract.resume": _l("Contrat repris"),
     "contract.delete": _l("Suppression du contrat demandée"),
+    "contract.export": _l("Contrat exporté"),
     "contract.code": _l("Code d’enrôlement créé"),
     "contract.codes-withdraw": _l("Codes d’enrôlement retirés"),
     "deletion.carried-out": _l("Suppression effectuée"),
