@@ -125,6 +125,8 @@ def _new_source(options: argparse.Namespace) -> Source:
         name = checked_name(options.name or os.path.splitext(os.path.basename(path))[0])
         return _valid(SqliteSource(name, path))
     connection = _connection(options, options.kind)
+    if options.database.startswith("-"):
+        raise UsageError(f"{options.database!r} is no name that the client programs take for a database's")
     name = checked_name(options.name or options.database)
     if options.kind == "postgresql":
         return _valid(PostgresqlSource(name, options.database, connection))
@@ -223,6 +225,8 @@ def restore_database(options: argparse.Namespace, home: AgentHome, as_json: bool
 
     if not options.account or not options.otp:
         raise RefusedError("a restore asks for --account EMAIL and --otp CODE: the code of an account that may restore")
+    if options.into.startswith("-"):
+        raise UsageError(f"{options.into!r} is no name that the client programs take for a database's")
     connection = _connection(options, "sqlite")
     wish = Wish(
         options.name,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -68,10 +69,11 @@ class Dumped:
 
         Without `dump`, for a run that looks only where something changed: the last dumps stay as they are.
         """
+        self._clear()
+        self.raw.of_open_ones = dump
         if not self._sources:
             yield from scan
             return
-        self._clear()
         real = top_path()
         for listing in scan:
             if listing.path == b"/" and dump:
@@ -84,10 +86,13 @@ class Dumped:
                 yield listing
 
     def _clear(self) -> None:
-        """Remove what an earlier run left behind when it was killed."""
+        """Remove what an earlier run, or a restore, left behind when it was killed: whole databases, in clear."""
         if self._home.dumps.is_dir():
             for path in self._home.dumps.iterdir():
-                path.unlink(missing_ok=True)
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
     def _at_the_top(self, listing: Listing) -> Iterator[Listing]:
         now_ns = time.time_ns()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,8 @@ from transport.errors import UsageError
 
 TRAILER: Final = b"PostgreSQL database dump complete"
 ASK_S: Final = 120.0
+_HEAD_BYTES: Final = 4 << 20
+"""Roles come first, then the settings."""
 _LOCKS_WAIT: Final = "600s"
 _PACKAGE: Final = "postgresql-client"
 _ROLES: Final = """
@@ -147,7 +150,7 @@ def put_back(connection: Connection, file: Path, into: str, *, replace: bool, st
         if exists and not replace:
             raise UsageError(f"there is a database {into!r} already: name another one with --into, or say --replace")
         fresh = f"{into}_{stamp}" if exists else into
-        server.ask(_ANY, f"CREATE DATABASE {_identifier(fresh)} TEMPLATE template0")
+        server.ask(_ANY, f"CREATE DATABASE {_identifier(fresh)} TEMPLATE template0 {_encoding_of(file)}")
         try:
             words = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--single-transaction", "--output=/dev/null")
             server.call("psql", fresh, *words, "--file=-").feed(file)
@@ -173,6 +176,13 @@ def put_back(connection: Connection, file: Path, into: str, *, replace: bool, st
                     f"{error}; what was restored stands complete as {fresh!r}, the former one as {into!r} or {kept!r}"
                 ) from None
         return kept
+
+
+def _encoding_of(file: Path) -> str:
+    """The clause for the encoding that the dump names: the new database must take the same characters."""
+    with open(file, "rb") as dump:
+        found = re.search(rb"^SET client_encoding = '([A-Za-z0-9_]+)';$", dump.read(_HEAD_BYTES), re.MULTILINE)
+    return f"ENCODING '{found[1].decode()}'" if found else ""
 
 
 def _identifier(name: str) -> str:

@@ -80,6 +80,8 @@ class RawDatabases:
         self._found: dict[tuple[bytes, str], list[bytes]] = {}
         """Open ones, by path (a folder's where many files are one) and kind."""
         self._kinds: dict[str, _Kind] = {}
+        self.of_open_ones = True
+        """Whether open ones are told: not by runs that follow each change, which come every few minutes."""
 
     def look(self, listing: Listing, found: Found) -> Sequence[ScanWarning]:
         """A file that is about to be read; what is to be said of its size at once."""
@@ -112,7 +114,9 @@ class RawDatabases:
     def warnings(self) -> list[ScanWarning]:
         """One for each database that was open while it was read; what was said of sizes is kept."""
         _save(self._home, self._said)
-        told = []
+        told: list[ScanWarning] = []
+        if not self.of_open_ones:
+            return told
         for (_, name), paths in self._found.items():
             kind, path = self._kinds[name], paths[0]
             others = f" (and {len(paths) - 1} more files of its folder)" if len(paths) > 1 else ""

@@ -76,7 +76,9 @@ def restore_database(
         )
     node, kind = found
     into = Path(wish.into).absolute()
-    scratch = wish.scratch or (into.parent if kind == "sqlite" else machine.home.path)
+    scratch = wish.scratch or (into.parent if kind == "sqlite" else machine.home.dumps)
+    if scratch == machine.home.dumps:
+        scratch.mkdir(mode=0o700, exist_ok=True)
     if not scratch.is_dir():
         raise UsageError(f"{scratch} is no folder: make it first")
     free = shutil.disk_usage(scratch).free

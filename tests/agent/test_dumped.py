@@ -83,7 +83,8 @@ def test_a_real_folder_of_that_name_is_left_out_with_a_word(home: AgentHome) -> 
 def test_leftovers_of_a_killed_run_go(home: AgentHome) -> None:
     home.dumps.mkdir()
     (home.dumps / "caisse.123.sqlite").write_bytes(b"x")
-    scanned(home, THREE, Selection())
+    (home.dumps / "restoring" / "deep").mkdir(parents=True)
+    scanned(home, Databases(), Selection())
     assert list(home.dumps.iterdir()) == []
 
 
