@@ -27,8 +27,6 @@ from transport.tree import EntryPage
 
 _Reply = TypeVar("_Reply", bound=m.Message)
 
-_BEYOND: Final = 2**53
-"""No snapshot has a higher number: an answer about those says only what stands beside them."""
 _NO_PATH = bytes(16)
 _ASK_AT_ONCE: Final = 8
 _SPEAK_S: Final = 20.0
@@ -56,6 +54,8 @@ class RemoteSource:
         self._restore: bytes | None = None
         """What resumes the open restore session; kept nowhere but here."""
         self._broken_since: float | None = None
+        self._first: m.Snapshots | None = None
+        """The first page of commits, where it came with the successions."""
         self.reconnections = 0
         self.bucket: Bucket | None = None
         """Keeps what is fetched to a rate, by confirming it later."""
@@ -146,8 +146,10 @@ class RemoteSource:
     def commits(self) -> Iterator[StoredCommit]:
         """Every commit, ascending."""
         after = 0
+        first, self._first = self._first, None
         while True:
-            page = self._ask(m.SnapshotsQuery(after), m.Snapshots)
+            page = first or self._ask(m.SnapshotsQuery(after), m.Snapshots)
+            first = None
             yield from page.commits
             if not page.more:
                 return
@@ -159,8 +161,9 @@ class RemoteSource:
             after = last
 
     def successions(self) -> list[SignedSuccession]:
-        """The signing keys that took over, in order."""
-        return self._ask(m.SnapshotsQuery(_BEYOND), m.Snapshots).successions
+        """The signing keys that took over, in order. The commits beside them are the first page of `commits`."""
+        self._first = self._ask(m.SnapshotsQuery(0), m.Snapshots)
+        return self._first.successions
 
     def children(self, snapshot: int, folder: PathId) -> Iterator[EntryPage]:
         """The entries of one folder."""

@@ -43,6 +43,7 @@ from appliance.store.records import (
 from transport.commits import CommitRecord
 from transport.errors import IntegrityError, PilulierError
 from transport.keys import verify_commit
+from transport.signers import Signers
 from transport.tree import EntryRecord
 
 
@@ -66,6 +67,8 @@ class Replay:
         self._identity = identity
         self._note = note
         self._better = better
+        self._signers: Signers | None = None
+        """As far as known; read anew after each succession, not for each of many thousand commits."""
         self.committed_at = (0, 0)
         """Pack and offset of the newest commit or release: what stands before it is committed."""
         self.committed_version = 0
@@ -92,7 +95,9 @@ class Replay:
 
     def signer(self, number: int) -> bytes:
         """The key that signs snapshot `number`, as far as the records taken so far say."""
-        return succession.signers(self._connection, self._identity).at(number)
+        if self._signers is None:
+            self._signers = succession.signers(self._connection, self._identity)
+        return self._signers.at(number)
 
     # What an upload wrote
 
@@ -200,6 +205,7 @@ class Replay:
 
     def _succession(self, record: SuccessionRecord) -> None:
         self._attempt(lambda: succession.replay(self._connection, self._identity, record))
+        self._signers = None
 
     # The checkpoint
 
