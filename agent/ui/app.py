@@ -18,6 +18,7 @@ from agent.ui import (
     failures,
     gate,
     journals,
+    limits_page,
     look,
     rendering,
     restores,
@@ -39,6 +40,7 @@ BLUEPRINTS: Final = (
     journals.blueprint,
     settings_page.blueprint,
     safeguards.blueprint,
+    limits_page.blueprint,
 )
 
 

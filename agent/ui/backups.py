@@ -15,6 +15,7 @@ from agent.knocking import service_runs
 from agent.selection import Selection
 from agent.settings import Settings
 from agent.state import LastRun, read_state
+from agent.system import network, power
 from agent.ui import disk_tree, formats
 from agent.ui.disk_tree import Listed
 from agent.ui.failures import explained, explained_error
@@ -79,7 +80,7 @@ def following(machine: Machine, settings: Settings) -> str:
     at = machine.next_run(settings)
     if at is not None:
         if at <= machine.now():
-            return str(_("Une sauvegarde est due : elle commence dès que possible."))
+            return _held_up(settings)
         return str(_("Prochaine sauvegarde : %(when)s.", when=formats.plainly(at)))
     if not settings.has_source:
         return ""
@@ -88,6 +89,15 @@ def following(machine: Machine, settings: Settings) -> str:
     if not service_runs(machine.home):
         return str(_("Le service ne tourne pas sur ce poste : aucune sauvegarde ne commence d’elle-même."))
     return ""
+
+
+def _held_up(settings: Settings) -> str:
+    """Why a backup that is due has not begun."""
+    if settings.limits.on_battery == "wait" and power.on_battery():
+        return str(_("Une sauvegarde attend que ce poste soit branché sur le secteur."))
+    if settings.limits.on_metered == "wait" and network.metered():
+        return str(_("Une sauvegarde attend un réseau qui n’est pas facturé au volume."))
+    return str(_("Une sauvegarde est due : elle commence dès que possible."))
 
 
 def _status() -> dict[str, Any]:

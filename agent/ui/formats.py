@@ -41,6 +41,12 @@ def count(value: int) -> str:
     return text
 
 
+def number(value: float) -> str:
+    """A number with up to three decimals."""
+    text: str = numbers.format_decimal(value, format="#,##0.###", locale=language())
+    return text
+
+
 def percent(share: float) -> str:
     """A share of 1."""
     text: str = numbers.format_decimal(int(share * 100), format="#,##0", locale=language())

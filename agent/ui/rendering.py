@@ -36,7 +36,7 @@ TABS: Final = (
 )
 
 
-_PARTS: Final = {"sent_here": "restores", "safeguards": "settings_page"}
+_PARTS: Final = {"sent_here": "restores", "safeguards": "settings_page", "limits_page": "settings_page"}
 """Blueprints whose pages belong to another's tab."""
 
 

@@ -16,7 +16,7 @@ from agent.knocking import knock, service_runs
 from agent.remote_settings import allowed
 from agent.settings import change_settings
 from agent.system.language import machine_language
-from agent.ui import safeguards
+from agent.ui import limits_page, safeguards
 from agent.ui.machine import this
 from agent.ui.translation import LANGUAGES
 from transport.errors import UsageError
@@ -36,6 +36,8 @@ def _facts() -> dict[str, Any]:
         "home_folder": str(machine.home.path),
         "watched": safeguards.watched(machine),
         "offered": safeguards.offered(machine),
+        "windows": limits_page.lines(settings.limits),
+        "day_choices": [(code, name) for code, (_days, name) in limits_page.DAYS.items()],
         "received": str(receiving.base_folder(machine.home, settings)),
     }
 

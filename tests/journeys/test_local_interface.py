@@ -321,6 +321,21 @@ def test_a_schedule_a_language_and_a_seat_given_up(desk: Desk) -> None:
     shown = desk.agent.command("schedule", "show").document
     assert (shown["times"], "sun" in shown["days"], shown["set_by"]) == (["13:05"], False, "machine")
     page.get_by_role("link", name="Réglages").click()
+    # A limit for the hours at the counter, and what a scheduled backup waits for.
+    page.get_by_label("Au plus, en Mbit/s").fill("beaucoup")
+    desk.press("Ajouter cette limite")
+    expect(page.locator(".alert-danger")).to_contain_text("débit d’au moins")
+    page.get_by_label("Au plus, en Mbit/s").fill("2,5")
+    desk.press("Ajouter cette limite")
+    expect(page.locator("#limits .basket")).to_contain_text("de 08:30 à 19:30, du lundi au samedi : 2,5")
+    page.get_by_label("Sur batterie").uncheck()
+    page.locator("form[action$='/settings/waiting'] button").click()
+    expect(page.get_by_text("Réglage enregistré")).to_be_visible()
+    limits = desk.agent.command("limits", "show").document
+    assert [window["bytes_per_second"] for window in limits["windows"]] == [312_500]
+    assert (limits["on_battery"], limits["on_metered"]) == ("run", "wait")
+    page.get_by_role("button", name=re.compile("Retirer la limite")).click()
+    expect(page.locator("#limits .basket")).to_have_count(0)
     page.get_by_label("Langue de cette interface").select_option("de")
     page.locator("form[action$='/settings/language'] button").click()
     expect(page.locator("html")).to_have_attribute("lang", "de")
