@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from agent.sources.places import top_path
+from agent.sources.places import TOP
 from transport.contents import CHUNK_BYTES, chunk_digest, file_mac, same_mac
 from transport.errors import SealError
 from transport.names import Buffer, SegmentId
@@ -133,7 +133,7 @@ def compare(
 ) -> VerifyReport:
     """Compare every file of `nodes` with its original; folders, links and dumps (which have none) are passed over."""
     report = VerifyReport()
-    dumps = top_path() + b"/"
+    dumps = b"/" + TOP + b"/"
     for node in nodes:
         if node.type != FileType.FILE:
             continue

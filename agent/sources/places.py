@@ -30,7 +30,7 @@ def file_name(source: Source) -> str:
 
 
 def top_path() -> bytes:
-    """The path of what is Pilulier's own in a snapshot."""
+    """The path of what is Pilulier's own, as the scanner of this system writes it."""
     return joined(b"/", TOP)
 
 
