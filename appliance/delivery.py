@@ -75,7 +75,7 @@ def open_restore(
     sessions: RestoreSessions,
 ) -> m.RestoreOpened:
     """Check account, right and code (which works once), and open the window."""
-    _slow_down(machine.machine_id)
+    slow_down(machine.machine_id)
     account = _verified(message, machine, database, Purpose.RESTORE)
     machine_logs.add(
         database,
@@ -132,7 +132,7 @@ def resync(
     message: m.ResyncOpen, machine: AuthorisedMachine, repository: Repository, database: Database
 ) -> m.Resynced:
     """Let an installation that fell behind (a PC restored from an image) continue, after a code."""
-    _slow_down(machine.machine_id)
+    slow_down(machine.machine_id)
     account = _verified(message, machine, database, Purpose.RESYNC)
     machines.set_installation(database, machine.machine_id, message.installation)
     machine_logs.add(
@@ -146,12 +146,13 @@ def resync(
     return m.Resynced(repository.head)
 
 
-def _slow_down(machine_id: bytes) -> None:
-    """ThrottledError where a machine tries codes faster than any person: each try is a row and an fsync."""
+def slow_down(machine_id: bytes) -> None:
+    """ThrottledError where a machine tries codes, or begins deliveries, faster than any person: each is a row, an
+    fsync, a walk through a catalog."""
     now = time.monotonic()
     tries = _attempts.setdefault(machine_id, collections.deque(maxlen=_ATTEMPTS_PER_WINDOW))
     if len(tries) == _ATTEMPTS_PER_WINDOW and now - tries[0] < _ATTEMPTS_WINDOW_S:
-        raise ThrottledError("too many codes were tried from this machine: try again in some minutes")
+        raise ThrottledError("too much was tried from this machine: try again in some minutes")
     tries.append(now)
 
 

@@ -38,6 +38,7 @@ def serve(
     """Answer one word through `post`; the connection that lost its session to this one, for whoever ends it."""
     if isinstance(message, m.DeliveryOpen | m.DeliveryReport):
         attendance.check_installation(connection, machine)
+        delivery.slow_down(machine.machine_id)
     match message:
         case m.RestoreOpen():
             opened = delivery.open_restore(message, connection, machine, database, sessions)

@@ -174,6 +174,20 @@ def test_nothing_is_reported_that_was_not_begun(served: Served, machine: HandAge
     assert state(served, machine) is DeliveryState.WAITING
 
 
+def test_nobody_begins_or_ends_deliveries_without_end(served: Served, machine: HandAgent) -> None:
+    line, (_, entry), _ = two_files(machine)
+    send(served, machine, entry.path_id)
+    line.ask(m.DeliveryAnswer(1, True), m.Noted)
+    line.ask(m.DeliveryOpen(1), m.RestoreOpened)
+    said = []
+    for _ in range(40):
+        answer = line.ask(m.DeliveryReport(1, "failed", 0, 0, 0, "x"), m.Noted | m.Refused)  # type: ignore[type-var]
+        said.append("noted" if isinstance(answer, m.Noted) else answer.code)
+    assert set(said) == {"noted", "throttled"} and said[-1] == "throttled"
+    lines = audit.search(served.db, EVERYTHING, text=machine.machine.hex(), kind="delivery.failed").acts
+    assert len(lines) == said.count("noted") < 30
+
+
 def test_attending_tells_of_what_waits(served: Served, machine: HandAgent) -> None:
     line, (_, entry), _ = two_files(machine)
     assert line.ask(m.Attend(), m.Attended).delivery == 0
