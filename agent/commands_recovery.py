@@ -147,6 +147,8 @@ def _tell(recovery: Recovery) -> None:
         print("What is backed up, and when, is as it was: see select show and schedule show.")
     else:
         print("What is backed up is not known here: choose it with pilulier-agent select include PATH.")
+    if settings.key_mode == "local":
+        print("No key is left with the appliance: pilulier-agent key confide or key protect leaves one.")
     if recovery.to_set_again:
         print(f"To be set again by hand (source add, hooks): {', '.join(recovery.to_set_again)}.")
 

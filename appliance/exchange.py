@@ -120,12 +120,12 @@ class Exchange:
                     self._sweep()
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
+            self._repositories.close()  # before who may wait for one of them: a takeover
             self._enroller.close()
             if self._board is not None:
                 self._board.close()
             if self._fatal is None:
                 self._channel.flush(lambda peer: None)
-            self._repositories.close()
         if self._fatal is not None:
             log.critical("stopping: %s", self._fatal)
             return 1

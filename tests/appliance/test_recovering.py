@@ -236,6 +236,39 @@ def test_a_lost_answer_is_given_again(served: Served, lost: HandAgent) -> None:
     assert sum(act.object_id == lost.machine.hex() for act in lines) == 1, "one takeover is one line"
 
 
+def test_a_takeover_that_a_crash_cut_short_is_finished_by_the_next_attempt(
+    served: Served, lost: HandAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repository knows the new key and the control database does not: nobody can write until somebody recovers."""
+    stranger, other = Stranger(served, lost), Stranger(served, lost)
+
+    def crash(*_: object, **__: object) -> None:
+        raise RuntimeError("the power went")
+
+    offered = stranger.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(machines, "take_over", crash)
+        answer = stranger.ask(stranger.taking(offered))
+        assert isinstance(answer, m.Refused) and answer.code == "failed"
+    line = lost.connect()
+    line.begin()
+    line.put_file()
+    line.say(m.PutCommit(line.next(), lost.signed(), _figures()))
+    assert line.answer(m.Refused).code == "integrity"
+    assert isinstance(stranger.ask(stranger.taking(offered)), m.Recovered)
+    other.recover()
+    with served.repository(lost) as repository:
+        assert [one.successor for one in repository.signers().successions] == [
+            stranger.signing.public,
+            other.signing.public,
+        ]
+    machine = other.takes_its_place()
+    machine.connections.clear()
+    machine.live.clear()
+    line.channel.close()
+    assert machine.connect().agent.machine == lost.machine
+
+
 def test_a_head_that_moved_changes_nothing(served: Served, lost: HandAgent) -> None:
     stranger = Stranger(served, lost)
     offered = stranger.open()
