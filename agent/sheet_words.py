@@ -80,13 +80,13 @@ FRENCH: Final = Words(
         "Créez un fichier fiche.txt. Mettez-y le texte lu dans le code QR, ou tapez les lignes K puis A, chacune avec "
         "son numéro. Le fichier de cette fiche, si vous l’avez encore, convient aussi. Sous Linux : "
         "`chmod 600 fiche.txt`",
-        "Reprenez le poste, avec votre compte et le code à six chiffres de votre application d’authentification : "
-        "`pilulier-agent recover --key fiche.txt --appliance CODE-D’ADRESSE --account vous@exemple.fr "
+        "Reprenez le poste, avec votre compte, le code à six chiffres de votre application d’authentification et, "
+        "pour CODE, celui de la dernière sauvegarde (dernier courriel quotidien, à défaut cette fiche) : "
+        "`pilulier-agent recover --key fiche.txt --head CODE --account vous@exemple.fr "
         "--password-file mot-de-passe.txt --otp 123456`",
-        "Regardez la dernière sauvegarde. Elle ne doit pas être plus ancienne que celle de cette fiche, ni que celle "
-        "du dernier courriel quotidien ; sinon, ne restaurez rien et appelez votre assistance. "
-        "`pilulier-agent snapshots`",
-        "Restaurez : `pilulier-agent restore --target DOSSIER --account vous@exemple.fr --otp 123456`",
+        "Si l’historique rendu est plus ancien que ce code, rien n’est repris : appelez votre assistance. Sinon, voici "
+        "ce qui est là : `pilulier-agent snapshots`",
+        "Restaurez, sans autre code pendant un quart d’heure : `pilulier-agent restore --in-place --recent-first`",
         "Si le serveur n’existe plus, une copie du dossier du dépôt suffit, sans compte ni réseau : "
         "`pilulier-agent read-repository DOSSIER-DU-DÉPÔT --key fiche.txt --target DOSSIER`",
         "Détruisez fiche.txt, puis imprimez une nouvelle fiche : `pilulier-agent key sheet --out fiche.html`",
@@ -133,12 +133,13 @@ ENGLISH: Final = Words(
         "Install the Pilulier agent. Your support can do that with you, but has no need to see this sheet.",
         "Make a file sheet.txt. Put into it what the QR code says, or type the K lines, then the A lines, each with "
         "its number. The file of this sheet, if you still have it, will do as well. On Linux: `chmod 600 sheet.txt`",
-        "Take the machine over, with your account and the six digits of your authenticator: "
-        "`pilulier-agent recover --key sheet.txt --appliance ADDRESS-CODE --account you@example.org "
+        "Take the machine over, with your account, the six digits of your authenticator and, for CODE, the code of "
+        "the last backup (from the last daily mail, else from this sheet): "
+        "`pilulier-agent recover --key sheet.txt --head CODE --account you@example.org "
         "--password-file password.txt --otp 123456`",
-        "Look at the last backup. It must not be older than the one on this sheet, nor than the one in the last daily "
-        "mail; if it is, restore nothing and call your support. `pilulier-agent snapshots`",
-        "Restore: `pilulier-agent restore --target FOLDER --account you@example.org --otp 123456`",
+        "If the history that is given back is older than that code, nothing is taken over: call your support. "
+        "Otherwise, this is what is there: `pilulier-agent snapshots`",
+        "Restore, without another code for a quarter of an hour: `pilulier-agent restore --in-place --recent-first`",
         "If the server is gone, a copy of the repository's folder is enough, without account or network: "
         "`pilulier-agent read-repository REPOSITORY-FOLDER --key sheet.txt --target FOLDER`",
         "Destroy sheet.txt, then print a new sheet: `pilulier-agent key sheet --out sheet.html`",
@@ -187,12 +188,14 @@ GERMAN: Final = Words(
         "Legen Sie eine Datei blatt.txt an. Fügen Sie den Text des QR-Codes ein, oder tippen Sie die K- und dann die "
         "A-Zeilen ab, jede mit ihrer Nummer. Auch die Datei dieses Blatts geht, falls Sie sie noch haben. "
         "Unter Linux: `chmod 600 blatt.txt`",
-        "Übernehmen Sie den Rechner, mit Ihrem Konto und den sechs Ziffern Ihrer Authentifizierungs-App: "
-        "`pilulier-agent recover --key blatt.txt --appliance ADRESSCODE --account sie@beispiel.de "
+        "Übernehmen Sie den Rechner, mit Ihrem Konto, den sechs Ziffern Ihrer Authentifizierungs-App und, als CODE, "
+        "dem der letzten Sicherung (aus der letzten täglichen Mail, sonst von diesem Blatt): "
+        "`pilulier-agent recover --key blatt.txt --head CODE --account sie@beispiel.de "
         "--password-file passwort.txt --otp 123456`",
-        "Sehen Sie die letzte Sicherung an. Sie darf nicht älter sein als die auf diesem Blatt oder in der letzten "
-        "täglichen Mail; sonst stellen Sie nichts wieder her und rufen Ihren Support an. `pilulier-agent snapshots`",
-        "Stellen Sie wieder her: `pilulier-agent restore --target ORDNER --account sie@beispiel.de --otp 123456`",
+        "Ist die zurückgegebene Historie älter als dieser Code, wird nichts übernommen: Rufen Sie Ihren Support an. "
+        "Sonst ist dies da: `pilulier-agent snapshots`",
+        "Stellen Sie wieder her, eine Viertelstunde lang ohne weiteren Code: "
+        "`pilulier-agent restore --in-place --recent-first`",
         "Gibt es den Server nicht mehr, genügt eine Kopie des Archivordners, ohne Konto und Netz: "
         "`pilulier-agent read-repository ARCHIVORDNER --key blatt.txt --target ORDNER`",
         "Vernichten Sie blatt.txt und drucken Sie ein neues Blatt: `pilulier-agent key sheet --out blatt.html`",
