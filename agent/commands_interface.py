@@ -54,8 +54,12 @@ def _serve(home: AgentHome, serving: ModuleType, *, as_json: bool, quiet: bool) 
     try:
         serving.serve(home, ready)
     except BusyError:
-        if not quiet:
+        if quiet:
+            return 0
+        found = interface.wait_for(home, WAIT_S)  # somebody else was quicker
+        if found is None:
             raise
+        _say(interface.new_address(home, found), as_json)
     except KeyboardInterrupt:
         pass
     return 0

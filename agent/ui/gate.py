@@ -152,6 +152,8 @@ def open() -> ResponseReturnValue:
 
     home: AgentHome = current_app.extensions["home"]
     seats: Seats = current_app.extensions["seats"]
+    if request.method == "HEAD":  # who only looks uses nothing up
+        return Response()
     person = interface.spend(home, request.args.get("token", ""))
     if person is None:
         # Somebody who sits already and opens the same address again needs no other token.

@@ -37,7 +37,6 @@ class Lookout:
         self._lock = threading.RLock()
         self._machine: Enrolled | None = None
         self._client: Client | None = None
-        self._used = 0.0
         self._snapshots: list[Snapshot] = []
         self._snapshots_at: float | None = None
         self._readers: dict[int, SnapshotReader] = {}
@@ -74,24 +73,23 @@ class Lookout:
 
     def _look(self, look: Callable[[], _Found]) -> _Found:
         with self._lock:
+            kept = self._client is not None
             try:
-                for again in (False, True):
-                    try:
-                        if self._client is None or again:
-                            self._open()
-                        return look()
-                    except UnreachableError:
-                        self._shut()
-                        if again:
-                            raise
+                if not kept:
+                    self._open()
+                try:
+                    return look()
+                except UnreachableError:
+                    if not kept:
+                        raise
+                    self._open()  # the line was an old one
+                    return look()
             except PilulierError:
                 # An answer may still be under way: the next look must not take it for its own.
                 self._shut()
                 raise
             finally:
-                self._used = time.monotonic()
                 self._close_later()
-            raise AssertionError("unreachable")
 
     def _open(self) -> None:
         self._shut()

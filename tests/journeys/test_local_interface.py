@@ -230,6 +230,7 @@ def test_an_address_opens_once_and_only_here(office: tuple[House, Agent, Path]) 
     path = f"{parts.path}?{parts.query}"
     rebound = f"pharmacie.example:{parts.port}"
     assert asked(address, path, Host=rebound)[0] == 421, "a name of somebody else's leads nowhere"
+    assert asked(address, path, "HEAD")[0] == 200, "and a look uses nothing up"
     assert asked(address, path)[0] == 200, "the refusal did not use it up"
     assert asked(address, path)[0] == 403, "an address opens once"
     assert list((agent.home / "interface" / "tokens").iterdir()) == []
@@ -346,6 +347,40 @@ def test_a_schedule_a_language_and_a_seat_given_up(desk: Desk) -> None:
     expect(page.get_by_role("heading", name="À bientôt")).to_be_visible()
     assert page.goto(desk.base + "/").status == 403  # type: ignore[union-attr]
     desk.problems.clear()  # the browser notes the refusal
+
+
+def test_everything_works_without_scripts(office: tuple[House, Agent, Path], tmp_path: Path) -> None:
+    house, agent, source = office
+    with chromium() as browser:
+        context = browser.new_context(locale="fr-FR", java_script_enabled=False)
+        page = context.new_page()
+        page.goto(address_of(agent))
+        page.wait_for_url(re.compile(r"/[\w-]+/$"))
+        desk = Desk(house, agent, source, page, page.url.rstrip("/"))
+        open_way(desk, source.parent)
+        page.get_by_role("button", name="Sauvegarder pharmacie", exact=True).click()
+        expect(page.locator(".tree-included")).to_contain_text("pharmacie")
+        page.get_by_role("button", name="Ouvrir pharmacie", exact=True).click()
+        page.get_by_role("button", name="Exclure cache", exact=True).click()
+        expect(page.locator(".tree-excluded")).to_contain_text("cache")
+        desk.press(re.compile("Sauvegarder maintenant"))
+        wait_until(lambda: len(agent.command("snapshots").document) == 1, "the backup is there")
+        account = house.account()
+        desk.goto("/restore/")
+        page.get_by_role("button", name="Restaurer stock.csv", exact=True).click()
+        page.get_by_role("button", name="Restaurer…").click()
+        page.get_by_label("Nouveau dossier", exact=True).fill(str(tmp_path / "retour"))
+        page.get_by_label("Adresse e-mail").fill(account.email)
+        page.get_by_label("Code à 6 chiffres").fill(account.code())
+        desk.press("Restaurer")
+        def ended() -> bool:
+            page.reload()
+            return page.get_by_role("heading", name="Restauration terminée").count() == 1
+
+        wait_until(ended, "the page says that it ended")
+        (back,) = (tmp_path / "retour").rglob("stock.csv")
+        assert back.read_text() == "doliprane;12\n"
+        context.close()
 
 
 def test_a_folder_of_many_files_and_a_keyboard(desk: Desk, tmp_path: Path) -> None:
