@@ -10,6 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from agent.client import Client
@@ -27,6 +28,15 @@ KEPT_S: Final = 8.0
 HISTORY_S: Final = 60.0
 CONNECT_S: Final = 8.0
 _READERS: Final = 4
+MATCHES: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """What a search found: the first entries, and how many there are."""
+
+    nodes: tuple[Node, ...]
+    total: int
 
 
 class Lookout:
@@ -41,6 +51,7 @@ class Lookout:
         self._snapshots_at: float | None = None
         self._readers: dict[int, SnapshotReader] = {}
         self._closing: threading.Timer | None = None
+        self._matches: tuple[tuple[int, str], Matches] | None = None
 
     def snapshots(self, *, anew: bool = False) -> list[Snapshot]:
         """All snapshots, oldest first. PilulierError."""
@@ -63,6 +74,27 @@ class Lookout:
     ) -> Selection:
         """All that a restore of these paths would take."""
         return self._look(lambda: self._reader(snapshot).select(paths, observe))
+
+    def search(self, snapshot: int, text: str) -> Matches:
+        """Entries whose name holds the text, whatever the case of its letters; the first `MATCHES` by path.
+
+        Reads the whole tree of the snapshot, some seconds for 300,000 entries, once for the same question again.
+        """
+        asked = (snapshot, text.casefold())
+        with self._lock:
+            if self._matches is None or self._matches[0] != asked:
+                self._matches = (asked, self._look(lambda: self._search(*asked)))
+            return self._matches[1]
+
+    def _search(self, snapshot: int, text: str) -> Matches:
+        found: list[Node] = []
+        total = 0
+        for node in self._reader(snapshot).whole_tree():
+            if text in node.name.decode("utf-8", "backslashreplace").casefold():
+                total += 1
+                if len(found) < MATCHES:
+                    found.append(node)
+        return Matches(tuple(found), total)
 
     def close(self) -> None:
         """Look no more."""

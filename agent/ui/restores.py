@@ -82,18 +82,36 @@ def grown(machine: Machine, snapshot: int, opened: dict[bytes, int], at: bytes =
         nodes = sorted(machine.lookout.children(snapshot, at), key=_order)
     except UsageError:
         return Branch(at, pages, (), 0, {}, _("Ce dossier n’est pas dans cette sauvegarde."))
-    rows = []
-    for node in nodes[: pages * PAGE]:
-        path = disk_tree.joined(at, node.name)
-        size = node.size if node.type == FileType.FILE else None
-        kind = _KINDS.get(node.type, "file")
-        rows.append(Row(path, shown_name(node.name), kind, size, node.mtime_ns / 1e9, machine.basket.held(path)))
+    rows = [_row(machine, node, disk_tree.joined(at, node.name)) for node in nodes[: pages * PAGE]]
     below = {
         row.path: grown(machine, snapshot, opened, row.path)
         for row in rows
         if row.kind == "folder" and row.path in opened
     }
     return Branch(at, pages, tuple(rows), len(nodes), below)
+
+
+def _row(machine: Machine, node: Node, path: bytes, *, by_path: bool = False) -> Row:
+    return Row(
+        path,
+        shown_name(path if by_path else node.name),
+        _KINDS.get(node.type, "file"),
+        node.size if node.type == FileType.FILE else None,
+        node.mtime_ns / 1e9,
+        machine.basket.held(path),
+    )
+
+
+def found(machine: Machine, snapshot: int, text: str) -> Branch:
+    """What a search finds, as one flat branch of whole paths."""
+    matches = machine.lookout.search(snapshot, text)
+    rows = tuple(_row(machine, node, node.path(), by_path=True) for node in matches.nodes)
+    # Nothing more can be shown of it: whoever wants less types more.
+    return Branch(b"/", 1, rows, len(rows), {}, "" if rows else _("Aucun nom ne contient ce texte."))
+
+
+def _searched() -> str:
+    return request.values.get("text", "").strip()[:200]
 
 
 def _opened() -> dict[bytes, int]:
@@ -149,7 +167,9 @@ def index() -> ResponseReturnValue:
         opened = _opened() or _first_steps(machine, chosen.number)
         if request.args.get("at"):
             opened |= dict.fromkeys(disk_tree.way_to([path_of(request.args["at"]) + b"/-"]), 1)
-        branch = grown(machine, chosen.number, {b"/": 1, **opened})
+        text = _searched()
+        tree = found(machine, chosen.number, text) if text else grown(machine, chosen.number, {b"/": 1, **opened})
+        total = machine.lookout.search(chosen.number, text).total if text else 0
     except PilulierError as error:
         trouble = explained_error(error)
         return render_template("restores/none.html", trouble=trouble, detail=str(error))
@@ -158,8 +178,10 @@ def index() -> ResponseReturnValue:
     day = calendars.day_of(chosen, zone)
     return render_template(
         "restores/index.html",
-        branch=branch,
-        opened=opened,
+        branch=tree,
+        opened={} if text else opened,
+        searched=text,
+        total=total,
         snapshot=chosen,
         moment=_moment(chosen),
         day=day,
@@ -215,13 +237,12 @@ def pick() -> ResponseReturnValue:
             machine.basket.toggle(path_of(token))
         except (ValueError, UsageError):
             continue
-    opened = _opened()
+    opened, text = _opened(), _searched()
     if is_fragment():
-        return render_template(
-            "restores/branch.html", branch=grown(machine, number, {b"/": 1, **opened}), number=number
-        )
+        tree = found(machine, number, text) if text else grown(machine, number, {b"/": 1, **opened})
+        return render_template("restores/branch.html", branch=tree, number=number)
     kept = [f"{token_of(path)}:{pages}" for path, pages in opened.items()]
-    return redirect(url_for(".index", snapshot=number, open=kept, _anchor="list"), 303)
+    return redirect(url_for(".index", snapshot=number, open=kept, text=text or None, _anchor="list"), 303)
 
 
 @blueprint.get("/measure")

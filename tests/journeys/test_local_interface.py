@@ -159,8 +159,13 @@ def restore_the_old_one(desk: Desk, tmp_path: Path) -> None:
     account = desk.house.account()
     page.get_by_role("link", name="Restauration").click()
     page.locator(".times a").last.click()
-    page.get_by_role("button", name="Restaurer stock.csv", exact=True).click()
+    # Found by a part of its name, whatever its case.
+    page.get_by_label("Chercher un nom").fill("STOCK")
+    page.get_by_role("button", name="Chercher", exact=True).click()
+    expect(page.get_by_text("1 nom contient")).to_be_visible()
+    page.get_by_role("button", name=re.compile("Restaurer .*pharmacie.stock.csv")).click()
     expect(page.locator("#list-part")).to_contain_text("1 fichier")
+    expect(page.locator(".tree-included")).to_contain_text("stock.csv")
     page.get_by_role("button", name="Restaurer…").click()
     target = tmp_path / "retour"
     page.get_by_label("Nouveau dossier", exact=True).fill(str(target))
