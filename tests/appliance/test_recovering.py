@@ -269,6 +269,28 @@ def test_a_takeover_that_a_crash_cut_short_is_finished_by_the_next_attempt(
     assert machine.connect().agent.machine == lost.machine
 
 
+def test_a_control_database_from_before_the_takeover_gives_the_former_pc_nothing(
+    served: Served, lost: HandAgent
+) -> None:
+    """Its keys connect again, and the packs still say that another installation signs; a recovery mends it."""
+    stranger, again = Stranger(served, lost), Stranger(served, lost)
+    stranger.recover()
+    with served.db.write():
+        served.db.execute(
+            "UPDATE machine SET curve_key = ?, signing_key = ?, installation = ? WHERE id = ?",
+            [lost.curve.public, lost.signing.public, lost.installation, lost.machine],
+        )
+    served.exchange._directory.reload(served.channel.wake)
+    line = lost.connect()
+    line.begin()
+    line.put_file(b"by whoever has the former PC")
+    line.say(m.PutCommit(line.next(), lost.signed(), _figures()))
+    assert line.answer(m.Refused).code == "integrity"
+    again.recover()
+    with served.repository(lost) as repository:
+        assert repository.head_number == 1 and repository.signers().current == again.signing.public
+
+
 def test_a_head_that_moved_changes_nothing(served: Served, lost: HandAgent) -> None:
     stranger = Stranger(served, lost)
     offered = stranger.open()
