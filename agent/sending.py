@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -27,7 +27,6 @@ from agent.planner import is_settled
 from agent.reading import Content, SourceFile
 from agent.scanner import Found
 from agent.signatures import Signatures
-from agent.sources.dumps import Dumper
 from agent.sources.streaming import StreamFile, send_stream_delta
 from agent.uploader import Uploader
 from transport import delta as deltas
@@ -36,6 +35,9 @@ from transport.errors import DeltaBudgetError, LibrsyncError, UsageError
 from transport.extents import Operation, Zero
 from transport.names import VersionId, random_id, random_ids
 from transport.tree import FileType
+
+if TYPE_CHECKING:
+    from agent.sources.dumps import Dumper
 
 LARGE_READERS: Final = 2
 """Beside each other and the caller, each sealing what it fills: a pool for sealing woke a thread twice for every

@@ -12,30 +12,39 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from agent.scanner import Found, Listing, ScanWarning, joined, path_ids
 from agent.sending import Sent
 from agent.settings import AgentHome
 from agent.sources.configured import Databases, MariadbSource, PostgresqlSource, Source, SqliteSource
-from agent.sources.dumps import Dumper
-from agent.sources.mariadb import MariadbDumper
 from agent.sources.places import FOLDER, TOP, file_name, folder_path, top_path
-from agent.sources.postgresql import PostgresqlDumper
 from agent.sources.raw_databases import RawDatabases
-from agent.sources.sqlite import SqliteDumper
 from transport.names import ROOT, PathId
 from transport.sealing import VaultKeys
 from transport.tree import FileType
 
+if TYPE_CHECKING:
+    from agent.sources.dumps import Dumper
+    from agent.sources.mariadb import MariadbDumper
+    from agent.sources.postgresql import PostgresqlDumper
+    from agent.sources.sqlite import SqliteDumper
+
 
 def dumper_of(source: Source, home: AgentHome) -> SqliteDumper | PostgresqlDumper | MariadbDumper:
-    """What dumps it."""
+    """What dumps it. Loaded only where there is a source: what starts programs costs a backup some milliseconds."""
     match source:
         case SqliteSource():
+            from agent.sources.sqlite import SqliteDumper
+
             return SqliteDumper(source, home.dumps)
         case PostgresqlSource():
+            from agent.sources.postgresql import PostgresqlDumper
+
             return PostgresqlDumper(source, home.dumps)
         case MariadbSource():
+            from agent.sources.mariadb import MariadbDumper
+
             return MariadbDumper(source, home.dumps)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -31,8 +30,7 @@ _STEP_GB: Final = 1e9
 _HOOK: Final = "let its own software make a copy before each backup (pilulier-agent hooks add before), and back that up"
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
+class _Kind(msgspec.Struct, frozen=True):
     """A kind of database: its name, the better way, and what lies beside an open one (by the file's name)."""
 
     name: str

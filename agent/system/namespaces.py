@@ -7,7 +7,6 @@ what is mounted) is handed to them by `outside`. Elsewhere there is no such thin
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import threading
@@ -64,6 +63,8 @@ def unbind(target: bytes) -> None:
 
 
 def _call(name: str, *arguments: object) -> None:
+    import ctypes  # here only: every backup asks what is mounted, few enter
+
     if sys.platform != "linux":
         raise OSError(f"{name} is Linux's")
     function = getattr(ctypes.CDLL(None, use_errno=True), name)
