@@ -40,6 +40,8 @@ tools:
 	@.ci/prepare tool systemd-analyze systemd
 	@.ci/prepare tool curl curl
 	@.ci/prepare tool jq jq
+	@.ci/prepare tool dbus-daemon dbus
+	@.ci/prepare tool notify-send libnotify-bin
 	@.ci/prepare tool pg_createcluster postgresql
 	@.ci/prepare tool mkfs.btrfs btrfs-progs
 	@.ci/prepare tool mariadbd mariadb-server-core mariadb-client

@@ -21,6 +21,10 @@ def add_commands(command: Command, group: Group) -> None:
     setting.add_argument("--on-metered", choices=("wait", "run"), help="what it does on a metered network")
     command("clear", "limit no rate any more", into=limits)
 
+    notices = command("notices", "what this machine shows on its own screen")
+    notices.add_argument("shown", choices=("on", "failures", "off"), nargs="?", help="default: print what is set")
+    notices.add_argument("--test", action="store_true", help="show one now")
+
     network = command("network", "how this machine reaches the appliance: straight on, or through a SOCKS5 proxy")
     proxy_arguments(network)
     network.add_argument("--direct", action="store_true", help="through no proxy any more")

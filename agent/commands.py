@@ -63,6 +63,7 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         "canary": commands_guards.canary,
         "limits": commands_limits.limits,
         "network": commands_limits.network,
+        "notices": commands_limits.notices,
         "stale": commands_guards.stale,
         "recover": commands_recovery.recover,
         "onsite": commands_onsite.onsite,

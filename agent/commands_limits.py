@@ -1,4 +1,4 @@
-"""`limits`, `network`: what each does, and what it shows."""
+"""`limits`, `network`, `notices`: what each does, and what it shows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from agent.commands_service import days_of
 from agent.key_keeping import passphrase_from
 from agent.knocking import knock
 from agent.limits import Limits, Window, rate_of, rate_text
+from agent.notice_settings import NoticeSettings, Shown
+from agent.notice_words import WORDS, News
 from agent.proxy import ProxySettings, address_of
 from agent.proxy_files import keep_password
 from agent.settings import AgentHome, change_settings, load_settings
+from agent.system import desktop, power
 from agent.system import network as networks
-from agent.system import power
+from agent.system.language import machine_language
 from agent.system.zone import LocalZone
 from transport.errors import UsageError
 from transport.schedule import DAYS, minute_of, time_of, weekday_of
@@ -134,3 +137,28 @@ def proxy_from(options: argparse.Namespace) -> tuple[ProxySettings, str]:
         raise UsageError("give both --proxy-user and --proxy-password-file, or neither")
     password = passphrase_from(options.proxy_password_file) if options.proxy_password_file else ""
     return ProxySettings(address_of(options.proxy), options.proxy_user or ""), password
+
+
+def notices(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    """`notices`, `notices on|failures|off`, `notices --test`; exit code 1 where a test found no desktop."""
+    if options.shown is not None:
+        shown: Shown = options.shown
+        change_settings(home, lambda settings: dataclasses.replace(settings, notices=NoticeSettings(shown)))
+        knock(home)
+    settings = load_settings(home)
+    document: Row = {"notices": settings.notices.shown}
+    lines = [_SHOWN[settings.notices.shown]]
+    if options.test:
+        title, body = WORDS[machine_language(settings.language)][News.FINE_AGAIN]
+        taken = desktop.show(desktop.Notice(title, body))
+        document["desktops"] = taken
+        lines.append(f"{taken} desktops took the test." if taken else "No desktop took it: is anybody logged in here?")
+    show(as_json, document, "\n".join(lines))
+    return 1 if options.test and not document["desktops"] else 0
+
+
+_SHOWN = {
+    "on": "Failures are shown on the screen, once each time it begins, and that all is well again.",
+    "failures": "Failures are shown on the screen, once each time it begins.",
+    "off": "Nothing is shown on the screen.",
+}

@@ -20,6 +20,7 @@ from agent.client import Client
 from agent.enrolling import Enrolled, check_welcome
 from agent.history import reader_for
 from agent.ledger import last_head
+from agent.pacing import for_restores
 from agent.remote import RemoteSource
 from agent.restore import RestoreProgress, RestoreReport, restore
 from agent.settings import AgentHome
@@ -137,6 +138,7 @@ def accept(
         elif not offer.accepted:
             client.ask(m.DeliveryAnswer(number, True), m.Noted)
         source = RemoteSource(client)
+        source.bucket = for_restores(home, machine.settings.limits)
         try:
             if offer.source:
                 parcel = parcel_receiving.wait(machine, client, number)

@@ -27,9 +27,12 @@ from agent.enrolling import Enrolled, enrolled
 from agent.interface import Opener
 from agent.knocking import Doorstep
 from agent.limits import Limits
+from agent.notices import Notifier
 from agent.scheduler import Books, Clock, Conditions, Ending, Start, Wait, Why
 from agent.settings import AgentHome, Settings, change_settings, exclusive, load_settings
 from agent.state import last_good
+from agent.system import desktop
+from agent.system.desktop import Notice
 from agent.system.zone import LocalZone
 from transport import messages as m
 from transport.errors import PilulierError
@@ -38,6 +41,9 @@ log = logging.getLogger("pilulier.service")
 
 CLOCK_S: Final = 20.0
 """How often the clock is looked at: how late a run may begin after a suspend."""
+
+SLEPT_S: Final = 120.0
+"""A turn that comes so late comes after a suspend."""
 
 
 class Child(Protocol):
@@ -63,6 +69,7 @@ class Service:
         said: Callable[[], None] = lambda: None,
         wake: Callable[[], None] = lambda: None,
         holding: Callable[[Limits], str] = surroundings.holding,
+        show: Callable[[Notice], object] = lambda notice: None,
     ) -> None:
         self._home = home
         self._now = now
@@ -81,6 +88,9 @@ class Service:
         self._paused = False
         self._child: Child | None = None
         self._reason = ""
+        self._turned = self._away_since = now()
+        """When the last turn was; since when, as far as this process has seen, the appliance is out of reach."""
+        self._notifier = Notifier(home, lambda: self._settings, show)
 
     # what the main thread does
 
@@ -88,9 +98,13 @@ class Service:
         """Do what is due, once; how many seconds may be slept."""
         with self._lock:
             clock = Clock(self._now(), self._zone())
+            if not self._turned <= clock.now <= self._turned + SLEPT_S:
+                self._away_since = clock.now  # it slept, or its clock was set: the line gets its hour again
+            self._turned = clock.now
             if self._child is not None and (ending := self._child.poll()) is not None:
                 self._child = None
                 self._keep(scheduler.ended(self._books, ending, clock.now))
+                self._notifier.ended(ending, clock.now)
                 self._said()
             decision = self._decide(clock, 0.0)
             if isinstance(decision, Start):
@@ -101,6 +115,9 @@ class Service:
             if isinstance(decision, Start):
                 return self._begin(decision, clock.now)
             self._tell_reason(decision.reason)
+            self._notifier.look()
+            if self._books.owed is not None and not self._reachable and self._child is None:
+                self._notifier.waiting(self._books.owed.since, self._away_since, clock)
             following = decision.until
             if self._books.owed is None:
                 following = scheduler.next_due(self._settings.schedule, clock, self._books.spread_s)
@@ -120,6 +137,7 @@ class Service:
             log.error("the backup could not be started: %s", error)
             journal.keep(self._home, "error", "backup", f"Backup failed: {journal.reason_of(error)}")
             self._keep(scheduler.ended(self._books, Ending.FAILED, now))
+            self._notifier.ended(Ending.FAILED, now)
             self._said()
         return CLOCK_S
 
@@ -186,6 +204,8 @@ class Service:
     def out_of_reach(self, reason: str) -> None:
         """It cannot be heard now."""
         with self._lock:
+            if self._reachable:
+                self._away_since = self._now()
             self._reachable = False
 
     def take_over(self, wanted: m.WantedSettings) -> None:
@@ -272,7 +292,7 @@ def run(home: AgentHome, stopper: Stopper, on_ready: Callable[[Enrolled, float |
             if attendant is not None:
                 attendant.wake()
 
-        service = Service(home, start=start, said=said, wake=door.knock)
+        service = Service(home, start=start, said=said, wake=door.knock, show=_shown_apart)
         stopper.wake = door.knock
         attendant = Attendant(machine, service)
         opener = Opener(home)
@@ -294,6 +314,11 @@ def run(home: AgentHome, stopper: Stopper, on_ready: Callable[[Enrolled, float |
             service.close()
             attendant.stop()
     return 0
+
+
+def _shown_apart(notice: Notice) -> None:
+    """A desktop that does not answer must hold up no backup."""
+    threading.Thread(target=desktop.show, args=(notice,), name="notice", daemon=True).start()
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from agent.client import Client
 from agent.enrolling import check_welcome, enrolled
 from agent.landing_attributes import Note
 from agent.ledger import last_head
+from agent.pacing import for_restores
 from agent.remote import RemoteSource
 from agent.restore import RestoreError, RestoreProgress, RestoreReport, restore
 from agent.settings import AgentHome, exclusive
@@ -111,6 +112,7 @@ class Restores:
         try:
             check_welcome(machine, client.connect())
             source = RemoteSource(client)
+            source.bucket = for_restores(machine.home, machine.settings.limits)
             source.open_restore(account, code)
         except BaseException:
             client.close()

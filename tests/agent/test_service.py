@@ -17,6 +17,7 @@ from agent.selection import Selection
 from agent.service import Service
 from agent.settings import AgentHome, change_settings, exclusive, load_settings, save_settings
 from agent.state import LastRun, write_state
+from agent.system.desktop import Notice
 from tests.agent.test_settings import SETTINGS
 from transport import messages as m
 from transport.schedule import Schedule
@@ -50,6 +51,7 @@ class Bench:
         self.children: list[Child] = []
         self.said = self.woken = 0
         self.holding = ""
+        self.shown: list[Notice] = []
         self.zone: tzinfo = UTC
         self.service = self.begun()
 
@@ -57,7 +59,7 @@ class Bench:
         """A (new) service process."""
         made = Service(
             self.home, now=lambda: self.now, zone=lambda: self.zone, start=self._start, said=self._say, wake=self._wake,
-            holding=lambda limits: self.holding,
+            holding=lambda limits: self.holding, show=self.shown.append,
         )
         made.turn()
         return made
@@ -294,3 +296,33 @@ def test_power_is_asked_only_where_a_run_would_begin(bench: Bench, monkeypatch: 
     bench.service.attended(TOLD)
     bench.at(12.6)
     assert len(asked) == 1 and bench.whys == [Why.SCHEDULED]
+
+
+def ticking(bench: Bench, since: float, until: float) -> None:
+    """Turns as they come, 20 s apart."""
+    bench.now = DAY + since * 3600
+    while bench.now <= DAY + until * 3600:
+        bench.service.turn()
+        bench.now += service.CLOCK_S
+
+
+def test_an_appliance_out_of_reach_for_an_hour_is_told_on_the_screen(bench: Bench) -> None:
+    bench.service.out_of_reach("cable")
+    ticking(bench, 8, 13.4)
+    assert bench.shown == []
+    ticking(bench, 13.4, 14)
+    assert len(bench.shown) == 1
+    bench.service.attended(TOLD)
+    bench.at(14.01)
+    bench.children[0].ending = Ending.DONE
+    bench.at(14.1)
+    assert len(bench.shown) == 2
+
+
+def test_a_machine_that_wakes_up_gives_the_line_its_time(bench: Bench) -> None:
+    bench.service.out_of_reach("cable")
+    ticking(bench, 8, 8.1)
+    ticking(bench, 15, 15.9)  # suspended over noon
+    assert bench.shown == []
+    ticking(bench, 15.9, 16.1)
+    assert len(bench.shown) == 1
