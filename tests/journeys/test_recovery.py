@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import re
 import shutil
 from collections.abc import Callable
@@ -15,6 +17,8 @@ from appliance.control import audit, machine_keys, outbox
 from appliance.control.database import Database
 from appliance.control.scope import EVERYTHING
 from appliance.settings import Home
+from tests.support.bad_lines import BadLine, Fault
+from tests.support.faults import wait_until
 from tests.support.processes import PASSWORD, Account, Agent, House, landed
 from tests.support.trees import assert_same, change_tree, describe, make_tree
 
@@ -366,3 +370,40 @@ def test_a_locked_escrow_key_waits_for_its_operator(pharmacy: Pharmacy) -> None:
     house.appliance.command("escrow", "unlock", "--passphrase-file", str(phrase))
     account = house.account("--contract", pharmacy.contract, role="customer")
     new.command(*pharmacy.words(account=account))
+
+
+def test_what_was_used_last_is_there_while_the_rest_is_on_its_way(house: House, tmp_path: Path) -> None:
+    """The line stands still after 8 of 20 MB: last week's folder is whole, under its names; last year's is not."""
+    source, rng = tmp_path / "source", random.Random("recent")
+    for folder, files, used in (("archives", 16, 1_600_000_000), ("z-en-cours", 4, 1_790_000_000)):
+        (source / folder).mkdir(parents=True)
+        for number in range(files):
+            path = source / folder / f"scan-{number}"
+            path.write_bytes(rng.randbytes(1_000_000))
+            os.utime(path, (used + number, used + number))
+    contract, code = house.contract()
+    agent = house.agent(source, code=code)
+    agent.backup()
+    before, recent = describe(source), source / "z-en-cours"
+    contents = {path.name: path.read_bytes() for path in recent.iterdir()}
+    shutil.rmtree(source)
+    shutil.rmtree(agent.home)
+    account = house.account("--contract", contract, role="customer")
+    agent.command(
+        *("recover", "--appliance", code, "--account", account.email, "--otp", account.code()),
+        *("--password-file", str(house.password_file)),
+    )
+    with BadLine(house.appliance.address) as line:
+        there = agent.config["appliance"]["endpoints"][0]
+        agent.by_way_of(line.address)
+        line.arm(Fault("stall", 8_000_000, upwards=False))
+        running = agent.start("restore", "--in-place", "--recent-first")
+        wait_until(lambda: len(list(recent.glob("scan-*"))) == 4, "the files of last week are there")
+        running.kill()
+        assert {path.name: path.read_bytes() for path in recent.glob("scan-*")} == contents
+        assert len(list((source / "archives").glob("scan-*"))) < 16
+        agent.by_way_of(there)
+    # The same again goes on from there, still without another code.
+    report = agent.command("restore", "--in-place").document
+    assert report["files_same"] >= 4 and not report["errors"]
+    assert_same(before, source)
