@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from appliance.control import audit, certificates, clock, deletions, machine_keys, machines
+from appliance import export_job
+from appliance.control import audit, certificates, clock, contract_exports, deletions, machine_keys, machines
 from appliance.control.certificates import DestroyedKey, ErasedMachine, Statement
 from appliance.control.clock import Reading
 from appliance.control.contracts import Escrow
@@ -86,11 +87,12 @@ def carry_out(home: Home, db: Database, deletion: Deletion, now: float) -> Carri
     for machine_id in ids:
         machines.revoke(db, machines.get(db, machine_id))
     identity = home.load_identity()
+    exports = _erase_exports(home, db, deletion)
     repositories = [found for machine_id in ids if (found := erase_repository(home, machine_id)) is not None]
     with db.write():
         # First: who is told of it is read from rows that go below; and one cancelled meanwhile is an error here.
         done = deletions.mark_done(db, deletion.id, now)
-        certificates.issue(db, identity, done, _statement(home, db, identity, done, ids, repositories, now))
+        certificates.issue(db, identity, done, _statement(home, db, identity, done, ids, repositories, exports, now))
         for machine_id in ids:
             deletions.forget(db, Kind.MACHINE, machine_id.hex(), by="pilulier", now=now)
             db.execute("DELETE FROM alarm WHERE machine = ?", [machine_id])
@@ -130,6 +132,7 @@ def _statement(
     deletion: Deletion,
     ids: list[bytes],
     repositories: list[Erased],
+    exports: int,
     now: float,
 ) -> Statement:
     """What is certified, read while the keys are still there."""
@@ -154,11 +157,27 @@ def _statement(
         requested_at=int(deletion.requested_at),
         erased_at=int(now),
         machines=found,
+        exports=exports,
         copies_kept_days=days,
         # The copy of the night before goes with the first nightly job after its days.
         copies_gone_at=int(now) + (days + 1) * 86400,
         identity=identity.public.hex(),
     )
+
+
+def _erase_exports(home: Home, db: Database, deletion: Deletion) -> int:
+    """Exports that lie here go with what they hold: those of the contract, or of a machine's, or of the space's."""
+    column = "contract.space_id" if deletion.kind is Kind.SPACE else "contract.id"
+    rows = db.rows(
+        "SELECT made.id FROM contract_export AS made JOIN contract ON contract.id = made.contract_id "
+        f"WHERE {column} = ? AND made.state = 'done'",
+        [deletion.space_id if deletion.kind is Kind.SPACE else deletion.contract_id],
+    )
+    gone = 0
+    for row in rows:
+        gone += export_job.remove(home, row["id"])
+        contract_exports.gone(db, row["id"])
+    return gone
 
 
 def _row_of(deletion: Deletion) -> tuple[str, object]:

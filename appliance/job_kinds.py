@@ -9,7 +9,17 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from appliance import housekeeping, nightly, notices, parcel_making, safety, synthesis, watching, webhook_sending
+from appliance import (
+    export_job,
+    housekeeping,
+    nightly,
+    notices,
+    parcel_making,
+    safety,
+    synthesis,
+    watching,
+    webhook_sending,
+)
 from appliance.control import outbox, webhooks
 from appliance.control.text import one_line
 from appliance.errors import NotFoundError
@@ -80,6 +90,7 @@ KINDS: Final = {
     for kind in (
         JobKind("alerts", Every(300), "looks for what is wrong; opens, resolves and mails alerts", _alerts),
         JobKind("deletions", Every(3600), "carries out deletions that are due", housekeeping.carry_out_deletions),
+        JobKind("exports", Every(60), "makes exports of contracts", export_job.make_exports, needed=export_job.is_due),
         JobKind("logs", Daily(5, 0), "removes logs and sent mails older than a year", housekeeping.vacuum_logs),
         JobKind("outbox", Every(60), "sends the mails that wait", _outbox, needed=_mails_are_due),
         JobKind("parcels", Every(60), "seals what one machine is sent of another's", parcel_making.make,

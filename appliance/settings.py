@@ -197,6 +197,11 @@ class Home:
         return self.root / "logs"
 
     @property
+    def exports(self) -> Path:
+        """Exports of contracts that the web asked for, until they are over."""
+        return self.root / "exports"
+
+    @property
     def cache(self) -> Path:
         """What can be found out again: which fonts this machine has."""
         return self.root / "cache"

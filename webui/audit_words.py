@@ -52,6 +52,7 @@ KINDS: Final = {
     "contract.resume": _l("Contrat repris"),
     "contract.delete": _l("Suppression du contrat demandée"),
     "contract.export": _l("Contrat exporté"),
+    "contract.export-fetch": _l("Export de contrat téléchargé"),
     "contract.code": _l("Code d’enrôlement créé"),
     "contract.codes-withdraw": _l("Codes d’enrôlement retirés"),
     "deletion.carried-out": _l("Suppression effectuée"),

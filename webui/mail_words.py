@@ -30,6 +30,8 @@ KINDS: Final = {
     outbox.DELETION_REQUESTED: _l("Suppression demandée"),
     outbox.DELETION_CANCELLED: _l("Suppression annulée"),
     outbox.DELETION_DONE: _l("Suppression effectuée"),
+    outbox.EXPORT_REQUESTED: _l("Export demandé"),
+    outbox.EXPORT_DONE: _l("Export prêt"),
     outbox.INVITATION: _l("Invitation"),
     outbox.PASSWORD_RESET: _l("Mot de passe oublié"),
     outbox.PASSWORD_CHANGED: _l("Mot de passe changé"),

@@ -127,7 +127,7 @@ def locked() -> str:
     """What is said while the escrow key waits for an operator."""
     return str(
         _(
-            "La clé de séquestre est verrouillée depuis le dernier démarrage du service : un opérateur doit la "
+            "La clé de séquestre est verrouillée depuis le dernier démarrage du service : un opérateur doit la "
             "déverrouiller avant toute restauration par le web. L’agent, sur la machine, restaure sans attendre."
         )
     )

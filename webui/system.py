@@ -49,6 +49,7 @@ SERVICES: Final = {
 JOBS: Final = {
     "alerts": _l("Recherche des alertes"),
     "deletions": _l("Suppressions arrivées à terme"),
+    "exports": _l("Exports de contrats"),
     "logs": _l("Effacement des anciens logs"),
     "outbox": _l("Envoi des e-mails"),
     "parcels": _l("Envois entre machines"),
@@ -105,14 +106,14 @@ _ESCROW: Final = {
         "bad",
         _l("Protection inachevée"),
         "exclamation-octagon-fill",
-        _l("La clé est encore lisible sur le disque : relancez « pilulier escrow protect »."),
+        _l("La clé est encore lisible sur le disque : relancez « pilulier escrow protect »."),
     ),
     KeyState.LOCKED: EscrowRow(
         "warn",
         _l("Verrouillée"),
         "lock",
         _l(
-            "Les restaurations par le web attendent « pilulier escrow unlock », à chaque démarrage du service. Les "
+            "Les restaurations par le web attendent « pilulier escrow unlock », à chaque démarrage du service. Les "
             "sauvegardes et les enrôlements continuent."
         ),
     ),
@@ -124,7 +125,7 @@ _ESCROW: Final = {
         "ok",
         _l("Sans phrase secrète"),
         "check-circle-fill",
-        _l("Lisible par le seul compte du service. « pilulier escrow protect » la ferme par une phrase secrète."),
+        _l("Lisible par le seul compte du service. « pilulier escrow protect » la ferme par une phrase secrète."),
     ),
     KeyState.ELSEWHERE: EscrowRow(
         "warn", _l("Absente"), "exclamation-triangle-fill", _l("Aucune restauration par le web n’est possible.")

@@ -13,6 +13,7 @@ from appliance.control import (
     api_schema,
     certificate_schema,
     delivery_schema,
+    export_schema,
     job_schema,
     key_schema,
     recovery_schema,
@@ -250,8 +251,10 @@ _CERTIFICATES: Final = Migration(17, "certificates of erasure", certificate_sche
 
 _CROSSINGS: Final = Migration(18, "deliveries to another machine of a contract", delivery_schema.CROSSINGS)
 
+_EXPORTS: Final = Migration(19, "exports of contracts", export_schema.STATEMENTS)
+
 MIGRATIONS: Final = (
     *(_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS, _API, _HOOKS, _DAYS),
-    *(_ADMINS, _DELIVERIES, _RESTING, _OBSERVED, _RECOVERY, _CERTIFICATES, _CROSSINGS),
+    *(_ADMINS, _DELIVERIES, _RESTING, _OBSERVED, _RECOVERY, _CERTIFICATES, _CROSSINGS, _EXPORTS),
 )
 """In order; the number of the last one is the schema version."""

@@ -135,6 +135,24 @@ LANGUAGE: Final = Language(
                 "Encrypted safety copies of the server that still hold a trace of it expire by themselves.",
             ),
         ),
+        outbox.EXPORT_REQUESTED: Wording(
+            "Export asked for: {{ client }}",
+            "An export of the backups was asked for",
+            (
+                "{{ by }} has asked for an export of all backups of contract “{{ client }}”, for another host.",
+                "The export stays encrypted and holds no key: without the recovery sheet or the exported key of each "
+                "machine it cannot be read.",
+            ),
+            note=_NOT_YOU,
+        ),
+        outbox.EXPORT_DONE: Wording(
+            "Export ready: {{ client }}",
+            "The export of the backups is ready",
+            (
+                "The export of contract “{{ client }}”, asked for by {{ by }}, can be downloaded by your reseller.",
+                "It is encrypted and holds no key. The file LISEZ-MOI in it says how to check and restore it.",
+            ),
+        ),
         outbox.RESTORE_OPENED: Wording(
             "Restore opened: {{ machine }}",
             "A restore was opened",

@@ -167,6 +167,26 @@ _WORDINGS: Final = {
             "Les copies de sécurité chiffrées du serveur qui en contiennent encore une trace expirent d'elles-mêmes.",
         ),
     ),
+    outbox.EXPORT_REQUESTED: Wording(
+        "Export demandé : {{ client }}",
+        "Un export des sauvegardes est demandé",
+        (
+            "{{ by }} a demandé l'export de toutes les sauvegardes du contrat « {{ client }} », pour un autre "
+            "hébergeur.",
+            "L'export reste chiffré et ne contient aucune clé : sans la fiche de récupération ou la clé exportée de "
+            "chaque machine, il est illisible.",
+        ),
+        note=_NOT_YOU,
+    ),
+    outbox.EXPORT_DONE: Wording(
+        "Export prêt : {{ client }}",
+        "L'export des sauvegardes est prêt",
+        (
+            "L'export du contrat « {{ client }} », demandé par {{ by }}, peut être téléchargé par votre revendeur.",
+            "Il est chiffré et ne contient aucune clé. Le fichier LISEZ-MOI qu'il contient explique comment le "
+            "vérifier et le restaurer.",
+        ),
+    ),
     outbox.RESTORE_OPENED: Wording(
         "Restauration ouverte : {{ machine }}",
         "Une restauration a été ouverte",

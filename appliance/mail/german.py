@@ -140,6 +140,27 @@ LANGUAGE: Final = Language(
                 "Verschlüsselte Sicherheitskopien des Servers, die noch Spuren davon enthalten, verfallen von selbst.",
             ),
         ),
+        outbox.EXPORT_REQUESTED: Wording(
+            "Export angefordert: {{ client }}",
+            "Ein Export der Sicherungen wurde angefordert",
+            (
+                "{{ by }} hat einen Export aller Sicherungen des Vertrags „{{ client }}“ für einen anderen Anbieter "
+                "angefordert.",
+                "Der Export bleibt verschlüsselt und enthält keinen Schlüssel: Ohne das Wiederherstellungsblatt oder "
+                "den exportierten Schlüssel jedes Rechners ist er nicht lesbar.",
+            ),
+            note=_NOT_YOU,
+        ),
+        outbox.EXPORT_DONE: Wording(
+            "Export fertig: {{ client }}",
+            "Der Export der Sicherungen ist fertig",
+            (
+                "Der von {{ by }} angeforderte Export des Vertrags „{{ client }}“ kann von Ihrem Händler "
+                "heruntergeladen werden.",
+                "Er ist verschlüsselt und enthält keinen Schlüssel. Die Datei LISEZ-MOI darin beschreibt, wie er "
+                "geprüft und wiederhergestellt wird.",
+            ),
+        ),
         outbox.RESTORE_OPENED: Wording(
             "Wiederherstellung geöffnet: {{ machine }}",
             "Eine Wiederherstellung wurde geöffnet",

@@ -82,6 +82,8 @@ SHAPES: Final[Mapping[str, Shape]] = {
     outbox.DELETION_REQUESTED: Shape(Tone.BAD, facts=(*_DELETION, "due_at"), link="/"),
     outbox.DELETION_CANCELLED: Shape(facts=_DELETION, link="/"),
     outbox.DELETION_DONE: Shape(facts=("what", "name")),
+    outbox.EXPORT_REQUESTED: Shape(Tone.WARNING, facts=("client", "by")),
+    outbox.EXPORT_DONE: Shape(Tone.WARNING, facts=("client", "by", "size_bytes", "expires_at")),
     outbox.RESTORE_OPENED: Shape(facts=(*_MACHINE, "at", "email"), link="/machines/{machine_id}"),
     outbox.RESTORE_DONE: Shape(
         Tone.GOOD,

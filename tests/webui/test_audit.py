@@ -88,6 +88,7 @@ POSTED: dict[str, Writes | Nothing] = {
     "contract_acts.pause": writes("contract.pause"),
     "contract_acts.resume": writes("contract.resume"),
     "contract_acts.withdraw_codes": writes("contract.codes-withdraw"),
+    "contract_exports.index": writes("contract.export"),
     "contract_forms.edit": writes("contract.edit"),
     "contract_forms.new": writes("contract.add"),
     "device.replace": writes("device.replace"),

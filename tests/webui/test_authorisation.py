@@ -12,14 +12,27 @@ from dataclasses import dataclass
 import pytest
 from werkzeug.routing import Rule
 
-from appliance.control import accounts, api_tokens, deletions, invitations, lost_devices, sessions, webhooks
+from appliance.control import (
+    accounts,
+    api_tokens,
+    certificates,
+    contract_exports,
+    contracts,
+    deletions,
+    invitations,
+    lost_devices,
+    sessions,
+    webhooks,
+)
 from appliance.control.accounts import Role
 from appliance.control.api_tokens import Permission
-from appliance.control.deletions import Kind
+from appliance.control.certificates import Statement
+from appliance.control.deletions import Deletion, Kind
 from appliance.control.scope import EVERYTHING
 from appliance.control.webhooks import Event
 from tests.support.control_house import NOW, PASSWORD
 from tests.webui.web_house import WebHouse
+from transport.keys import SigningKey
 from webui import gate
 
 OURSELVES = frozenset({"static", "bootstrap.static"})
@@ -32,6 +45,14 @@ class Foreign:
 
     elsewhere: dict[str, str]
     neighbour: dict[str, str]
+
+
+def statement_of(deletion: Deletion) -> Statement:
+    """A certificate's words about a deletion."""
+    return Statement(
+        certificate=deletion.id, kind="machine", object=deletion.object_id, name=deletion.object_name,
+        requested_by="x", requested_at=0, erased_at=0, machines=[], copies_kept_days=1, copies_gone_at=0, identity="",
+    )  # fmt: skip
 
 
 def foreign(web: WebHouse) -> Foreign:
@@ -56,7 +77,12 @@ def foreign(web: WebHouse) -> Foreign:
             db, space_id=space_id, url="https://away.example/", events=[Event.LATE], by="x", now=web.clock.at
         ).webhook
         waiting = deletions.request(db, EVERYTHING, Kind.MACHINE, machine_hex, by="x", now=web.clock.at)
+        export = contract_exports.ask(db, contracts.find(db, EVERYTHING, contract_id), by="x", now=web.clock.at)
+        with db.write():
+            certificates.issue(db, SigningKey.generate(), waiting, statement_of(waiting))
         ids = {
+            "export": export.id,
+            "certificate": waiting.id,
             "contract": contract_id,
             "machine": machine_hex,
             "space": space_id,
@@ -78,7 +104,7 @@ def foreign(web: WebHouse) -> Foreign:
 
 _KINDS = (
     *("contract", "machine", "space", "account", "invitation", "session", "request", "deletion"),
-    *("api_token", "webhook"),
+    *("api_token", "webhook", "export", "certificate"),
 )
 TENANT_IDS = frozenset(_KINDS) | {f"{kind}_id" for kind in _KINDS}
 """Parameters that name a tenant's thing."""
