@@ -15,6 +15,7 @@ from flask_wtf import CSRFProtect
 from agent.interface import Serving
 from agent.ui import (
     backups,
+    copies,
     failures,
     gate,
     journals,
@@ -41,6 +42,7 @@ BLUEPRINTS: Final = (
     settings_page.blueprint,
     safeguards.blueprint,
     limits_page.blueprint,
+    copies.blueprint,
 )
 
 

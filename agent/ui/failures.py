@@ -47,6 +47,7 @@ _BY_CODE: Final = {
     "throttled": _l("Trop d’essais : attendez un quart d’heure avant de réessayer."),
     "cancelled": _l("Arrêtée par vous. Les fichiers déjà complets sont restés en place."),
     "stopped": _l("Arrêtée avant la fin ; ce qui était envoyé est gardé."),
+    "onsite-hangs": _l("Ce disque ou ce NAS ne répond pas : vérifiez qu’il est allumé et branché."),
     "canary": _l("Aucun leurre ne peut être posé dans ce dossier, ou retiré : vérifiez vos droits."),
     "usage": _l("Cela ne convient pas ici."),
     "drift": _l("Le suivi de ce poste ne concordait plus : la prochaine sauvegarde le reconstruit d’elle-même."),

@@ -36,7 +36,10 @@ TABS: Final = (
 )
 
 
-_PARTS: Final = {"sent_here": "restores", "safeguards": "settings_page", "limits_page": "settings_page"}
+_PARTS: Final = {
+    "sent_here": "restores",
+    **dict.fromkeys(("safeguards", "limits_page", "copies"), "settings_page"),
+}
 """Blueprints whose pages belong to another's tab."""
 
 

@@ -36,6 +36,8 @@ def _facts() -> dict[str, Any]:
         "home_folder": str(machine.home.path),
         "watched": safeguards.watched(machine),
         "offered": safeguards.offered(machine),
+        "copies": [],
+        "asked": not settings.onsite.copies,
         "windows": limits_page.lines(settings.limits),
         "day_choices": [(code, name) for code, (_days, name) in limits_page.DAYS.items()],
         "received": str(receiving.base_folder(machine.home, settings)),

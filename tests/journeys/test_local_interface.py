@@ -201,6 +201,45 @@ def restore_the_old_one(desk: Desk, tmp_path: Path) -> None:
     desk.press("Continuer")
 
 
+def test_a_copy_on_site_is_added_written_and_removed(house: House, tmp_path: Path) -> None:
+    source = pharmacy(tmp_path)
+    agent = house.agent(source)
+    agent.config = agent.config | {"language": "fr"}
+    (tmp_path / "nas").mkdir()
+    serving(agent)
+    with chromium() as browser:
+        desk = sit_down(browser, (house, agent, source))
+        page = desk.page
+        for wrong, said in (
+            (str(source / "cache"), "est lui-même sauvegardé"),
+            (str(agent.home / "here"), "dossier de Pilulier lui-même"),
+            ("nas", "chemin complet"),
+            (str(source / "stock.csv" / "x"), "est lui-même sauvegardé"),
+        ):
+            desk.goto("/settings/")
+            page.get_by_label("Dossier sur le disque ou le NAS").fill(wrong)
+            desk.press("Ajouter cette copie")
+            expect(page.locator(".alert-danger")).to_contain_text(said)
+        page.get_by_label("Dossier sur le disque ou le NAS").fill(str(tmp_path / "nas"))
+        page.get_by_label("Garder, en jours").fill("30")
+        page.get_by_label("Au plus, en Go").fill("0,5")
+        desk.press("Ajouter cette copie")
+        expect(page.locator("#copies-part")).to_contain_text("pas encore écrite")
+        (copy,) = agent.command("onsite", "list").document
+        assert (copy["keep_days"], copy["limit"]) == (30, 500_000_000)
+        page.get_by_label("Alerter après").fill("3")
+        page.locator(".copies-alert button").click()
+        expect(page.get_by_text("Réglage enregistré")).to_be_visible()
+        agent.backup()
+        desk.goto("/settings/")
+        expect(page.locator("#copies-part")).to_contain_text("à jour à la dernière sauvegarde")
+        assert not violations(page)
+        page.get_by_role("button", name=re.compile("Ne plus écrire")).click()
+        expect(page.locator("#copies-part")).to_contain_text("Aucune copie sur place")
+        assert agent.command("onsite", "list").document == []
+        assert not desk.problems, desk.problems
+
+
 def asked(address: str, path: str, method: str = "GET", body: str = "", **headers: str) -> tuple[int, str]:
     """One request of a program on this machine: status and body."""
     parts = urlsplit(address)

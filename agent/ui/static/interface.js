@@ -92,6 +92,11 @@ document.querySelectorAll("form[data-tree]").forEach((form) => {
   });
 });
 
+// Parts that take their time are fetched once the page stands, not with it.
+document.querySelectorAll("[data-now]").forEach(async (part) => {
+  try { replaced(part, await fetched(part.dataset.refresh, FRAGMENT)); } catch (e) { /* the page reloads */ }
+});
+
 // A restore that has ended: its part refreshes no more.
 document.addEventListener("refreshed", (event) => {
   if (event.target.id === "job" && event.target.querySelector("#done")) event.target.dataset.paused = "";
