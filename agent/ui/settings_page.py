@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any
+from typing import Any, cast, get_args
 
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -13,8 +13,11 @@ from flask_babel import refresh
 
 from agent import __version__, receiving
 from agent.knocking import knock, service_runs
+from agent.notice_settings import NoticeSettings, Shown
+from agent.notice_words import WORDS, News
 from agent.remote_settings import allowed
 from agent.settings import change_settings
+from agent.system import desktop
 from agent.system.language import machine_language
 from agent.ui import limits_page, safeguards
 from agent.ui.machine import this
@@ -76,6 +79,26 @@ def received() -> ResponseReturnValue:
         else:
             flash(_("Dossier enregistré."), "success")
     return redirect(url_for(".index", _anchor="received"), 303)
+
+
+@blueprint.post("/notices")
+def notices() -> ResponseReturnValue:
+    """What is shown on this machine's screen; or one shown now, to see whether it can be."""
+    machine = this()
+    if "test" in request.form:
+        title, body = WORDS[machine_language(machine.settings().language)][News.FINE_AGAIN]
+        if desktop.show(desktop.Notice(title, body)):
+            flash(_("Un message vient d’apparaître à l’écran de ce poste."), "success")
+        else:
+            flash(_("Aucun écran ne l’a pris : personne n’a de session ouverte sur ce poste."), "warning")
+        return redirect(url_for(".index", _anchor="notices"), 303)
+    wanted = request.form.get("shown", "")
+    if wanted in get_args(Shown):
+        shown = NoticeSettings(cast(Shown, wanted))
+        change_settings(machine.home, lambda settings: dataclasses.replace(settings, notices=shown))
+        knock(machine.home)
+        flash(_("Réglage enregistré."), "success")
+    return redirect(url_for(".index", _anchor="notices"), 303)
 
 
 @blueprint.post("/remote")

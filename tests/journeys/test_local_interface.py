@@ -379,6 +379,10 @@ def test_a_schedule_a_language_and_a_seat_given_up(desk: Desk) -> None:
     limits = desk.agent.command("limits", "show").document
     assert [window["bytes_per_second"] for window in limits["windows"]] == [312_500]
     assert (limits["on_battery"], limits["on_metered"]) == ("run", "wait")
+    page.get_by_label("Les échecs seulement").check()
+    page.locator("#notices button.btn-primary").click()
+    expect(page.get_by_text("Réglage enregistré")).to_be_visible()
+    assert desk.agent.command("notices").document["notices"] == "failures"
     page.get_by_role("button", name=re.compile("Retirer la limite")).click()
     expect(page.locator("#limits .basket")).to_have_count(0)
     page.get_by_label("Langue de cette interface").select_option("de")
