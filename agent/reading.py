@@ -18,6 +18,7 @@ import msgspec
 
 from agent.packing import Packer, Piece, VersionDraft
 from agent.signatures import FileSums
+from agent.system.views import seen
 from transport import delta as deltas
 from transport import librsync
 from transport.contents import (
@@ -70,7 +71,7 @@ class SourceFile:
     """An open file read in chunks; counts what it reads and notices changes."""
 
     def __init__(self, path: bytes) -> None:
-        self._descriptor = os.open(path, _OPEN_FLAGS)
+        self._descriptor = os.open(seen(path), _OPEN_FLAGS)
         try:
             status = os.fstat(self._descriptor)
             self.size = status.st_size
@@ -134,7 +135,7 @@ class SmallRead(msgspec.Struct, frozen=True, gc=False):
 
 def read_small(path: bytes) -> SmallRead | None:
     """A file in as few system calls as prove what was read; None where it is longer than a chunk by now."""
-    descriptor = os.open(path, _OPEN_FLAGS)
+    descriptor = os.open(seen(path), _OPEN_FLAGS)
     try:
         before = os.fstat(descriptor)
         size = before.st_size

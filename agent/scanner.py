@@ -24,6 +24,7 @@ import msgspec
 
 from agent.selection import WINDOWS, Scope, Selection, Take, components, shown
 from agent.system.placeholders import Placeholders
+from agent.system.views import seen
 from transport.names import ID_BYTES, ROOT, PathId
 from transport.prepared_mac import prepared_mac
 from transport.sealing import VaultKeys
@@ -427,7 +428,7 @@ def _opened(at: _Pending) -> Iterator[Iterator[os.DirEntry[str]]]:
     """A folder's entries. On POSIX through a descriptor that proved to be the folder seen before: one that was
     exchanged for a symbolic link, or for another folder, between the two looks is an error, not a detour."""
     if WINDOWS:
-        with os.scandir(os.fsdecode(at.path)) as entries:
+        with os.scandir(os.fsdecode(seen(at.path))) as entries:
             yield entries
         return
     descriptor = open_folder(at.path)

@@ -3,7 +3,7 @@
 Owns the order: everything is frozen first, close together; then the backup's process alone sees the frozen folders in
 the place of the live ones (`agent.system.namespaces`), so that nothing else of a backup has to know. Disks that cannot
 be frozen, and the agent's home, shine through as they are, and the report says which. Programs and hooks run in
-everybody's view. On Windows this would be a shadow copy (VSS); there is none here, and files are read as they are.
+everybody's view. Windows has no views: there the paths are looked up (`agent.system.views`); that half was never run.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import string
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,9 +24,11 @@ from agent.selection import Selection
 from agent.settings import AgentHome
 from agent.sources.dumps import Call, found
 from agent.sources.volume_kinds import KINDS, Frozen, Mounted, VolumeKind
-from agent.system import namespaces
+from agent.sources.vss import Vss
+from agent.system import namespaces, views
 
 _ASK_S: Final = 60.0
+_VSS: Final = Vss()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,10 @@ class Part:
 
 
 def mounted_now() -> list[Mounted]:
-    """What is mounted, later ones last; DatabaseError where findmnt cannot tell."""
+    """What is mounted, later ones last; DatabaseError where findmnt cannot tell. On Windows the drives."""
+    if sys.platform == "win32":
+        drives = [f"{letter}:" for letter in string.ascii_uppercase if os.path.exists(f"{letter}:/")]
+        return [Mounted(drive, f"{drive}\\", "ntfs") for drive in drives]
     words = ("--json", "--list", "--nofsroot", "--output", "TARGET,SOURCE,FSTYPE")
     told = Call([found("findmnt", "mount"), *words]).run(_ASK_S, limit=1 << 22)
     return [Mounted(row["target"], row["source"] or "", row["fstype"]) for row in json.loads(told)["filesystems"]]
@@ -63,7 +69,7 @@ def parts_of(selection: Selection, mounted: Sequence[Mounted]) -> list[Part]:
 
 
 def _kind_of(mounted: Mounted) -> VolumeKind | None:
-    return next((kind for kind in KINDS if kind.fits(mounted)), None)
+    return next((kind for kind in (*KINDS, _VSS) if kind.fits(mounted)), None)
 
 
 def _within(path: str, folder: str) -> bool:
@@ -84,7 +90,7 @@ def frozen(home: AgentHome, selection: Selection, wanted: bool) -> Iterator[tupl
 
 
 def _freeze(home: AgentHome, selection: Selection, stack: contextlib.ExitStack) -> list[Warned]:
-    if sys.platform != "linux" or os.geteuid() != 0:
+    if sys.platform != "win32" and (sys.platform != "linux" or os.geteuid() != 0):
         return [Warned(b"/", "no disk was frozen: only root on Linux can do that here")]
     warnings: list[Warned] = []
     stamp = f"{datetime.now():%Y%m%dT%H%M%S}-{os.getpid()}"
@@ -110,7 +116,8 @@ def _freeze(home: AgentHome, selection: Selection, stack: contextlib.ExitStack) 
     if not copies:
         return warnings
     try:
-        namespaces.enter()
+        if sys.platform == "linux":
+            namespaces.enter()
         _cover(copies, [*live, str(home.path)], stack)
     except OSError as error:
         stack.close()
@@ -122,6 +129,11 @@ def _cover(copies: list[Frozen], live: list[str], stack: contextlib.ExitStack) -
     """Show the copies; folders inside them that are read as they are shine through, and so does the agent's home."""
     shown = {copy.over: copy.at for copy in copies}
     shown |= {path: path for path in live if any(_within(path, copy.over) for copy in copies)}
+    if sys.platform == "win32":
+        for over, at in shown.items():
+            views.cover(os.fsencode(over), os.fsencode(at))
+            stack.callback(views.uncover, os.fsencode(over))
+        return
     # By descriptor, all opened first: what is covered hides the way to what comes next.
     with contextlib.ExitStack() as handles:
         sources = {}

@@ -53,6 +53,13 @@ def maria() -> Iterator[Mariadb]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One appliance for all of them: each test has an agent of its own."""
+    with House(tmp_path_factory.mktemp("databases") / "house") as opened:
+        yield opened
+
+
 class Mover:
     """Moves money between accounts in transactions, one after the other, until told to stop."""
 
