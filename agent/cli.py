@@ -116,10 +116,11 @@ def build_parser() -> argparse.ArgumentParser:
     cli_onsite.add_commands(command, group)
     add_recover(command)
     cli_limits.add_commands(command, group)
-    command("snapshots", "list the snapshots of this machine")
+    cli_onsite.add_from(command("snapshots", "list the snapshots of this machine"))
 
     listing = command("ls", "list a folder of a snapshot")
     _which_snapshot(listing)
+    cli_onsite.add_from(listing)
     listing.add_argument("path", metavar="PATH", nargs="?", help="a folder or file (default: the top)")
 
     restore = command("restore", "put files back")
@@ -129,6 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
     restore.add_argument("--account", metavar="EMAIL", help="an account that may see this machine's contract")
     restore.add_argument("--otp", metavar="CODE", help="its current TOTP code (each works once)")
     restore.add_argument("--recent-first", action="store_true", help="folders that were used last come first")
+    cli_onsite.add_from(restore)
     _what_to_restore(restore)
 
     received = command("deliveries", "what was sent here from the web interface to be restored")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from agent.enrolling import Enrolled, check_welcome, enrol, enrolled
 from agent.key_keeping import check_passphrase, leave_key, passphrase_from, protect
 from agent.settings import AgentHome, exclusive
-from transport.errors import RefusedError, UsageError
+from transport.errors import UsageError
 
 if TYPE_CHECKING:
     from agent.report import BackupReport, Warned
@@ -38,6 +38,7 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         commands_limits,
         commands_onsite,
         commands_recovery,
+        commands_restoring,
         commands_service,
     )
 
@@ -45,9 +46,9 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         "enrol": _enrol,
         "select": _select,
         "backup": _backup,
-        "snapshots": _snapshots,
-        "ls": _ls,
-        "restore": _restore,
+        "snapshots": commands_restoring.snapshots,
+        "ls": commands_restoring.ls,
+        "restore": commands_restoring.restore,
         "deliveries": commands_deliveries.deliveries,
         "verify": _verify,
         "status": commands_service.status,
@@ -276,51 +277,6 @@ def _with_hooks(
     return run_around(machine.home, hooks, started_by, backup)
 
 
-def _snapshots(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
-    from agent.history import list_snapshots
-
-    machine = enrolled(home)
-    rows: list[Row] = [
-        {
-            "snapshot": s.number,
-            "time": iso(s.received_ms),
-            "state": "complete" if s.record.complete else "partial",
-            "files_total": s.record.entry_count,
-            "bytes_source": s.record.bytes_source,
-            "bytes_sent": s.bytes_received,
-        }
-        for s in list_snapshots(machine)
-    ]
-    lines = [
-        f"{r['snapshot']:>6}  {r['time']}  {r['state']:<8}  {r['files_total']:>8} entries  "
-        f"{human_bytes(r['bytes_source']):>9}  sent {human_bytes(r['bytes_sent'])}"
-        for r in rows
-    ]
-    show(as_json, rows, "\n".join(lines) or "No snapshot yet: pilulier-agent backup")
-    return 0
-
-
-def _ls(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
-    from agent.history import list_path
-
-    machine = enrolled(home)
-    at_ms = parse_time(options.at) if options.at else None
-    nodes = list_path(machine, os.fsencode(options.path or "/"), options.snapshot, at_ms)
-    kinds = {0: "file", 1: "folder", 2: "symlink"}
-    rows: list[Row] = [
-        {
-            "path": shown_path(node.path()),
-            "type": kinds[int(node.type)],
-            "size": node.size,
-            "mtime": datetime.fromtimestamp(node.mtime_ns / 1e9, UTC).isoformat().replace("+00:00", "Z"),
-        }
-        for node in nodes
-    ]
-    lines = [f"{r['type']:<8}{r['size']:>14}  {r['mtime'][:19]}  {r['path']}" for r in rows]
-    show(as_json, rows, "\n".join(lines) or "Empty.")
-    return 0
-
-
 def open_source(machine: Enrolled) -> tuple[Any, Any]:
     """A connection, and the snapshots behind it."""
     from agent.pacing import for_restores
@@ -331,47 +287,6 @@ def open_source(machine: Enrolled) -> tuple[Any, Any]:
     source = RemoteSource(client)
     source.bucket = for_restores(machine.home, machine.settings.limits)
     return client, source
-
-
-def _restore(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
-    from agent.ledger import last_head
-    from agent.progress import watched
-    from agent.recovering import open_session
-    from agent.restore import restore
-
-    session = open_session(home) if not options.otp else None
-    if session is None and not (options.account and options.otp):
-        raise RefusedError("a restore asks for --account EMAIL and --otp CODE: the code of an account that may restore")
-    at_ms = parse_time(options.at) if options.at else None
-    with exclusive(home, "restore"):
-        machine = enrolled(home)
-        client, source = open_source(machine)
-        try:
-            if session is not None:
-                source.take_up_restore(session)
-            else:
-                source.open_restore(options.account, options.otp)
-            with watched("Restoring") as progress:
-                report = restore(
-                    source,
-                    machine.sealer(),
-                    machine.keys.signing.public,
-                    witness=last_head(home),
-                    target=None if options.in_place else os.path.abspath(os.fsencode(options.target)),
-                    paths=[os.path.abspath(os.fsencode(p)) for p in options.paths],
-                    snapshot=options.snapshot,
-                    at_ms=at_ms,
-                    overwrite=options.overwrite,
-                    keep_privileges=options.keep_privileges,
-                    recent_first=options.recent_first,
-                    repository=machine.settings.machine,
-                    approver=machine.settings.appliance.identity,
-                    progress=progress,
-                )
-            received = client.channel.bytes_received
-        finally:
-            client.close()
-    return show_restored(report, received, as_json, reconnections=source.reconnections)
 
 
 def restored_document(report: RestoreReport, received_bytes: int, reconnections: int = 0) -> Row:
@@ -399,14 +314,21 @@ def restored_text(report: RestoreReport) -> str:
 
 
 def show_restored(
-    report: RestoreReport, received_bytes: int, as_json: bool, *, reconnections: int = 0, landed: Row | None = None
+    report: RestoreReport,
+    received_bytes: int,
+    as_json: bool,
+    *,
+    reconnections: int = 0,
+    landed: Row | None = None,
+    origin: str = "",
 ) -> int:
-    """Print what a restore did, how often its line was taken up again, and where a delivery landed; its exit code."""
+    """Print what a restore did, how often its line was taken up again, where a delivery landed, and from where it
+    came; its exit code."""
     where = f" It lies in {landed['folder']}." if landed else ""
     for one in report.taken_over:
         when = f"after snapshot {one.after} ({iso(one.approved_ms)})"
         print(f"note: another installation took this machine's history over {when}", file=sys.stderr)
-    document = restored_document(report, received_bytes, reconnections)
+    document = restored_document(report, received_bytes, reconnections) | ({"from": origin} if origin else {})
     errors = document["errors"]
     show(as_json, document | (landed or {}), restored_text(report) + where)
     if not as_json:

@@ -60,15 +60,19 @@ def list_path(machine: Enrolled, path: bytes, number: int | None, at_ms: int | N
     client = machine.client()
     try:
         check_welcome(machine, client.connect())
-        reader = reader_for(machine, RemoteSource(client), last_head(machine.home), number, at_ms)
-        if path.strip(b"/"):
-            node = reader.find(path)
-            if node is None:
-                raise UsageError(
-                    f"snapshot {reader.snapshot.number} does not hold {path.decode('utf-8', 'backslashreplace')}"
-                )
-            if node.type != FileType.FOLDER:
-                return [node]
-        return reader.listing(path)
+        return nodes_at(reader_for(machine, RemoteSource(client), last_head(machine.home), number, at_ms), path)
     finally:
         client.close()
+
+
+def nodes_at(reader: SnapshotReader, path: bytes) -> list[Node]:
+    """What a folder of a snapshot holds, or a file itself; UsageError where there is neither."""
+    if path.strip(b"/"):
+        node = reader.find(path)
+        if node is None:
+            raise UsageError(
+                f"snapshot {reader.snapshot.number} does not hold {path.decode('utf-8', 'backslashreplace')}"
+            )
+        if node.type != FileType.FOLDER:
+            return [node]
+    return reader.listing(path)

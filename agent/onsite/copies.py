@@ -44,7 +44,6 @@ class Copies:
         self._sent: set[SegmentId] = set()
         self._sealed: SealedEntries | None = None
         self._record: CommitRecord | None = None
-        self._pairs: dict[str, list[tuple[int, int]]] = {}
 
     def begin(self, root: Digest) -> int:
         """Look for the media and open them; how many take part. `root` is the tree that the run builds on."""
@@ -108,7 +107,7 @@ class Copies:
                 outcomes.append(writer.finish())
             with contextlib.suppress(PilulierError):
                 self._sealed.sweep(self._machine.home.ledger)
-        self._write_down(outcomes, ledger)
+        self._write_down(outcomes)
         order = [place.id for place in self._onsite.copies]
         return tuple(sorted(outcomes, key=lambda outcome: order.index(outcome.id)))
 
@@ -136,10 +135,11 @@ class Copies:
 
         return fetch
 
-    def _write_down(self, outcomes: Sequence[CopyOutcome], ledger: Ledger) -> None:
+    def _write_down(self, outcomes: Sequence[CopyOutcome]) -> None:
         now_ms = int(time.time() * 1000)
         before = read_standing(self._machine.home).copies
         media = {writer.place.id: writer.medium for writer in self._writers}
+        exact = {writer.place.id for writer in self._writers if writer.exact}
         after: dict[str, CopyStanding] = {}
         for outcome in outcomes:
             known = before.get(outcome.id, CopyStanding())
@@ -152,7 +152,7 @@ class Copies:
                 written_ms=now_ms if written else known.written_ms,
                 snapshot=outcome.snapshot or known.snapshot,
             )
-            if written and self._record is not None:
+            if outcome.id in exact and written and self._record is not None:
                 known = with_pair(known, self._record.number, outcome.snapshot)
             if outcome.id in media and outcome.state is not CopyState.FAILED:
                 with contextlib.suppress(OSError):

@@ -27,7 +27,7 @@ from transport.errors import UsageError
 
 LOOK_S: Final = 10.0
 """How long a medium is looked for while a person waits."""
-SMALLEST_LIMIT_BYTES: Final = 64 << 20
+SMALLEST_LIMIT_BYTES: Final = 96 << 20
 _SIZE: Final = re.compile(r"\s*([0-9]+(?:[.,][0-9]+)?)\s*([kmgt]?)i?[bo]?\s*", re.IGNORECASE)
 _UNITS: Final = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 

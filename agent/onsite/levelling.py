@@ -84,6 +84,7 @@ class Leveller:
         if kept:
             record = self._without(copy, record, kept, were_folders)
             names = f"{len(kept)} files" if len(kept) > 1 else "1 file"
+            copy.exact = False
             copy.remark(f"{names} changed since the backup read them, and will follow with the next one")
         copy.make_snapshot(record)
         copy.level = True

@@ -22,6 +22,7 @@ from transport.commits import StoredCommit
 
 SMALL_GAIN_BYTES: Final = 1 << 20
 """Where a medium is full, packs are written anew for as little as this."""
+_LEAST_RESERVE_BYTES: Final = 16 << 20
 _COMMITS: Final = 500
 
 
@@ -55,8 +56,9 @@ def disk_of(place: CopyPlace, repository: Path) -> Disk:
 
 
 def reserve_of(place: CopyPlace) -> int:
-    """What is kept free for pruning: an eighth of a small limit, else as on the appliance."""
-    return min(RESERVE_BYTES, place.limit_bytes // 8) if place.limit_bytes else RESERVE_BYTES
+    """What is kept free for pruning: an eighth of a small limit, else as on the appliance. Twice as much is more than
+    this and a group together, so that whoever is refused for lack of room is short of it in the eyes of prune."""
+    return min(RESERVE_BYTES, max(_LEAST_RESERVE_BYTES, place.limit_bytes // 8)) if place.limit_bytes else RESERVE_BYTES
 
 
 def held_snapshots(repository: Repository) -> list[StoredCommit]:

@@ -91,6 +91,8 @@ class CopyWriter:
         self._remarks: list[str] = []
         self.level = False
         """Whether the copy's newest snapshot is the tree on which the run builds."""
+        self.exact = True
+        """Whether its newest snapshot holds all that the appliance's does."""
         self.held: frozenset[SegmentId] = frozenset()
         """Segments of earlier runs that no snapshot of the copy names yet."""
         self.failure: str = ""

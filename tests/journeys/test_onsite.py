@@ -113,3 +113,48 @@ def test_an_unmounted_place_is_never_written_to(house: House, source: Path, tmp_
     (tmp_path / "away").rename(nas)
     assert agent.backup()["onsite"][0]["state"] == "written"
     assert_same(source, landed(read_in_hand(agent, nas, tmp_path, "back"), source))
+
+
+def test_the_nearer_copy_gives_back_without_code_or_appliance(house: House, source: Path, tmp_path: Path) -> None:
+    nas = disk(tmp_path, "nas")
+    agent = house.agent(source)
+    agent.command("onsite", "add", str(nas), "--name", "nas")
+    agent.backup()
+    first = tmp_path / "first"
+    shutil.copytree(source, first)
+    change(source, "one")
+    agent.backup()
+    house.appliance.stop()
+    rows = agent.command("snapshots", "--from", "onsite").document
+    assert [(r["snapshot"], r["copy"], r["on_appliance"]) for r in rows] == [(1, "nas", 1), (2, "nas", 2)]
+    listed = agent.command("ls", str(source / "letters")).document
+    assert {Path(row["path"]).name for row in listed} == {p.name for p in (source / "letters").iterdir()}
+    newest = agent.command("restore", "--target", str(tmp_path / "newest")).document
+    assert newest["from"] == "onsite:nas" and not newest["errors"] and newest["bytes_received"] == 0
+    assert_same(source, landed(tmp_path / "newest", source))
+    agent.command("restore", "--target", str(tmp_path / "older"), "--snapshot", "1", str(source / "base.db"))
+    assert landed(tmp_path / "older", source / "base.db").read_bytes() == (first / "base.db").read_bytes()
+    agent.told("restore", "--from", "appliance", "--target", str(tmp_path / "none"))
+    nas.rename(tmp_path / "pulled")
+    agent.told("restore", "--target", str(tmp_path / "none"))
+    agent.told("restore", "--from", "onsite", "--target", str(tmp_path / "none"), code=2)
+
+
+def test_what_a_copy_lost_comes_from_the_appliance(house: House, source: Path, tmp_path: Path) -> None:
+    nas = disk(tmp_path, "nas")
+    agent = house.agent(source)
+    agent.command("onsite", "add", str(nas), "--name", "nas")
+    agent.backup()
+    (pack,) = (repository_on(agent, nas) / "packs").glob("*.pack")
+    content = bytearray(pack.read_bytes())
+    content[len(content) // 2] ^= 1
+    pack.write_bytes(content)
+    (checked,) = agent.command("onsite", "check", "--read-data", expect=1).document
+    assert not checked["ok"] and checked["errors"]
+    without = agent.command("restore", "--target", str(tmp_path / "without"), expect=3).document
+    assert without["errors"] and without["from"] == "onsite:nas"
+    login = house.login()
+    mended = agent.command("restore", "--target", str(tmp_path / "with"), *login).document
+    assert not mended["errors"] and mended["from"] == "onsite:nas, appliance", mended
+    assert mended["bytes_received"] > 0 and mended["files"] > len(without["errors"])
+    assert_same(source, landed(tmp_path / "with", source))
