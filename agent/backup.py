@@ -30,6 +30,7 @@ from agent.key_keeping import keep_key
 from agent.ledger import Ledger
 from agent.metadata import MetadataReader
 from agent.onsite.copies import Copies, TeeingUploader
+from agent.onsite.telling import tell
 from agent.pacing import Bucket, RateNow
 from agent.packing import Packer
 from agent.pending import PendingSegments
@@ -234,7 +235,9 @@ class _Run:
                 files=report.files_total,
             ),
         )
-        return self._figures.with_copies(report, self._copies.finish(self._ledger, self._client))
+        copies = self._copies.finish(self._ledger, self._client)
+        tell(self._machine.home, self._machine.settings, self._client)
+        return self._figures.with_copies(report, copies)
 
     def _count(self) -> None:
         counted = count(self._counter, lambda: self._finished)

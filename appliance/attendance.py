@@ -21,6 +21,7 @@ from appliance.control import (
     machine_logs,
     machine_settings,
     machines,
+    site_copies,
 )
 from appliance.control.contracts import Escrow
 from appliance.control.database import Database
@@ -40,8 +41,19 @@ AGAIN_S: Final = 20
 REPORTS: Final = 20
 REPORTS_S: Final = 60.0
 """Words of one machine written down in so many seconds: each costs an fsync of the database that all share."""
-Written = m.SettingsQuery | m.SettingsReport | m.BackupAnswer | m.PutKey | m.PutSettings | handing.Question
-WRITTEN: Final = (m.SettingsQuery, m.SettingsReport, m.BackupAnswer, m.PutKey, m.PutSettings, *handing.QUESTIONS)
+Written = (
+    m.SettingsQuery
+    | m.SettingsReport
+    | m.CopiesReport
+    | m.BackupAnswer
+    | m.PutKey
+    | m.PutSettings
+    | handing.Question
+)
+WRITTEN: Final = (
+    *(m.SettingsQuery, m.SettingsReport, m.CopiesReport, m.BackupAnswer, m.PutKey, m.PutSettings),
+    *handing.QUESTIONS,
+)
 """What is answered from the control database."""
 
 
@@ -136,6 +148,9 @@ def written(
             return _answer(message, machine, database)
         case m.PutKey():
             return _key(message, machine, database)
+        case m.CopiesReport():
+            site_copies.keep(database, machine.machine_id, message, time.time())
+            return m.Noted()
         case m.PutSettings(sealed=sealed):
             former_settings.keep(database, machine.machine_id, sealed, time.time())
             return m.Noted()

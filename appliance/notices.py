@@ -57,6 +57,9 @@ RULES: Final[Mapping[AlertKind, Rule]] = {
         outbox.SUSPICIOUS_CHANGE, Notify.FAILURES, contract=True, admins=True, again_s=86400.0, urgent=True
     ),
     AlertKind.SHRUNK: Rule(outbox.SELECTION_SHRUNK, Notify.WARNINGS, contract=True, admins=True),
+    AlertKind.ONSITE: Rule(
+        outbox.ONSITE_MISSING, Notify.WARNINGS, contract=True, admins_if_wanted=True, again_s=WEEK_S
+    ),
     AlertKind.DAMAGE: Rule(outbox.DAMAGE_FOUND, Notify.FAILURES, contract=True, admins=True, supers=True, urgent=True),
     AlertKind.ALARM: Rule(outbox.APPLIANCE_ALARM, Notify.FAILURES, supers=True, again_s=WEEK_S, urgent=True),
     AlertKind.LATE: Rule(

@@ -38,6 +38,7 @@ from transport.messages_deliveries import Parcel as Parcel
 from transport.messages_deliveries import ParcelQuery as ParcelQuery
 from transport.messages_deliveries import SelectionQuery as SelectionQuery
 from transport.messages_guards import Observed as Observed
+from transport.messages_onsite import CopiesReport as CopiesReport
 from transport.messages_recovery import FormerSettings as FormerSettings
 from transport.messages_recovery import PutSettings as PutSettings
 from transport.messages_recovery import RecoverChoice as RecoverChoice
@@ -566,6 +567,7 @@ AgentMessage = (
     | PutKey
     | PutSettings
     | SettingsReport
+    | CopiesReport
     | BackupAnswer
     | SnapshotsQuery
     | ChildrenQuery

@@ -56,6 +56,7 @@ TABLE: Final[dict[tuple[State, type[m.Message]], Rule]] = {
     (State.READY, m.PutSettings): Rule(State.READY, (m.Noted, m.Refused)),
     (State.READY, m.SettingsQuery): Rule(State.READY, (m.WantedSettings, m.Refused)),
     (State.READY, m.SettingsReport): Rule(State.READY, (m.Noted, m.Refused)),
+    (State.READY, m.CopiesReport): Rule(State.READY, (m.Noted, m.Refused)),
     (State.READY, m.BackupAnswer): Rule(State.READY, (m.Noted, m.Refused)),
     (State.READY, m.DeliveriesQuery): Rule(State.READY, (m.Deliveries, m.Refused)),
     (State.READY, m.SelectionQuery): Rule(State.READY, (m.DeliveredSelection, m.Refused)),

@@ -45,6 +45,7 @@ KINDS: Final = {
     AlertKind.NEVER: Kind(_l("Jamais sauvegardée"), "dash-circle-fill"),
     AlertKind.EXPIRED: Kind(_l("Contrat échu"), "calendar-x"),
     AlertKind.OVER_QUOTA: Kind(_l("Espace dépassé"), "pie-chart-fill"),
+    AlertKind.ONSITE: Kind(_l("Copie sur site manquante"), "device-hdd-fill"),
     AlertKind.WARNINGS: Kind(_l("Sauvegarde avec avertissements"), "exclamation-triangle-fill"),
     AlertKind.EXPIRING: Kind(_l("Contrat bientôt échu"), "calendar-event"),
 }
@@ -94,6 +95,13 @@ def _reason(alert: Alert, now: float) -> Any:
             )
         case AlertKind.SHRUNK:
             return _("Des dossiers sauvegardés jusque-là ne le sont plus depuis le %(moment)s.", moment=moment)
+        case AlertKind.ONSITE:
+            return ngettext(
+                "La copie sur site n’a plus été écrite depuis un jour (%(moment)s).",
+                "La copie sur site n’a plus été écrite depuis %(num)s jours (%(moment)s).",
+                facts.days,
+                moment=moment,
+            )
         case AlertKind.DAMAGE:
             return _("Une relecture a trouvé des données enregistrées qui ne se lisent plus bien.")
         case AlertKind.ALARM:
@@ -157,6 +165,11 @@ def _advice(alert: Alert) -> Any:
             )
         case AlertKind.SHRUNK:
             return _("Demandez au client si c’était voulu, puis acceptez la sélection sur la page de la machine.")
+        case AlertKind.ONSITE:
+            return _(
+                "Demandez au client de rebrancher le disque ou de vérifier le NAS. "
+                "Les sauvegardes chez l’hébergeur continuent."
+            )
         case AlertKind.DAMAGE:
             return _(
                 "La prochaine sauvegarde renverra ce que la machine a encore. "
@@ -202,6 +215,11 @@ def _customers_advice(alert: Alert) -> Any:
             )
         case AlertKind.SHRUNK:
             return _("Si ce n’était pas voulu, ouvrez l’agent sur la machine et cochez à nouveau ces dossiers.")
+        case AlertKind.ONSITE:
+            return _(
+                "Rebranchez le disque, ou vérifiez que le NAS est allumé et qu’il lui reste de la place. "
+                "Vos sauvegardes chez l’hébergeur continuent."
+            )
         case AlertKind.DAMAGE | AlertKind.ALARM:
             return _("Votre prestataire en est averti ; laissez la machine allumée pour la prochaine sauvegarde.")
         case AlertKind.LATE:

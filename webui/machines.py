@@ -24,6 +24,7 @@ from appliance.control import (
     machine_settings,
     machines,
     running,
+    site_copies,
     statistics,
 )
 from appliance.control.accounts import Role
@@ -110,6 +111,7 @@ def detail(machine: str) -> ResponseReturnValue:
         recovered=next(iter(audit.search(db, scope, kind="machine.recover", text=found.hex, limit=1).acts), None),
         is_customer=context.me().role is Role.CUSTOMER,
         sent=_sent(found),
+        copies=site_copies.of_machine(db, found.id),
         DELIVERIES=DELIVERIES,
         SYNCS=SYNCS,
         REQUESTS=REQUESTS,

@@ -17,6 +17,7 @@ KINDS: Final = {
     outbox.NEVER_BACKED_UP: _l("Machine jamais sauvegardée"),
     outbox.SUSPICIOUS_CHANGE: _l("Changements suspects"),
     outbox.SELECTION_SHRUNK: _l("Sélection réduite"),
+    outbox.ONSITE_MISSING: _l("Copie sur site manquante"),
     outbox.DAMAGE_FOUND: _l("Données endommagées"),
     outbox.CONTRACT_OVER_QUOTA: _l("Contrat au-delà de l’espace alloué"),
     outbox.SPACE_OVER_QUOTA: _l("Espace au-delà de l’espace alloué"),

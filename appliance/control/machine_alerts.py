@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from appliance.control import alarms, control_room, space_settings, storms
+from appliance.control import alarms, control_room, site_copies, space_settings, storms
 from appliance.control.contracts import LATEST_COMPLETE
 from appliance.control.control_room import RoomRow, State
 from appliance.control.database import Database
@@ -31,6 +31,7 @@ class AlertKind(StrEnum):
     NEVER = "never"
     EXPIRED = "expired"
     OVER_QUOTA = "over-quota"
+    ONSITE = "onsite-missing"
     WARNINGS = "warnings"
     EXPIRING = "expiring"
 
@@ -53,6 +54,7 @@ SEVERITY: Final = {
     AlertKind.NEVER: Severity.WARNING,
     AlertKind.EXPIRED: Severity.WARNING,
     AlertKind.OVER_QUOTA: Severity.WARNING,
+    AlertKind.ONSITE: Severity.WARNING,
     AlertKind.WARNINGS: Severity.WARNING,
     AlertKind.EXPIRING: Severity.INFO,
 }
@@ -66,6 +68,7 @@ REASONS: Final = {
     AlertKind.NEVER: "No backup since the machine was enrolled %(hours)d hours ago",
     AlertKind.EXPIRED: "The contract ended %(days)d days ago; backups go on",
     AlertKind.OVER_QUOTA: "%(percent)d %% of the allocated volume is used; backups go on",
+    AlertKind.ONSITE: "No copy on site (%(text)s) was written for %(days)d days",
     AlertKind.WARNINGS: "The last backup is complete with %(warnings)d warnings",
     AlertKind.EXPIRING: "The contract ends in %(days)d days",
 }
@@ -81,6 +84,7 @@ ADVICE: Final = {
     AlertKind.NEVER: "Choose on the machine what is backed up, and start a first backup.",
     AlertKind.EXPIRED: "Renew the contract, or pause it: only a pause refuses backups.",
     AlertKind.OVER_QUOTA: "Allocate more volume, or agree with the customer on what need not be backed up.",
+    AlertKind.ONSITE: "Connect the disk or look after the NAS; backups to the appliance go on.",
     AlertKind.WARNINGS: "Read the machine's log: files that are open or may not be read are named on the machine.",
     AlertKind.EXPIRING: "Renew the contract, or tell the customer how it ends.",
 }
@@ -166,6 +170,7 @@ def every(
     by_id = {row.machine_id: row for row in machines if row.state is not State.REVOKED}
     alerts += _with_decoys(_suspicious(db, scope, by_id), decoys_touched(db, scope), by_id)
     alerts += _shrunk(db, scope, by_id, now)
+    alerts += _onsite(db, scope, by_id, now)
     alerts += _alarms(db, by_id, whole=isinstance(scope, Everything) and space_id is None)
     alerts += _contracts(db, scope, now, space_id)
     alerts.sort(key=lambda alert: (_RANK[alert.kind], alert.since, alert.client_id, alert.machine_name))
@@ -274,6 +279,23 @@ def _shrunk(db: Database, scope: Scope, by_id: dict[bytes, RoomRow], now: float)
         )
         for row in rows
         if row["machine_id"] in by_id
+    ]
+
+
+def _onsite(db: Database, scope: Scope, by_id: dict[bytes, RoomRow], now: float) -> list[Alert]:
+    """Machines with a copy on site that was not written for days: the oldest of each."""
+    oldest: dict[bytes, site_copies.MissingCopy] = {}
+    for gap in sorted(site_copies.missing(db, scope, now), key=lambda gap: -gap.since):
+        oldest[gap.machine_id] = gap
+    return [
+        _about(
+            by_id[gap.machine_id],
+            AlertKind.ONSITE,
+            gap.since,
+            AlertFacts(days=int((now - gap.since) // site_copies.DAY_S), text=", ".join(gap.names)),
+        )
+        for gap in oldest.values()
+        if gap.machine_id in by_id
     ]
 
 

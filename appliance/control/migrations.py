@@ -18,6 +18,7 @@ from appliance.control import (
     key_schema,
     recovery_schema,
     remote_schema,
+    site_copy_schema,
     web_schema,
     webhook_schema,
 )
@@ -253,8 +254,10 @@ _CROSSINGS: Final = Migration(18, "deliveries to another machine of a contract",
 
 _EXPORTS: Final = Migration(19, "exports of contracts", export_schema.STATEMENTS)
 
+_SITE_COPIES: Final = Migration(20, "copies on site, as machines tell of them", site_copy_schema.STATEMENTS)
+
 MIGRATIONS: Final = (
     *(_FIRST, _RETENTION, _WEB, _REMOTE, _JOBS, _KEYS, _USED, _STORMS, _API, _HOOKS, _DAYS),
-    *(_ADMINS, _DELIVERIES, _RESTING, _OBSERVED, _RECOVERY, _CERTIFICATES, _CROSSINGS, _EXPORTS),
+    *(_ADMINS, _DELIVERIES, _RESTING, _OBSERVED, _RECOVERY, _CERTIFICATES, _CROSSINGS, _EXPORTS, _SITE_COPIES),
 )
 """In order; the number of the last one is the schema version."""

@@ -283,6 +283,16 @@ LANGUAGE: Final = Language(
             ),
             _SEE_MACHINE,
         ),
+        outbox.ONSITE_MISSING: Wording(
+            "Copy on site missing: {{ machine }}",
+            "“{{ machine }}” has no recent copy on site",
+            (
+                "The copy that this machine keeps on a NAS or an external disk was not written for {{ days }} days.",
+                "Backups to the host go on. Connect the disk again, or check that the NAS is on and has room left: "
+                "the next backup brings the copy up to date.",
+            ),
+            _SEE_MACHINE,
+        ),
         outbox.CONTRACT_OVER_QUOTA: Wording(
             "Over the allocated space: {{ client }} at {{ percent }} %",
             "{{ percent }} % of the allocated space is used",

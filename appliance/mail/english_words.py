@@ -73,6 +73,7 @@ WORDS: Final = {
     "digest:suspicious-change": "unusual change",
     "digest:damage-found": "damaged data",
     "digest:selection-shrunk": "smaller selection",
+    "digest:onsite-missing": "copy on site missing",
     "digest:contract-over-quota": "over the allocated space",
     "digest:space-over-quota": "over the allocated space",
     "digest:contract-expiring": "contract ends soon",

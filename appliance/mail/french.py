@@ -320,6 +320,17 @@ _WORDINGS: Final = {
         ),
         _SEE_MACHINE,
     ),
+    outbox.ONSITE_MISSING: Wording(
+        "Copie sur site manquante : {{ machine }}",
+        "« {{ machine }} » n'a plus de copie récente sur place",
+        (
+            "La copie que cette machine tient sur un NAS ou un disque externe n'a plus été écrite depuis "
+            "{{ days }} jours.",
+            "Les sauvegardes chez l'hébergeur continuent. Rebranchez le disque, ou vérifiez que le NAS est allumé et "
+            "qu'il lui reste de la place : la prochaine sauvegarde remettra la copie à jour.",
+        ),
+        _SEE_MACHINE,
+    ),
     outbox.CONTRACT_OVER_QUOTA: Wording(
         "Espace dépassé : {{ client }} à {{ percent }} %",
         "{{ percent }} % de l'espace alloué sont utilisés",

@@ -73,6 +73,7 @@ WORDS: Final = {
     "digest:suspicious-change": "changement inhabituel",
     "digest:damage-found": "données endommagées",
     "digest:selection-shrunk": "sélection réduite",
+    "digest:onsite-missing": "copie sur site manquante",
     "digest:contract-over-quota": "espace dépassé",
     "digest:space-over-quota": "espace dépassé",
     "digest:contract-expiring": "fin de contrat proche",

@@ -295,6 +295,18 @@ LANGUAGE: Final = Language(
             ),
             _SEE_MACHINE,
         ),
+        outbox.ONSITE_MISSING: Wording(
+            "Kopie vor Ort fehlt: {{ machine }}",
+            "„{{ machine }}“ hat keine aktuelle Kopie vor Ort",
+            (
+                "Die Kopie dieses Rechners auf einem NAS oder einer externen Festplatte wurde seit {{ days }} Tagen "
+                "nicht mehr geschrieben.",
+                "Die Sicherungen beim Betreiber laufen weiter. Schließen Sie den Datenträger wieder an, oder prüfen "
+                "Sie, ob das NAS läuft und noch Platz hat: Die nächste Sicherung bringt die Kopie auf den neuesten "
+                "Stand.",
+            ),
+            _SEE_MACHINE,
+        ),
         outbox.CONTRACT_OVER_QUOTA: Wording(
             "Speicherplatz überschritten: {{ client }} bei {{ percent }} %",
             "{{ percent }} % des vereinbarten Speicherplatzes sind belegt",

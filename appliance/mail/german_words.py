@@ -73,6 +73,7 @@ WORDS: Final = {
     "digest:suspicious-change": "ungewöhnliche Änderung",
     "digest:damage-found": "beschädigte Daten",
     "digest:selection-shrunk": "kleinere Auswahl",
+    "digest:onsite-missing": "Kopie vor Ort fehlt",
     "digest:contract-over-quota": "Speicherplatz überschritten",
     "digest:space-over-quota": "Speicherplatz überschritten",
     "digest:contract-expiring": "Vertrag endet bald",

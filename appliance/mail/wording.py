@@ -110,6 +110,7 @@ SHAPES: Final[Mapping[str, Shape]] = {
     ),
     outbox.DAMAGE_FOUND: Shape(Tone.BAD, facts=(*_MACHINE, "since"), link="/machines/{machine_id}"),
     outbox.SELECTION_SHRUNK: Shape(Tone.WARNING, facts=(*_MACHINE, "since"), link="/machines/{machine_id}"),
+    outbox.ONSITE_MISSING: Shape(Tone.WARNING, facts=(*_MACHINE, "since", "days"), link="/machines/{machine_id}"),
     outbox.CONTRACT_OVER_QUOTA: Shape(
         Tone.BAD,
         facts=("client", "contract_email", "used_bytes", "allocated_bytes", "percent"),

@@ -28,6 +28,7 @@ from transport.enrolment import EnrolmentCode
 from transport.extents import Copy, ExtentPage, Fragment, VersionRecord, Zero, encode_operations
 from transport.keys import SigningKey
 from transport.mending import MEND_LABEL, MendOrder, Repoint, encode_mend
+from transport.messages_onsite import CopyTold
 from transport.names import (
     NO_VERSION,
     ROOT,
@@ -78,6 +79,7 @@ def _messages() -> dict[str, list[bytes]]:
         m.Pong(), m.CareQuery(), m.PutMend(6, SIGNING.sign_mend(_order())),
         m.RestoreResume(SIXTEEN), m.Attend(), m.EscrowQuery(), m.PutKey(b"PLW1" * 30),
         m.PutSettings(b"PLS1" * 30),
+        m.CopiesReport([CopyTold(SIXTEEN, "nas", 0, "written", 1_700_000_000_000, -1)], 7),
         m.SettingsQuery(), m.BackupAnswer(3, False, "no"),
         m.DeliveriesQuery(), m.SelectionQuery(3), m.DeliveryAnswer(3, True), m.DeliveryOpen(3), m.ParcelQuery(3),
         m.DeliveryAnswer(3, True, b"k" * 1216, b"s" * 64),

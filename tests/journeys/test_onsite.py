@@ -10,6 +10,9 @@ import pytest
 
 from agent.onsite.medium import folder_on
 from agent.settings import AgentHome, load_settings
+from appliance.control import site_copies
+from appliance.control.database import Database
+from appliance.control.scope import EVERYTHING
 from tests.support.processes import Agent, House, landed
 from tests.support.trees import assert_same
 
@@ -158,3 +161,23 @@ def test_what_a_copy_lost_comes_from_the_appliance(house: House, source: Path, t
     assert not mended["errors"] and mended["from"] == "onsite:nas, appliance", mended
     assert mended["bytes_received"] > 0 and mended["files"] > len(without["errors"])
     assert_same(source, landed(tmp_path / "with", source))
+
+
+def test_the_appliance_hears_of_copies_and_misses_them(house: House, source: Path, tmp_path: Path) -> None:
+    agent = house.agent(source)
+    for name in ("nas", "usb"):
+        agent.command("onsite", "add", str(disk(tmp_path, name)), "--name", name)
+    (tmp_path / "usb").rename(tmp_path / "away")
+    agent.backup()
+    machine = bytes.fromhex(agent.machine)
+    with Database.open(house.appliance.home / "control.db") as db:
+        told = {copy.name: copy for copy in site_copies.of_machine(db, machine)}
+        assert {name: copy.state for name, copy in told.items()} == {"nas": "written", "usb": "not there"}
+        assert told["nas"].free_bytes and told["nas"].written_at and told["usb"].written_at is None
+        assert told["nas"].place != told["usb"].place
+        (gap,) = site_copies.missing(db, EVERYTHING, told["usb"].added_at + 7 * 86_400)
+        assert gap.names == ("usb",)
+    agent.command("onsite", "remove", "usb")
+    agent.backup()
+    with Database.open(house.appliance.home / "control.db") as db:
+        assert [copy.name for copy in site_copies.of_machine(db, machine)] == ["nas"]

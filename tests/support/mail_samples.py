@@ -102,6 +102,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Value]]] = {
     outbox.SUSPICIOUS_CHANGE: _MACHINE,
     outbox.DAMAGE_FOUND: _MACHINE,
     outbox.SELECTION_SHRUNK: _MACHINE,
+    outbox.ONSITE_MISSING: _MACHINE | {"days": 9},
     outbox.CONTRACT_OVER_QUOTA: _CONTRACT,
     outbox.SPACE_OVER_QUOTA: {"space": "Pharma Sud", "used_bytes": 5_200_000_000_000,
                               "allocated_bytes": 4_000_000_000_000, "percent": 130},

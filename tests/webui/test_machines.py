@@ -16,6 +16,7 @@ from appliance.control import (
     machine_logs,
     machine_settings,
     machines,
+    site_copies,
 )
 from appliance.control import statistics as figures_of
 from appliance.control.audit import Act
@@ -28,6 +29,7 @@ from appliance.control.scope import EVERYTHING, OneSpace
 from tests.support.control_house import NOW, enrol, figures
 from tests.webui.web_house import Browser, WebHouse
 from transport.escrow import EscrowKey, wrap_confided
+from transport.messages_onsite import CopiesReport, CopyTold
 from transport.schedule import Schedule
 
 
@@ -294,3 +296,15 @@ def test_acts_are_for_managers_of_the_space(web: WebHouse, act: str) -> None:
     assert browser.post(f"/machines/{web.house.elsewhere_machine.hex}/{act}").status_code == 404
     scope = OneSpace(web.house.elsewhere.space_id)
     assert machines.find(web.house.db, scope, web.house.elsewhere_machine.hex) == web.house.elsewhere_machine
+
+
+def test_copies_on_site_are_shown_as_the_machine_tells_them(web: WebHouse) -> None:
+    assert "Copies sur site" not in text(web.browser("admin"), path(web))
+    told = [
+        CopyTold(b"a" * 16, "NAS <b>bureau</b>", 0, "written", int(NOW * 1000), 2_000_000_000),
+        CopyTold(b"b" * 16, "disque", 1, "failed", 0, -1),
+    ]
+    site_copies.keep(web.house.db, web.house.machine.id, CopiesReport(told, 7), NOW)
+    page = text(web.browser("admin"), path(web))
+    assert "Copies sur site" in page and "NAS &lt;b&gt;bureau&lt;/b&gt;" in page and "<b>bureau" not in page
+    assert "à jour" in page and "en échec" in page and "jamais" in page and "2,0 Go" in page.replace("\u202f", " ").replace("\xa0", " ")
