@@ -157,6 +157,7 @@ def accept(
                     target=bytes(folder),
                     snapshot=offer.snapshot,
                     repository=machine.settings.machine,
+                    approver=machine.settings.appliance.identity,
                     delivered=selection,
                     progress=progress,
                 )

@@ -8,6 +8,7 @@ from agent.remote import RemoteSource
 from transport.commits import SignedCommit
 from transport.errors import UsageError
 from transport.snapshot_reader import (
+    History,
     Node,
     Snapshot,
     SnapshotReader,
@@ -23,36 +24,30 @@ def list_snapshots(machine: Enrolled) -> list[Snapshot]:
     client = machine.client()
     try:
         check_welcome(machine, client.connect())
-        source = RemoteSource(client)
-        history = verify_history(
-            source.commits(),
-            machine.keys.signing.public,
-            last_head(machine.home),
-            vault=machine.settings.vault,
-            repository=machine.settings.machine,
-            successions=source.successions(),
-            approver=machine.settings.appliance.identity,
-        )
-        return list(history.snapshots)
+        return list(proved(machine, RemoteSource(client), last_head(machine.home)).snapshots)
     finally:
         client.close()
+
+
+def proved(machine: Enrolled, source: SnapshotSource, witness: SignedCommit | None) -> History:
+    """This machine's history, every signature, link and succession of it checked."""
+    return verify_history(
+        source.commits(),
+        machine.keys.signing.public,
+        witness,
+        vault=machine.settings.vault,
+        repository=machine.settings.machine,
+        successions=source.successions(),
+        approver=machine.settings.appliance.identity,
+    )
 
 
 def reader_for(
     machine: Enrolled, source: SnapshotSource, witness: SignedCommit | None, number: int | None, at_ms: int | None
 ) -> SnapshotReader:
     """A reader of one proved snapshot (the newest by default)."""
-    settings = machine.settings
-    history = verify_history(
-        source.commits(),
-        machine.keys.signing.public,
-        witness,
-        vault=settings.vault,
-        repository=settings.machine,
-        successions=source.successions(),
-        approver=settings.appliance.identity,
-    )
-    return SnapshotReader(source, machine.sealer(), choose_snapshot(history, number=number, at_ms=at_ms))
+    chosen = choose_snapshot(proved(machine, source, witness), number=number, at_ms=at_ms)
+    return SnapshotReader(source, machine.sealer(), chosen)
 
 
 def list_path(machine: Enrolled, path: bytes, number: int | None, at_ms: int | None) -> list[Node]:

@@ -60,7 +60,7 @@ def shown(machine: Machine) -> list[Shown]:
             Shown(
                 one.place.id,
                 shown_name(os.fsencode(one.place.name)),
-                shown_name(os.fsencode(str(one.folder or one.place.path))),
+                shown_name(os.fsencode(one.place.path)),
                 one.folder is not None,
                 kind,
                 icon,

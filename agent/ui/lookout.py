@@ -15,11 +15,12 @@ from typing import Final, TypeVar
 
 from agent.client import Client
 from agent.enrolling import Enrolled, check_welcome, enrolled
+from agent.history import proved
 from agent.ledger import last_head
 from agent.remote import RemoteSource
 from agent.settings import AgentHome
 from transport.errors import PilulierError, UnreachableError
-from transport.snapshot_reader import Node, Selection, Snapshot, SnapshotReader, verify_history
+from transport.snapshot_reader import Node, Selection, Snapshot, SnapshotReader
 
 _Found = TypeVar("_Found")
 
@@ -146,17 +147,7 @@ class Lookout:
     def _read_history(self) -> None:
         machine, client = self._machine, self._client
         assert machine is not None and client is not None
-        source = RemoteSource(client)
-        history = verify_history(
-            source.commits(),
-            machine.keys.signing.public,
-            last_head(self._home),
-            vault=machine.settings.vault,
-            repository=machine.settings.machine,
-            successions=source.successions(),
-            approver=machine.settings.appliance.identity,
-        )
-        self._snapshots = list(history.snapshots)
+        self._snapshots = list(proved(machine, RemoteSource(client), last_head(self._home)).snapshots)
         self._snapshots_at = time.monotonic()
 
     def _reader(self, number: int) -> SnapshotReader:

@@ -236,6 +236,7 @@ class Restores:
             snapshot=order.snapshot,
             overwrite=order.overwrite,
             repository=machine.settings.machine,
+            approver=machine.settings.appliance.identity,
             progress=tell,
         )
 

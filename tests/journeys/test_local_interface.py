@@ -6,6 +6,8 @@ import http.client
 import json
 import os
 import re
+import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,6 +203,36 @@ def restore_the_old_one(desk: Desk, tmp_path: Path) -> None:
     desk.press("Continuer")
 
 
+def test_a_recovered_machine_shows_and_restores_what_the_burnt_one_left(house: House, tmp_path: Path) -> None:
+    burnt = house.agent(pharmacy(tmp_path), name="comptoir-1")
+    burnt.backup()
+    key = tmp_path / "key.json"
+    burnt.command("key", "export", "--out", str(key))
+    source = tmp_path / "pharmacie"
+    shutil.rmtree(source)
+    new, account, other = Agent(tmp_path / "new"), house.account(), house.account()
+    new.command(
+        *("recover", "--key", str(key), "--account", account.email, "--otp", account.code()),
+        *("--password-file", str(house.password_file)),
+    )
+    new.config = new.config | {"language": "fr"}
+    running = serving(new)
+    with chromium() as browser:
+        desk = sit_down(browser, (house, new, source))
+        desk.goto("/restore/")
+        desk.page.get_by_role("button", name="Restaurer pharmacie", exact=True).click()
+        desk.page.get_by_role("button", name="Restaurer…").click()
+        desk.page.get_by_label("À leur place d’origine").check()
+        desk.page.get_by_label("Adresse e-mail").fill(other.email)
+        desk.page.get_by_label("Code à 6 chiffres").fill(other.code())
+        desk.press("Restaurer")
+        expect(desk.page.get_by_role("heading", name="Restauration terminée")).to_be_visible()
+        assert (source / "stock.csv").read_text() == "doliprane;12\n"
+        assert not desk.problems, desk.problems
+    running.signal(signal.SIGTERM)
+    assert running.wait().code == 0
+
+
 def test_a_copy_on_site_is_added_written_and_removed(house: House, tmp_path: Path) -> None:
     source = pharmacy(tmp_path)
     agent = house.agent(source)
@@ -315,7 +347,7 @@ def test_the_command_serves_where_no_service_runs(house: House, tmp_path: Path) 
     for each in (address, second):
         parts = urlsplit(each)
         assert asked(each, f"{parts.path}?{parts.query}")[0] == 200
-    running.signal(15)
+    running.signal(signal.SIGTERM)
     assert running.wait(30).code == 0
     assert not (agent.home / "interface" / "server.json").exists()
 
