@@ -85,7 +85,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
         host.repository.commit([Item(b"/srv/file", b"content %d" % number)])
 
     class Door(EnrolmentDoor):
-        def __init__(self, code: EnrolmentCode, keys: CurveKeys) -> None:
+        def __init__(self, code: EnrolmentCode, keys: CurveKeys, *_: object, **__: object) -> None:
             self._code = code
 
         def __enter__(self) -> Door:
