@@ -150,7 +150,7 @@ def _tell(recovery: Recovery) -> None:
     if settings.key_mode == "local":
         print("No key is left with the appliance: pilulier-agent key confide or key protect leaves one.")
     if recovery.to_set_again:
-        print(f"To be set again by hand (source add, hooks): {', '.join(recovery.to_set_again)}.")
+        print(f"To be set again by hand (source add, hooks, onsite): {', '.join(recovery.to_set_again)}.")
 
 
 def _code(recovery: Recovery) -> str:

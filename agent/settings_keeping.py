@@ -17,8 +17,11 @@ import msgspec
 from agent.client import Client
 from agent.enrolling import Enrolled
 from agent.errors import SelectionError
+from agent.limits import Limits
+from agent.notice_settings import NoticeSettings
 from agent.selection import Selection
-from agent.settings import DeltaSettings, KeptAs, Settings
+from agent.settings import DeltaSettings, KeptAs, RemoteState, Settings
+from agent.sources.configured import Volumes
 from transport import messages as m
 from transport.errors import PilulierError, SealError
 from transport.messages_recovery import SEALED_SETTINGS_LIMIT, FormerSettings
@@ -44,6 +47,13 @@ class KeptSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Names of databases that were dumped: to be told, and set again by a person."""
     hooks: int = 0
     """How many there were, for the same reason."""
+    copies: int = 0
+    """On-site copies: each begins anew, on a medium of the new machine."""
+    remote: RemoteState = RemoteState()
+    """The owner's word on settings from the appliance among it, and what was taken over of them."""
+    limits: Limits = Limits()
+    notices: NoticeSettings = NoticeSettings()
+    volumes: Volumes = Volumes()
 
 
 _decoder: Final = msgspec.msgpack.Decoder(KeptSettings)
@@ -57,6 +67,11 @@ def kept_of(settings: Settings) -> KeptSettings:
         key_mode=settings.key_mode,
         databases=[source.name for source in settings.databases.sources],
         hooks=len(settings.hooks.before) + len(settings.hooks.after),
+        copies=len(settings.onsite.copies),
+        remote=settings.remote,
+        limits=settings.limits,
+        notices=settings.notices,
+        volumes=settings.volumes,
     )
 
 
@@ -88,7 +103,8 @@ def to_set_again(kept: KeptSettings | None) -> tuple[str, ...]:
     if kept is None:
         return ()
     hooks = (f"{kept.hooks} hook{'s' if kept.hooks > 1 else ''}",) if kept.hooks else ()
-    return (*(f"database {name}" for name in kept.databases), *hooks)
+    copies = (f"{kept.copies} on-site cop{'ies' if kept.copies > 1 else 'y'}",) if kept.copies else ()
+    return (*(f"database {name}" for name in kept.databases), *hooks, *copies)
 
 
 def taken_back(settings: Settings, former: FormerSettings, sealer: Sealer) -> Settings:
@@ -99,12 +115,22 @@ def taken_back(settings: Settings, former: FormerSettings, sealer: Sealer) -> Se
     selection = settings.selection
     with contextlib.suppress(SelectionError):  # what makes no sense on this system is chosen anew
         selection = Selection.of(include[:_RULES], exclude[:_RULES])
-    schedule = kept.schedule if kept is not None else former.schedule
+    if kept is None:
+        return dataclasses.replace(
+            settings,
+            selection=selection,
+            schedule=former.schedule or settings.schedule,
+            language=former.language,
+        )
     return dataclasses.replace(
         settings,
         selection=selection,
-        schedule=schedule or settings.schedule,
-        delta=kept.delta if kept is not None else settings.delta,
-        language=kept.language if kept is not None else former.language,
-        key_mode=kept.key_mode if kept is not None else settings.key_mode,
+        schedule=kept.schedule,
+        delta=kept.delta,
+        language=kept.language,
+        key_mode=kept.key_mode,
+        remote=kept.remote,
+        limits=kept.limits,
+        notices=kept.notices,
+        volumes=kept.volumes,
     )

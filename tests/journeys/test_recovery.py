@@ -122,6 +122,7 @@ def test_new_hardware_goes_on_where_the_old_one_ended(
 ) -> None:
     house, kept = pharmacy.house, way(pharmacy)
     pharmacy.agent.command("hooks", "add", "before", "--", "/bin/true")
+    pharmacy.agent.command("remote", "refuse")
     pharmacy.agent.backup()
     head = pharmacy.head_of(pharmacy.agent)
     mode = pharmacy.agent.command("status").document["key_mode"]
@@ -134,6 +135,7 @@ def test_new_hardware_goes_on_where_the_old_one_ended(
     assert said["include"] == [str(pharmacy.source)] and said["exclude"] == ["*.tmp"]
     assert new.command("schedule", "show").document["times"] == ["06:45"]
     assert said["to_set_again"] == ["1 hook"] and new.command("status").document["last_snapshot"] == 2
+    assert new.command("remote", "show").document["allowed"] is False, "the owner's word outlives the PC"
     # Without another code, for a quarter of an hour.
     new.command("restore", "--in-place", "--recent-first", "--keep-privileges")
     assert_same(before, pharmacy.source)  # type: ignore[arg-type]
