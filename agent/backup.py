@@ -9,6 +9,7 @@ confirmed it (apply).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -198,6 +199,7 @@ class _Run:
             self._uploader.begin(head.hash() if head else FIRST_PREVIOUS)
             self._uploader.start()
             self._copies.begin(self._ledger.tree().root)
+            self._dumped.keep(self._copies.lagging)
             self._figures.say("info", "backup", f"Backup started ({self._started_by})")
             self._guards.say_first()
             self._care.take_care(head, self._ledger, self._uploader, self._figures)
@@ -235,7 +237,8 @@ class _Run:
                 files=report.files_total,
             ),
         )
-        copies = self._copies.finish(self._ledger, self._client)
+        with contextlib.closing(self._dumped):
+            copies = self._copies.finish(self._ledger, self._client)
         tell(self._machine.home, self._machine.settings, self._client)
         return self._figures.with_copies(report, copies)
 

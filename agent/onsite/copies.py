@@ -63,6 +63,11 @@ class Copies:
             self._writers.append(writer)
         return len(self._alive())
 
+    @property
+    def lagging(self) -> bool:
+        """Whether a copy that takes part has to be brought level after the run: contents are then read once more."""
+        return any(not writer.level for writer in self._alive())
+
     def _alive(self) -> list[CopyWriter]:
         return [writer for writer in self._writers if not writer.failure]
 

@@ -20,6 +20,7 @@ from agent.settings import AgentHome
 from agent.sources.configured import Databases, MariadbSource, PostgresqlSource, Source, SqliteSource
 from agent.sources.places import FOLDER, TOP, file_name, folder_path, top_path
 from agent.sources.raw_databases import RawDatabases
+from agent.system import views
 from transport.names import ROOT, PathId
 from transport.sealing import VaultKeys
 from transport.tree import FileType
@@ -61,11 +62,28 @@ class Dumped:
         """By path in the snapshot."""
         self.raw = RawDatabases(home, databases)
 
+    def keep(self, wanted: bool) -> None:
+        """Whether dumps are kept to the end of the run: a copy on site that lags reads contents once more then, and a
+        dump cannot be made twice. `close` lets them go."""
+        if self.dumpers:
+            self._home.dumps.mkdir(mode=0o700, exist_ok=True)
+        for number, dumper in enumerate(self.dumpers.values()):
+            dumper.keep = self._home.dumps / f"kept-{number}" if wanted else None
+
+    def close(self) -> None:
+        """Let go of what was kept."""
+        for path in self.dumpers:
+            views.uncover(path)
+        self._clear()
+
     def remarks(self, sent: Sent) -> list[ScanWarning]:
-        """What is to be said of a dump that succeeded; nothing of other files."""
+        """What is to be said of a dump that succeeded; nothing of other files. One that was kept is found from now."""
         path = sent.wanted.path
         if path not in self.dumpers:
             return []
+        kept = self.dumpers[path].keep
+        if kept is not None and kept.exists():
+            views.cover(path, os.fsencode(kept))
         return [*(ScanWarning(path, remark) for remark in sent.remarks), *self.raw.grown(path, sent.size)]
 
     def failed(self, path: bytes, say: Callable[[str, str, str], None]) -> None:

@@ -36,6 +36,8 @@ class Dumper(Protocol):
 
     remarks: list[str]
     """What the last dump has to tell besides its content."""
+    keep: Path | None
+    """Where a copy of the dump is to be left, if anywhere; what cannot be written there is no reason to fail."""
 
     def open(self, check: Callable[[], None]) -> AbstractContextManager[SourceFile | StreamFile]:
         """A dump of this moment; DatabaseError where there is none. `check` is called now and then and may raise."""

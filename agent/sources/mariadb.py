@@ -102,6 +102,7 @@ class MariadbDumper:
         self._source = source
         self._folder = folder
         self.remarks: list[str] = []
+        self.keep: Path | None = None
 
     @contextlib.contextmanager
     def open(self, check: Callable[[], None]) -> Iterator[StreamFile]:
@@ -115,7 +116,7 @@ class MariadbDumper:
                 server.dump(database), head=b"", trailer=TRAILER, folder=self._folder, check=check
             )
             try:
-                yield StreamFile(dump.read, int(size))
+                yield StreamFile(dump.read, int(size), self.keep)
             finally:
                 dump.close()
 

@@ -111,6 +111,7 @@ class PostgresqlDumper:
         self._source = source
         self._folder = folder
         self.remarks: list[str] = []
+        self.keep: Path | None = None
 
     @contextlib.contextmanager
     def open(self, check: Callable[[], None]) -> Iterator[StreamFile]:
@@ -124,7 +125,7 @@ class PostgresqlDumper:
                 call, head=head.encode(), trailer=TRAILER, folder=self._folder, check=check
             )
             try:
-                yield StreamFile(dump.read, int(size))
+                yield StreamFile(dump.read, int(size), self.keep)
             finally:
                 dump.close()
 

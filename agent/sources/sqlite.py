@@ -45,6 +45,7 @@ class SqliteDumper:
         self._source = source
         self._folder = folder
         self.remarks: list[str] = []
+        self.keep: Path | None = None
 
     @contextlib.contextmanager
     def open(self, check: Callable[[], None]) -> Iterator[SourceFile]:
@@ -56,6 +57,9 @@ class SqliteDumper:
             namespaces.outside(lambda: copy(self._source.path, path, check))
             with SourceFile(os.fsencode(path)) as file:
                 yield file
+            if self.keep is not None:
+                with contextlib.suppress(OSError):
+                    os.replace(path, self.keep)
         finally:
             for suffix in ("", "-journal", "-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -16,10 +16,12 @@ The budget counts librsync's own time: a slow server, a slow line and a busy pac
 from __future__ import annotations
 
 import collections
+import os
 import queue
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -43,8 +45,12 @@ _SIGNING_AHEAD: Final = 4
 class StreamFile:
     """A stream read once, in chunks. `read(limit)` gives b"" at a proved end only, and raises where there is none."""
 
-    def __init__(self, read: Callable[[int], bytes], expected_bytes: int) -> None:
+    def __init__(self, read: Callable[[int], bytes], expected_bytes: int, keep: Path | None = None) -> None:
         self._source = read
+        self._keep = keep
+        """A file that is to hold the stream as well; it goes where it cannot be written to its end."""
+        if keep is not None:
+            keep.unlink(missing_ok=True)
         self.size = max(expected_bytes, deltas.MIN_DELTA_BYTES)
         self.bytes_read = 0
         self._chunks = 0
@@ -64,7 +70,17 @@ class StreamFile:
         data = b"".join(parts)
         self._chunks += bool(data)
         self.bytes_read += len(data)
+        if self._keep is not None and data:
+            self._append(self._keep, data)
         return data
+
+    def _append(self, path: Path, data: bytes) -> None:
+        try:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
+                file.write(data)
+        except OSError:
+            self._keep = None
+            path.unlink(missing_ok=True)
 
     def changed(self) -> bool:
         """Never: a dump is of one moment."""

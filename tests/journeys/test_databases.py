@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.journeys.test_onsite import disk, read_in_hand
 from tests.support.database_servers import PASSWORD, Mariadb, Postgres, mariadb, postgres
 from tests.support.processes import Agent, House
 
@@ -340,6 +341,35 @@ def test_what_lies_open_is_named_and_what_stands_on_no_disk_is_left_alone(house:
     copy.close()
     assert "no database 'other'" in agent.told("restore-database", "other", "--into", "x", *house.login(), code=2)
     assert "asks for --account" in agent.told("restore-database", "caisse", "--into", "x", code=4)
+
+
+def test_a_copy_on_site_that_comes_later_gets_the_dumps_too(
+    house: House, postgresql: Postgres, tmp_path: Path
+) -> None:
+    """A dump cannot be read once more to bring a copy level: it is kept for that until the run is over."""
+    path = tmp_path / "caisse.db"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE accounts (id INTEGER PRIMARY KEY, note TEXT)")
+        notes = random.Random(2)
+        rows = ((number, notes.randbytes(90).hex()) for number in range(3000))
+        database.executemany("INSERT INTO accounts VALUES (?, ?)", rows)
+    database.close()
+    agent = house.agent()
+    agent.command("source", "add", "postgresql", "--database", "officine", *postgresql.options)
+    agent.command("source", "add", "sqlite", str(path))
+    agent.backup()
+    nas = disk(tmp_path, "nas")
+    agent.command("onsite", "add", str(nas))
+    report = agent.backup()
+    (copy,) = report["onsite"]
+    assert (copy["state"], copy["reason"]) == ("written", ""), copy
+    assert report["bytes_sent"] < 100_000, "nothing of it travels again"
+    assert list((agent.home / "dumps").iterdir()) == []
+    back = read_in_hand(agent, nas, tmp_path, "back") / ".pilulier" / "databases"
+    with sqlite3.connect(back / "caisse.sqlite") as copied:
+        assert copied.execute("SELECT count(*) FROM accounts").fetchone() == (3000,)
+    copied.close()
+    assert b"PostgreSQL database dump complete" in (back / "officine.postgresql.sql").read_bytes()[-200:]
 
 
 def _whole(path: Path) -> None:
