@@ -114,7 +114,7 @@ def page(sheet: Sheet, language: Language) -> str:
 </div>
 </div>
 <h2>{_escaped(words.steps_title)}</h2>
-<ol>{_items(words.steps)}</ol>
+<ol>{_items(_steps(sheet, words))}</ol>
 <h2>{_escaped(words.keep_title)}</h2>
 <ul>{_items(words.keep)}</ul>
 </body>
@@ -134,10 +134,15 @@ def text(sheet: Sheet, language: Language) -> str:
         [words.address_lines, *map(_typed, sheet.address_lines)],
         _wrapped(words.typing),
         [words.address_code.replace("`", ""), sheet.address_code],
-        [words.steps_title, *_numbered(words.steps)],
+        [words.steps_title, *_numbered(_steps(sheet, words))],
         [words.keep_title, *(line for item in words.keep for line in _wrapped(f"- {item}"))],
     ]
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def _steps(sheet: Sheet, words: Words) -> list[str]:
+    head = "" if sheet.head is None else f" --head {sheet.head.code}"
+    return [step.replace("{head}", head) for step in words.steps]
 
 
 def _facts(sheet: Sheet, words: Words) -> list[tuple[str, str]]:

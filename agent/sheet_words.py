@@ -1,7 +1,7 @@
 """The words of a recovery sheet, in the languages of Pilulier: for somebody whose computers are gone.
 
-Owns sentences only. `{…}` are filled in by `sheet_page`; commands in a step stand in backquotes. No step asks for
-anything that the sheet, a new PC and an authenticator do not give.
+Owns sentences only. `{…}` are filled in by `sheet_page` (in steps, `{head}` alone); commands in a step stand in
+backquotes. No step asks for anything that the sheet, a new PC, an account and its authenticator do not give.
 """
 
 from __future__ import annotations
@@ -80,13 +80,14 @@ FRENCH: Final = Words(
         "Créez un fichier fiche.txt. Mettez-y le texte lu dans le code QR, ou tapez les lignes K puis A, chacune avec "
         "son numéro. Le fichier de cette fiche, si vous l’avez encore, convient aussi. Sous Linux : "
         "`chmod 600 fiche.txt`",
-        "Reprenez le poste, avec votre compte, le code à six chiffres de votre application d’authentification et, "
-        "pour CODE, celui de la dernière sauvegarde (dernier courriel quotidien, à défaut cette fiche) : "
-        "`pilulier-agent recover --key fiche.txt --head CODE --account vous@exemple.fr "
-        "--password-file mot-de-passe.txt --otp 123456`",
-        "Si l’historique rendu est plus ancien que ce code, rien n’est repris : appelez votre assistance. Sinon, voici "
-        "ce qui est là : `pilulier-agent snapshots`",
-        "Restaurez, sans autre code pendant un quart d’heure : `pilulier-agent restore --in-place --recent-first`",
+        "Reprenez le poste, avec votre compte et le code à six chiffres de votre application d’authentification. Ses "
+        "fichiers reviennent dans un dossier, les plus récents d’abord : `pilulier-agent recover --key fiche.txt{head} "
+        "--account vous@exemple.fr --password-file mot-de-passe.txt --otp 123456 --target DOSSIER`",
+        "Le code après --head est celui de la dernière sauvegarde. Celui du dernier courriel quotidien est plus "
+        "récent : préférez-le. Si la commande dit que l’historique s’arrête avant, ne restaurez rien et appelez votre "
+        "assistance.",
+        "Pour un autre jour, choisissez-le dans la liste, puis restaurez-le : `pilulier-agent snapshots` "
+        "`pilulier-agent restore --snapshot N --target DOSSIER --account vous@exemple.fr --otp 123456`",
         "Si le serveur n’existe plus, une copie du dossier du dépôt suffit, sans compte ni réseau : "
         "`pilulier-agent read-repository DOSSIER-DU-DÉPÔT --key fiche.txt --target DOSSIER`",
         "Détruisez fiche.txt, puis imprimez une nouvelle fiche : `pilulier-agent key sheet --out fiche.html`",
@@ -133,13 +134,13 @@ ENGLISH: Final = Words(
         "Install the Pilulier agent. Your support can do that with you, but has no need to see this sheet.",
         "Make a file sheet.txt. Put into it what the QR code says, or type the K lines, then the A lines, each with "
         "its number. The file of this sheet, if you still have it, will do as well. On Linux: `chmod 600 sheet.txt`",
-        "Take the machine over, with your account, the six digits of your authenticator and, for CODE, the code of "
-        "the last backup (from the last daily mail, else from this sheet): "
-        "`pilulier-agent recover --key sheet.txt --head CODE --account you@example.org "
-        "--password-file password.txt --otp 123456`",
-        "If the history that is given back is older than that code, nothing is taken over: call your support. "
-        "Otherwise, this is what is there: `pilulier-agent snapshots`",
-        "Restore, without another code for a quarter of an hour: `pilulier-agent restore --in-place --recent-first`",
+        "Take the machine over, with your account and the six digits of your authenticator. Its files come back into a "
+        "folder, the newest first: `pilulier-agent recover --key sheet.txt{head} --account you@example.org "
+        "--password-file password.txt --otp 123456 --target FOLDER`",
+        "The code after --head is that of the last backup. The one in the last daily mail is newer: prefer it. If the "
+        "command says that the history ends before it, restore nothing and call your support.",
+        "For another day, choose it from the list, then restore it: `pilulier-agent snapshots` `pilulier-agent restore "
+        "--snapshot N --target FOLDER --account you@example.org --otp 123456`",
         "If the server is gone, a copy of the repository's folder is enough, without account or network: "
         "`pilulier-agent read-repository REPOSITORY-FOLDER --key sheet.txt --target FOLDER`",
         "Destroy sheet.txt, then print a new sheet: `pilulier-agent key sheet --out sheet.html`",
@@ -188,14 +189,14 @@ GERMAN: Final = Words(
         "Legen Sie eine Datei blatt.txt an. Fügen Sie den Text des QR-Codes ein, oder tippen Sie die K- und dann die "
         "A-Zeilen ab, jede mit ihrer Nummer. Auch die Datei dieses Blatts geht, falls Sie sie noch haben. "
         "Unter Linux: `chmod 600 blatt.txt`",
-        "Übernehmen Sie den Rechner, mit Ihrem Konto, den sechs Ziffern Ihrer Authentifizierungs-App und, als CODE, "
-        "dem der letzten Sicherung (aus der letzten täglichen Mail, sonst von diesem Blatt): "
-        "`pilulier-agent recover --key blatt.txt --head CODE --account sie@beispiel.de "
-        "--password-file passwort.txt --otp 123456`",
-        "Ist die zurückgegebene Historie älter als dieser Code, wird nichts übernommen: Rufen Sie Ihren Support an. "
-        "Sonst ist dies da: `pilulier-agent snapshots`",
-        "Stellen Sie wieder her, eine Viertelstunde lang ohne weiteren Code: "
-        "`pilulier-agent restore --in-place --recent-first`",
+        "Übernehmen Sie den Rechner, mit Ihrem Konto und den sechs Ziffern Ihrer Authentifizierungs-App. Seine Dateien "
+        "kommen in einen Ordner zurück, die neuesten zuerst: `pilulier-agent recover --key blatt.txt{head} "
+        "--account sie@beispiel.de --password-file passwort.txt --otp 123456 --target ORDNER`",
+        "Der Code nach --head ist der der letzten Sicherung. Der aus der letzten täglichen Mail ist neuer: Nehmen Sie "
+        "lieber ihn. Sagt der Befehl, dass der Verlauf vorher endet, stellen Sie nichts wieder her und rufen den "
+        "Support an.",
+        "Einen anderen Tag wählen Sie aus der Liste und stellen ihn wieder her: `pilulier-agent snapshots` "
+        "`pilulier-agent restore --snapshot N --target ORDNER --account sie@beispiel.de --otp 123456`",
         "Gibt es den Server nicht mehr, genügt eine Kopie des Archivordners, ohne Konto und Netz: "
         "`pilulier-agent read-repository ARCHIVORDNER --key blatt.txt --target ORDNER`",
         "Vernichten Sie blatt.txt und drucken Sie ein neues Blatt: `pilulier-agent key sheet --out blatt.html`",

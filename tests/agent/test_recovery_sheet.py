@@ -114,6 +114,7 @@ def test_all_languages_say_as_much() -> None:
         assert len(words.steps) == 7 and len(words.keep) == 4
         commands = re.findall(r"pilulier-agent ([a-z-]+)", " ".join((*words.steps, *words.keep)))
         assert commands == ["recover", "snapshots", "restore", "read-repository", "key", "key"]
+        assert sum(step.count("{") for step in words.steps) == 1
     assert machine_language("de") == "de" and machine_language("xx") in LANGUAGES
 
 
