@@ -84,10 +84,10 @@ FRENCH: Final = Words(
         "fichiers reviennent dans un dossier, les plus récents d’abord : `pilulier-agent recover --key fiche.txt{head} "
         "--account vous@exemple.fr --password-file mot-de-passe.txt --otp 123456 --target DOSSIER`",
         "Le code après --head est celui de la dernière sauvegarde. Celui du dernier courriel quotidien est plus "
-        "récent : préférez-le. Si la commande dit que l’historique s’arrête avant, ne restaurez rien et appelez votre "
+        "récent : préférez-le. Si l’historique rendu est plus ancien que ce code, rien n’est repris : appelez votre "
         "assistance.",
-        "Pour un autre jour, choisissez-le dans la liste, puis restaurez-le : `pilulier-agent snapshots` "
-        "`pilulier-agent restore --snapshot N --target DOSSIER --account vous@exemple.fr --otp 123456`",
+        "Pour un autre jour, choisissez-le dans la liste, puis restaurez-le, sans autre code pendant un quart "
+        "d’heure : `pilulier-agent snapshots` `pilulier-agent restore --snapshot N --target DOSSIER`",
         "Si le serveur n’existe plus, une copie du dossier du dépôt suffit, sans compte ni réseau : "
         "`pilulier-agent read-repository DOSSIER-DU-DÉPÔT --key fiche.txt --target DOSSIER`",
         "Détruisez fiche.txt, puis imprimez une nouvelle fiche : `pilulier-agent key sheet --out fiche.html`",
@@ -138,9 +138,9 @@ ENGLISH: Final = Words(
         "folder, the newest first: `pilulier-agent recover --key sheet.txt{head} --account you@example.org "
         "--password-file password.txt --otp 123456 --target FOLDER`",
         "The code after --head is that of the last backup. The one in the last daily mail is newer: prefer it. If the "
-        "command says that the history ends before it, restore nothing and call your support.",
-        "For another day, choose it from the list, then restore it: `pilulier-agent snapshots` `pilulier-agent restore "
-        "--snapshot N --target FOLDER --account you@example.org --otp 123456`",
+        "history that is given back is older than that code, nothing is taken over: call your support.",
+        "For another day, choose it from the list, then restore it, without another code for a quarter of an hour: "
+        "`pilulier-agent snapshots` `pilulier-agent restore --snapshot N --target FOLDER`",
         "If the server is gone, a copy of the repository's folder is enough, without account or network: "
         "`pilulier-agent read-repository REPOSITORY-FOLDER --key sheet.txt --target FOLDER`",
         "Destroy sheet.txt, then print a new sheet: `pilulier-agent key sheet --out sheet.html`",
@@ -193,10 +193,10 @@ GERMAN: Final = Words(
         "kommen in einen Ordner zurück, die neuesten zuerst: `pilulier-agent recover --key blatt.txt{head} "
         "--account sie@beispiel.de --password-file passwort.txt --otp 123456 --target ORDNER`",
         "Der Code nach --head ist der der letzten Sicherung. Der aus der letzten täglichen Mail ist neuer: Nehmen Sie "
-        "lieber ihn. Sagt der Befehl, dass der Verlauf vorher endet, stellen Sie nichts wieder her und rufen den "
+        "lieber ihn. Ist die zurückgegebene Historie älter als dieser Code, wird nichts übernommen: Rufen Sie Ihren "
         "Support an.",
-        "Einen anderen Tag wählen Sie aus der Liste und stellen ihn wieder her: `pilulier-agent snapshots` "
-        "`pilulier-agent restore --snapshot N --target ORDNER --account sie@beispiel.de --otp 123456`",
+        "Einen anderen Tag wählen Sie aus der Liste und stellen ihn wieder her, eine Viertelstunde lang ohne weiteren "
+        "Code: `pilulier-agent snapshots` `pilulier-agent restore --snapshot N --target ORDNER`",
         "Gibt es den Server nicht mehr, genügt eine Kopie des Archivordners, ohne Konto und Netz: "
         "`pilulier-agent read-repository ARCHIVORDNER --key blatt.txt --target ORDNER`",
         "Vernichten Sie blatt.txt und drucken Sie ein neues Blatt: `pilulier-agent key sheet --out blatt.html`",

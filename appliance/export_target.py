@@ -127,7 +127,9 @@ def opened(path: Path, needed_bytes: int, now: float, check: Callable[[], None])
         if path.suffix == ".tar":
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with open(descriptor, "wb") as file:
-                with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_PIECE_BYTES) as archive:
+                with tarfile.TarFile(
+                    fileobj=file, mode="w", format=tarfile.PAX_FORMAT, copybufsize=_PIECE_BYTES
+                ) as archive:
                     yield _Tar(archive, path.stem, now, check)
                 file.flush()
                 os.fsync(file.fileno())
