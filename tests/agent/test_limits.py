@@ -330,3 +330,19 @@ def test_proxy_addresses_that_are_none(text: str) -> None:
 
 def test_utc_is_a_zone_too() -> None:
     assert Limits((OPEN,)).rate(datetime(2026, 11, 23, 9, tzinfo=UTC).timestamp(), UTC) == 250_000
+
+
+@pytest.mark.parametrize(
+    ("moment", "rate"),
+    [
+        # 29 March 2026, 02:00 becomes 03:00; 25 October, 03:00 becomes 02:00: the clock on the wall decides.
+        ("2026-03-29T00:59:00+00:00", 250_000),
+        ("2026-03-29T01:00:00+00:00", None),
+        ("2026-10-25T00:30:00+00:00", 250_000),
+        ("2026-10-25T01:30:00+00:00", 250_000),
+        ("2026-10-25T02:00:00+00:00", None),
+    ],
+)
+def test_hours_go_by_the_clock_on_the_wall(moment: str, rate: int | None) -> None:
+    night = Limits((Window(1 * 60, 3 * 60, tuple(range(7)), 250_000),))
+    assert night.rate(datetime.fromisoformat(moment).timestamp(), PARIS) == rate

@@ -186,10 +186,14 @@ def test_a_failure_under_a_wrong_clock_does_not_wait_for_years() -> None:
         ("2:30", "2026-03-28T12:00", "2026-03-30T12:00", ["Sun 03:30", "Mon 02:30"]),
         ("2:30", "2026-10-24T12:00", "2026-10-26T12:00", ["Sun 02:30", "Mon 02:30"]),
         ("12:30", "2026-10-24T12:00", "2026-10-26T12:00", ["Sat 12:30", "Sun 12:30"]),
+        # Two times in the hour that comes twice; two that the missing hour makes one.
+        ("2:15 2:45", "2026-10-24T12:00", "2026-10-25T12:00", ["Sun 02:15", "Sun 02:45"]),
+        ("2:30 3:30", "2026-03-28T12:00", "2026-03-29T12:00", ["Sun 03:30"]),
+        ("1:59 3:00", "2026-03-28T12:00", "2026-03-29T12:00", ["Sun 01:59", "Sun 03:00"]),
     ],
 )
 def test_summer_time_neither_skips_nor_doubles(schedule: str, since: str, until: str, began: list[str]) -> None:
-    days = Days(since, Schedule.of([schedule]))
+    days = Days(since, Schedule.of(schedule.split()))
     days.until(until, 60)
     assert days.began == began
 
@@ -203,6 +207,79 @@ def test_a_machine_that_moves_keeps_to_the_local_time_there() -> None:
     days.zone = PARIS
     days.until("2026-11-28T20:00", 60)
     assert days.began == ["Thu 12:30", "Fri 12:30", "Sat 12:30"]
+
+
+@pytest.mark.parametrize(
+    ("night", "began"),
+    [(("2026-03-29T01:00", "2026-03-29T05:00"), "Sun 05:00"), (("2026-10-25T01:00", "2026-10-25T05:00"), "Sun 05:00")],
+)
+def test_an_hour_change_slept_through_is_one_missed_run(night: tuple[str, str], began: str) -> None:
+    days = Days(night[0], Schedule.of(["2:30"]))
+    days.off_until(night[1])
+    for _ in range(3):
+        days.look()
+    assert days.began == [began] and days.whys == [Why.MISSED]
+
+
+@pytest.mark.parametrize(
+    ("zone", "woken", "began"),
+    [
+        # Asleep at 11:00 in Paris. West, noon is still to come; east, it was over before the machine began its day, and
+        # the next one is tomorrow's there; on the date line it is another day.
+        ("America/Martinique", "2026-11-26T09:00", ["Thu 12:30"]),
+        ("Asia/Tokyo", "2026-11-26T21:00", []),
+        ("Asia/Tokyo", "2026-11-27T15:00", ["Fri 15:00"]),
+        ("Pacific/Apia", "2026-11-27T00:30", ["Fri 12:30"]),
+        ("Pacific/Pago_Pago", "2026-11-26T00:30", ["Thu 12:30"]),
+    ],
+)
+def test_a_machine_that_is_moved_in_its_sleep(zone: str, woken: str, began: list[str]) -> None:
+    days = Days("2026-11-26T08:00", Schedule.of(["12:30"]))
+    days.until("2026-11-26T11:00", 60)
+    days.zone = ZoneInfo(zone)
+    assert at(woken, days.zone) > days.now
+    days.off_until(woken)
+    days.look()
+    days.until(woken[:11] + "23:59", 60)
+    assert days.began == began
+
+
+YEAR = 365 * 86400.0
+
+
+@pytest.mark.parametrize("first", [YEAR, -YEAR])
+def test_a_clock_a_year_off_for_an_hour_costs_one_run_at_most(first: float) -> None:
+    """Forward or back and put right: what was done is not done again, what comes is not waited for in vain."""
+    days = Days("2026-11-26T08:00")
+    days.until("2026-11-26T14:00", 60)
+    assert days.began == ["Thu 12:30"]
+    for step in (first, -first):
+        days.now += step
+        for _ in range(60):
+            days.now += 60
+            days.look()
+    extra = len(days.began) - 1
+    assert extra <= 1, "a year of missed runs is one run"
+    days.began.clear()
+    days.until("2026-11-28T00:00", 60)
+    assert days.began == ["Thu 19:30", "Fri 12:30", "Fri 19:30"]
+
+
+def test_a_clock_that_is_lost_at_each_start_makes_no_run_of_its_own() -> None:
+    """A dead battery of the clock: each start begins in the year 2000, until the network tells the time."""
+    days = Days("2026-11-26T08:00")
+    days.until("2026-11-26T12:31", 60)
+    days.last_good = days.now
+    right = days.now
+    for _ in range(3):
+        right += 600
+        days.now = at("2000-01-01T00:00:30")
+        days.look()
+        days.now = right
+        days.look()
+    assert days.began == ["Thu 12:30"], "the last good backup says that noon is done"
+    days.until("2026-11-26T20:00", 60)
+    assert days.began == ["Thu 12:30", "Thu 19:30"]
 
 
 def test_a_new_schedule_is_not_late_for_what_it_would_have_been() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from datetime import UTC, tzinfo
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -326,3 +327,40 @@ def test_a_machine_that_wakes_up_gives_the_line_its_time(bench: Bench) -> None:
     assert bench.shown == []
     ticking(bench, 15.9, 16.1)
     assert len(bench.shown) == 1
+
+
+@pytest.mark.parametrize("years", [1, -1])
+def test_a_clock_set_a_year_off_and_right_again_over_a_restart(bench: Bench, years: int) -> None:
+    bench.at(12.5)
+    bench.children[0].ending = Ending.DONE
+    write_state(bench.home, LastRun(1, int(bench.now * 1000), "complete", 0, began_ms=int(bench.now * 1000)))
+    bench.at(12.6)
+    for hours in (13 + years * 8760, 13.1 + years * 8760, 13.2, 13.3):
+        bench.at(hours)
+        for child in bench.children:
+            child.ending = Ending.DONE
+        bench.at(hours + 0.01)
+        bench.service = bench.begun()
+        bench.service.attended(TOLD)
+    before = len(bench.children)
+    assert before <= 2
+    bench.at(19.5)
+    bench.children[-1].ending = Ending.DONE
+    bench.at(19.6)
+    bench.at(24 + 12.4)
+    assert len(bench.children) == before + 1 and bench.whys[-1] is Why.SCHEDULED
+
+
+def test_a_zone_that_changes_under_a_running_service(bench: Bench) -> None:
+    bench.at(11)
+    bench.zone = ZoneInfo("America/Martinique")  # four hours behind UTC: noon is four hours away again
+    bench.at(12.5)
+    bench.at(16.4)
+    assert bench.children == []
+    bench.at(16.5)
+    assert bench.whys == [Why.SCHEDULED]
+    bench.children[0].ending = Ending.DONE
+    bench.zone = UTC
+    bench.at(17)
+    bench.at(19.4)
+    assert len(bench.children) == 1
