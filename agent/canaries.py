@@ -20,7 +20,6 @@ from typing import Final, Literal
 
 import msgspec
 
-from agent import decoys
 from agent.selection import shown
 from agent.settings import AgentHome
 from transport.contents import chunk_digest, small_file_macs
@@ -141,6 +140,8 @@ def place(
     if here and not any(one.touched for one in here):
         return here
     kept = [one for one in known if one not in here or not one.touched]
+    from agent import decoys  # what makes documents is loaded by no backup
+
     taken = frozenset(os.fsdecode(name) for name in os.listdir(folder))
     made = decoys.make(chance, taken, datetime.fromtimestamp(now(), UTC).year)
     placed = [

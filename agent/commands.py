@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from agent.enrolling import Enrolled, check_welcome, enrol, enrolled
@@ -27,51 +28,47 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
+Handler = Callable[[argparse.Namespace, AgentHome, bool], int]
+
+
 def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
     """Carry out a parsed command line; returns the exit code."""
-    from agent import (
-        commands_databases,
-        commands_deliveries,
-        commands_folder,
-        commands_guards,
-        commands_interface,
-        commands_limits,
-        commands_onsite,
-        commands_recovery,
-        commands_restoring,
-        commands_service,
-    )
-
-    handlers: dict[str, Callable[[argparse.Namespace, AgentHome, bool], int]] = {
+    here: dict[str, Handler] = {
         "enrol": _enrol,
         "select": _select,
         "backup": _backup,
-        "snapshots": commands_restoring.snapshots,
-        "ls": commands_restoring.ls,
-        "restore": commands_restoring.restore,
-        "deliveries": commands_deliveries.deliveries,
         "verify": _verify,
-        "status": commands_service.status,
         "resync": _resync,
-        "run": commands_service.run_service,
-        "ui": commands_interface.ui,
-        "schedule": commands_service.schedule,
-        "remote": commands_service.remote,
-        "hooks": commands_databases.hooks,
-        "source": commands_databases.source,
-        "volumes": commands_databases.volumes,
-        "restore-database": commands_databases.restore_database,
-        "canary": commands_guards.canary,
-        "limits": commands_limits.limits,
-        "network": commands_limits.network,
-        "notices": commands_limits.notices,
-        "stale": commands_guards.stale,
-        "recover": commands_recovery.recover,
-        "onsite": commands_onsite.onsite,
-        "key": commands_folder.key,
-        "read-repository": commands_folder.read_repository,
     }
-    return handlers[options.command](options, home, as_json)
+    handler = here.get(options.command) or _elsewhere(options.command)
+    return handler(options, home, as_json)
+
+
+def _elsewhere(command: str) -> Handler:
+    """What another module does. That one alone is loaded: a backup every few minutes must not pay for all of them."""
+    room: ModuleType
+    if command in ("status", "run", "schedule", "remote"):
+        from agent import commands_service as room
+    elif command in ("hooks", "source", "volumes", "restore-database"):
+        from agent import commands_databases as room
+    elif command in ("canary", "stale"):
+        from agent import commands_guards as room
+    elif command in ("limits", "network", "notices"):
+        from agent import commands_limits as room
+    elif command in ("snapshots", "ls", "restore"):
+        from agent import commands_restoring as room
+    elif command == "deliveries":
+        from agent import commands_deliveries as room
+    elif command == "ui":
+        from agent import commands_interface as room
+    elif command == "recover":
+        from agent import commands_recovery as room
+    elif command == "onsite":
+        from agent import commands_onsite as room
+    else:
+        from agent import commands_folder as room
+    handler: Handler = getattr(room, "run_service" if command == "run" else command.replace("-", "_"))
+    return handler
 
 
 def show(as_json: bool, document: Row | list[Row], text: str) -> None:

@@ -18,7 +18,7 @@ from agent.limits import Limits, Window, rate_of, rate_text
 from agent.notice_settings import NoticeSettings, Shown
 from agent.notice_words import WORDS, News
 from agent.proxy import ProxySettings, address_of
-from agent.proxy_files import keep_password
+from agent.proxy_files import use_proxy
 from agent.settings import AgentHome, change_settings, load_settings
 from agent.system import desktop, power
 from agent.system import network as networks
@@ -109,11 +109,7 @@ def network(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     if options.direct and options.proxy:
         raise UsageError("--direct and --proxy exclude each other")
     if options.direct or options.proxy:
-        proxy, password = proxy_from(options)
-        load_settings(home)  # a machine that is not enrolled has nothing to set yet
-        keep_password(home, proxy, password)
-        change_settings(home, lambda settings: dataclasses.replace(settings, proxy=proxy))
-        knock(home)
+        use_proxy(home, *proxy_from(options))
     elif options.proxy_user or options.proxy_password_file:
         raise UsageError("--proxy-user and --proxy-password-file belong to a --proxy")
     settings = load_settings(home)

@@ -6,12 +6,12 @@ Pure but for the chance that is handed in; knows neither where they go nor what 
 
 from __future__ import annotations
 
+import html
 import io
 import random
 import zipfile
 from dataclasses import dataclass
 from typing import Final
-from xml.sax.saxutils import escape
 
 SUBJECTS: Final = (
     *("Attestation assurance", "Avenant bail", "Bordereau remises", "Budget prévisionnel", "Contrat maintenance"),
@@ -74,7 +74,7 @@ def _list(chance: random.Random) -> bytes:
 def _letter(chance: random.Random) -> bytes:
     space = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
     paragraphs = "".join(
-        f"<w:p><w:r><w:t>{escape(' '.join(_sentence(chance) for _ in range(4)))}</w:t></w:r></w:p>"
+        f"<w:p><w:r><w:t>{html.escape(' '.join(_sentence(chance) for _ in range(4)))}</w:t></w:r></w:p>"
         for _ in range(chance.randint(12, 30))
     )
     body = f'{_HEAD}<w:document xmlns:w="{space}"><w:body>{paragraphs}</w:body></w:document>'

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
+from agent.knocking import knock
 from agent.proxy import SECRET_LIMIT, ProxySettings
-from agent.settings import AgentHome
+from agent.settings import AgentHome, change_settings, load_settings
 from transport.errors import UsageError
 from transport.keys import read_key_file, write_key_file
 from transport.line_pacing import Proxy
@@ -17,6 +19,14 @@ def proxy_of(home: AgentHome, settings: ProxySettings) -> Proxy | None:
         return None
     password = read_key_file(home.proxy_password).decode("utf-8", "replace") if settings.user else ""
     return Proxy(settings.address, settings.user, password)
+
+
+def use_proxy(home: AgentHome, proxy: ProxySettings, password: str = "") -> None:
+    """Reach the appliance through a proxy from now on; straight on for one without an address."""
+    load_settings(home)  # a machine that is not enrolled has nothing to set yet
+    keep_password(home, proxy, password)
+    change_settings(home, lambda settings: dataclasses.replace(settings, proxy=proxy))
+    knock(home)
 
 
 def keep_password(home: AgentHome, settings: ProxySettings, password: str) -> None:

@@ -24,6 +24,7 @@ from agent.attending import Attendant
 from agent.backup_process import BackupProcess
 from agent.bookkeeping import load_books, save_books
 from agent.enrolling import Enrolled, enrolled
+from agent.guards import clock_ahead_s, clock_sentence
 from agent.interface import Opener
 from agent.knocking import Doorstep
 from agent.limits import Limits
@@ -88,6 +89,7 @@ class Service:
         self._paused = False
         self._child: Child | None = None
         self._reason = ""
+        self._clock_off = False
         self._turned = self._away_since = now()
         """When the last turn was; since when, as far as this process has seen, the appliance is out of reach."""
         self._notifier = Notifier(home, lambda: self._settings, show)
@@ -196,10 +198,23 @@ class Service:
             back = not self._reachable or self._paused != told.paused
             self._reachable, self._paused = True, told.paused
             self._keep(msgspec.structs.replace(self._books, spread_s=told.spread_s))
+            self._watch_clock(told.now_ms)
             if told.language != self._settings.remote.language:
                 self._change(lambda settings: remote_settings.spoken(settings, told.language))
             if back:
                 self._wake()
+
+    def _watch_clock(self, told_ms: int) -> None:
+        """Say it once where the clock is far off the appliance's, and once where it is right again. Times stay the
+        machine's own: a schedule that jumped with the appliance's clock would surprise whoever looks at the wall."""
+        now = self._now()
+        sentence = clock_sentence(clock_ahead_s(told_ms, now), now)
+        if bool(sentence) == self._clock_off:
+            return
+        self._clock_off = bool(sentence)
+        log.warning("%s", sentence or "this machine's clock is right again")
+        level = "warning" if sentence else "info"
+        journal.keep(self._home, level, "clock", f"The machine's clock is {'wrong' if sentence else 'right again'}")
 
     def out_of_reach(self, reason: str) -> None:
         """It cannot be heard now."""

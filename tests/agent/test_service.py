@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from agent import remote_settings, service
+from agent import journal, remote_settings, service
 from agent.bookkeeping import load_books, next_run
 from agent.scheduler import Ending, Why
 from agent.selection import Selection
@@ -364,3 +364,19 @@ def test_a_zone_that_changes_under_a_running_service(bench: Bench) -> None:
     bench.at(17)
     bench.at(19.4)
     assert len(bench.children) == 1
+
+
+def test_a_clock_far_off_the_appliances_is_told_once_and_stops_nothing(bench: Bench) -> None:
+    def lines() -> list[str]:
+        return [line.text for line in journal._waiting(bench.home)]
+
+    wrong = msgspec.structs.replace(TOLD, now_ms=int((bench.now - 3600) * 1000))
+    for _ in range(3):
+        bench.service.attended(wrong)
+    assert lines() == ["The machine's clock is wrong"]
+    bench.at(12.5)
+    assert bench.whys == [Why.SCHEDULED]
+    bench.service.attended(msgspec.structs.replace(TOLD, now_ms=int((bench.now + 60) * 1000)))
+    assert lines()[1:] == ["The machine's clock is right again"]
+    bench.service.attended(TOLD)
+    assert len(lines()) == 2, "an appliance that does not tell says nothing of it"
