@@ -73,7 +73,10 @@ def _show(home: AgentHome, number: int, as_json: bool) -> int:
     found = content(enrolled(home), number)
     names = [shown_path(name) for name in found.names]
     text = "Everything of that backup." if found.everything else "\n".join(names + ["…"] * found.more)
-    show(as_json, {"delivery": number, "everything": found.everything, "paths": names, "more": found.more}, text)
+    if found.source:
+        text = f"Files of machine {found.source}; their names are sealed until they come."
+    document: Row = {"delivery": number, "everything": found.everything, "paths": names, "more": found.more}
+    show(as_json, document | {"machine": found.source or None}, text)
     return 0
 
 

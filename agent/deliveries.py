@@ -36,12 +36,14 @@ NAMES_SHOWN: Final = 200
 class Content:
     """What a delivery would bring: names of what was selected, as this machine's own backup has them.
 
-    `everything` for a whole snapshot; `more` where only the first are named.
+    `everything` for a whole snapshot; `more` where only the first are named. `source` is another machine whose files
+    these are: their names are sealed until they come.
     """
 
     names: tuple[bytes, ...]
     everything: bool
     more: bool
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +85,7 @@ def content(machine: Enrolled, number: int) -> Content:
     with _connected(machine) as client:
         offer = _find(machine.home, client, number)
         if offer.source:
-            raise UsageError(
-                f"the files of delivery {number} are those of {offer.source}: their names are sealed until they come"
-            )
+            return Content((), everything=False, more=False, source=offer.source)
         selection = client.ask(m.SelectionQuery(number), m.DeliveredSelection)
         if not selection.paths:
             return Content((), everything=True, more=False)
@@ -141,24 +141,25 @@ def accept(
         source.bucket = for_restores(home, machine.settings.limits)
         try:
             if offer.source:
-                parcel = parcel_receiving.wait(machine, client, number)
-                folder = receiving.folder_of(home, number, now().date().isoformat())
+                parcel = parcel_receiving.wait(client, number, progress)
+                place = receiving.folder_of(home, number, now().date().isoformat())
                 source.open_delivery(number)
-                report = parcel_receiving.land(machine, source, parcel, offer, folder, progress)
+                report = parcel_receiving.land(machine, source, parcel, offer, place, progress)
             else:
                 selection = client.ask(m.SelectionQuery(number), m.DeliveredSelection)
-                folder = receiving.folder_of(home, number, now().date().isoformat())
+                place = receiving.folder_of(home, number, now().date().isoformat())
                 source.open_delivery(number)
                 report = restore(
                     source,
                     machine.sealer(),
                     machine.keys.signing.public,
                     witness=last_head(home),
-                    target=bytes(folder),
+                    target=bytes(place.path),
                     snapshot=offer.snapshot,
                     repository=machine.settings.machine,
                     approver=machine.settings.appliance.identity,
                     delivered=selection,
+                    quarantine=place.identity,
                     progress=progress,
                 )
         except PilulierError as error:
@@ -168,7 +169,7 @@ def accept(
         source.say_delivered(m.DeliveryReport(number, "done", *counts, ""))
         receiving.ended(home, number)
         home.receiving_key(number).unlink(missing_ok=True)
-        return Landed(number, folder, report, client.channel.bytes_received, source.reconnections)
+        return Landed(number, place.path, report, client.channel.bytes_received, source.reconnections)
 
 
 def _tell_failure(client: Client, number: int, error: PilulierError) -> None:

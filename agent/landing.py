@@ -78,8 +78,9 @@ class Unfinished:
 class Landing:
     """The target of one restore. Not thread-safe: one thread at a time uses it. A context manager.
 
-    `target` is created where missing. In a `quarantine` nothing that stands there is replaced, whatever its name or
-    date, and no symbolic link leads out. Leaving the context closes all handles and removes every unfinished file.
+    `target` is created where missing. In a `quarantine`, which is named by the folder's device and inode as well,
+    nothing that stands there is replaced, whatever its name or date, and no symbolic link leads out. Leaving the
+    context closes all handles and removes every unfinished file.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Landing:
         *,
         overwrite: bool = False,
         keep_privileges: bool = False,
-        quarantine: bool = False,
+        quarantine: tuple[int, int] | None = None,
         behind: WriteBehind | None = None,
     ) -> None:
         if os.open not in os.supports_dir_fd:
@@ -112,6 +113,11 @@ class Landing:
         except OSError as error:
             raise LandingError(f"cannot restore to {os.fsdecode(target)}: {error.strerror}") from None
         self.root = Folder(None, target, created=False)
+        if quarantine is not None:
+            status = os.fstat(self._root_handle)
+            if (status.st_dev, status.st_ino) != quarantine:
+                os.close(self._root_handle)
+                raise LandingError("another folder took the place of the one that was made for this delivery")
 
     def sibling(self) -> Landing:
         """Another landing in the same place, for another thread: folders may be handed over, unfinished files not."""
@@ -198,7 +204,7 @@ class Landing:
 
     def judge(self, folder: Folder, status: os.stat_result | None, mtime_ns: int) -> Place | Keep:
         """`judge` under this job's rules."""
-        if self._quarantine and status is not None:
+        if self._quarantine is not None and status is not None:
             return Keep("something stands under this name already: it was left alone")
         return judge(status, mtime_ns, overwrite=self._overwrite, created_folder=folder.created)
 
@@ -410,7 +416,7 @@ class Landing:
         self._refuse(name)
         if not target or b"\0" in target:
             raise LandingError("the symbolic link has no usable target")
-        if self._quarantine and leads_out(target, folder.depth()):
+        if self._quarantine is not None and leads_out(target, folder.depth()):
             raise LandingError("the symbolic link would lead out of the folder: it was not made")
         with self._explained():
             handle = self._handle(folder)

@@ -2,7 +2,7 @@
 
 What comes is the appliance's word: nothing here can prove that another machine ever had it. So the rules of a
 quarantine are all there is: each name is one plain component, folders are entered without following anything, nothing
-that stands there is replaced, links lead nowhere else, files belong to whoever runs this agent and have no privileges.
+that stands there is replaced, links lead nowhere else, files belong to the folder's owner and have no privileges.
 A file gets its name once its content is whole and its sealer vouches for it. Memory: one chunk, and names of folders.
 """
 
@@ -13,7 +13,6 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from agent.assembly import RestoreError
@@ -21,6 +20,7 @@ from agent.client import Client, one_line
 from agent.enrolling import Enrolled
 from agent.landing import Folder, Landing, Unfinished
 from agent.landing_rules import Keep, LandingError
+from agent.receiving import Place
 from agent.remote import RemoteSource
 from agent.restore import RestoreProgress, RestoreReport
 from transport import messages as m
@@ -33,8 +33,8 @@ from transport.sealing import Sealer
 from transport.snapshot_reader import MissingSegment
 from transport.tree import FileType
 
-WAIT_S: Final = 15 * 60.0
-"""How long a command waits for the parcel; the delivery waits for days."""
+WAIT_S: Final = 5 * 60.0
+"""How long a command waits for the parcel, and keeps backups waiting; the delivery waits for days."""
 ASK_AGAIN_S: Final = 2.0
 _ERRORS_LIMIT: Final = 10_000
 _SMALL_BYTES: Final = 1 << 20
@@ -52,7 +52,7 @@ class NotSealedYet(PilulierError):
 
 @dataclass(slots=True)
 class _Attributes:
-    """What is put on an entry: owners are this process's, whatever came."""
+    """What is put on an entry: its owner is the folder's, whatever came."""
 
     name: bytes
     size: int
@@ -79,14 +79,15 @@ def answer(machine: Enrolled, client: Client, offer: m.Delivery) -> None:
 
 
 def wait(
-    machine: Enrolled,
     client: Client,
     number: int,
+    progress: Callable[[RestoreProgress], None] | None = None,
     *,
     wait_s: float = WAIT_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> m.Parcel:
-    """The parcel once it is sealed; NotSealedYet after a while, RefusedError where it never will be."""
+    """The parcel once it is sealed; NotSealedYet after a while, RefusedError where it never will be. `progress` is told
+    between looks, and may raise to end it."""
     until = time.monotonic() + wait_s
     while True:
         parcel = client.ask(m.ParcelQuery(number), m.Parcel)
@@ -94,6 +95,8 @@ def wait(
             raise RefusedError(f"the appliance could not seal delivery {number}: {one_line(parcel.reason)}")
         if parcel.envelope:
             return parcel
+        if progress is not None:
+            progress(RestoreProgress("listing", 0, 0, 0, 0))
         if time.monotonic() > until:
             raise NotSealedYet(f"delivery {number} is accepted and not sealed yet: accept it once more later")
         sleep(ASK_AGAIN_S)
@@ -104,15 +107,15 @@ def land(
     source: RemoteSource,
     parcel: m.Parcel,
     offer: m.Delivery,
-    folder: Path,
+    place: Place,
     progress: Callable[[RestoreProgress], None] | None = None,
 ) -> RestoreReport:
-    """Fetch, open and write all of it below `folder`; SealError or IntegrityError where it is not a parcel for this
+    """Fetch, open and write all of it into its folder; SealError or IntegrityError where it is not a parcel for this
     machine and delivery, DiskFullError. What already stands there complete is left and counted."""
     key = EscrowKey(read_key_file(machine.home.receiving_key(offer.number), 1024))
     sealer = opened_parcel(key, Wrapping(parcel.envelope, VaultId(parcel.vault)), machine.settings.machine)
     reader = ParcelReader(_chunks(source, sealer, parcel.chunks))
-    return land_entries(reader, folder, offer, progress)
+    return land_entries(reader, place, offer, progress)
 
 
 def _chunks(source: RemoteSource, sealer: Sealer, count: int) -> Iterator[bytes]:
@@ -126,12 +129,12 @@ def _chunks(source: RemoteSource, sealer: Sealer, count: int) -> Iterator[bytes]
 
 
 def land_entries(
-    reader: ParcelReader, folder: Path, offer: m.Delivery, progress: Callable[[RestoreProgress], None] | None = None
+    reader: ParcelReader, place: Place, offer: m.Delivery, progress: Callable[[RestoreProgress], None] | None = None
 ) -> RestoreReport:
-    """Write what a parcel holds below `folder`, by the rules of a quarantine."""
+    """Write what a parcel holds, by the rules of a quarantine."""
     began = time.monotonic()
-    with Landing(os.fsencode(folder), quarantine=True) as landing:
-        job = _Job(landing, reader, offer, progress or (lambda _: None))
+    with Landing(os.fsencode(place.path), quarantine=place.identity) as landing:
+        job = _Job(landing, reader, offer, place, progress or (lambda _: None))
         job.run()
         return RestoreReport(
             snapshot=offer.snapshot,
@@ -148,9 +151,14 @@ def land_entries(
 
 class _Job:
     def __init__(
-        self, landing: Landing, reader: ParcelReader, offer: m.Delivery, tell: Callable[[RestoreProgress], None]
+        self,
+        landing: Landing,
+        reader: ParcelReader,
+        offer: m.Delivery,
+        place: Place,
+        tell: Callable[[RestoreProgress], None],
     ) -> None:
-        self._landing, self._reader, self._offer, self._tell = landing, reader, offer, tell
+        self._landing, self._reader, self._offer, self._place, self._tell = landing, reader, offer, place, tell
         self._folders: dict[tuple[bytes, ...], Folder | str] = {(): landing.root}
         self._finish: list[tuple[Folder, _Attributes]] = []
         self._links: list[tuple[Entry, Folder]] = []
@@ -178,7 +186,7 @@ class _Job:
         self._told("finishing")
         for entry, parent in self._links:
             try:
-                kept = self._landing.symlink(parent, _attributes(entry))
+                kept = self._landing.symlink(parent, _attributes(entry, self._place))
             except LandingError as error:
                 self._error(entry, str(error))
                 continue
@@ -215,7 +223,7 @@ class _Job:
             self._folders[key] = f"its folder was not made: {error}"
             self._error(entry, str(error))
         else:
-            self._finish.append((made, _attributes(entry)))
+            self._finish.append((made, _attributes(entry, self._place)))
 
     def _file(self, entry: Entry, parent: Folder | str) -> None:
         """Write a file as it comes. Whatever goes wrong, its content is read to its end: the next one follows."""
@@ -251,7 +259,7 @@ class _Job:
         try:
             if problem or isinstance(parent, str):
                 raise LandingError(problem)
-            attributes = _attributes(entry)
+            attributes = _attributes(entry, self._place)
             outcome = (
                 self._landing.put(parent, attributes, memoryview(data))
                 if unfinished is None
@@ -280,7 +288,7 @@ class _Job:
         return True
 
 
-def _attributes(entry: Entry) -> _Attributes:
+def _attributes(entry: Entry, place: Place) -> _Attributes:
     return _Attributes(
         name=entry.names[-1],
         size=entry.size,
@@ -289,6 +297,6 @@ def _attributes(entry: Entry) -> _Attributes:
         mtime_ns=entry.mtime_ns,
         target=entry.target,
         xattrs=tuple((name, value) for name, value in entry.xattrs if name.startswith(b"user.")),
-        uid=os.geteuid(),
-        gid=os.getegid(),
+        uid=place.uid,
+        gid=place.gid,
     )

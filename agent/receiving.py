@@ -1,8 +1,8 @@
 """Where deliveries land, and what is known of them here: the quarantine folder, deliveries.json.
 
-Rules: the folder is this machine's choice alone, and each delivery gets a new one of its own inside it, readable by
-its owner only; a delivery that was cut goes on in the folder that it began, and in no other. What is remembered is a
-cache of the appliance's word, for notices and local pages; losing it loses no file.
+Rules: the folder is this machine's choice alone, and each delivery gets a new one of its own inside it, readable by the
+owner of that folder only; a delivery that was cut goes on in the folder that it began, and in no other. What is
+remembered is a cache of the appliance's word, for notices and local pages; losing it loses no file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import dataclasses
 import os
 import stat
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,9 @@ class Begun(msgspec.Struct, frozen=True):
     number: int
     folder: str
     done: bool = False
+    device: int = 0
+    inode: int = 0
+    """Which folder that was: another one in its place is not entered."""
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -91,41 +95,82 @@ def choose_folder(home: AgentHome, folder: str) -> Path:
     return path
 
 
-def folder_of(home: AgentHome, number: int, day: str) -> Path:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A delivery's own folder: where it is, which it is (device and inode), whose what lands in it should be."""
+
+    path: Path
+    identity: tuple[int, int]
+    uid: int
+    gid: int
+
+
+def folder_of(home: AgentHome, number: int, day: str) -> Place:
     """The folder of a delivery: the one that it began and did not end, or a new one. `day`: as its name says it."""
     known = read(home)
     for one in known.begun:
-        if one.number == number and not one.done and _is_own_folder(one.folder):
-            return Path(one.folder)
-    folder = _new_folder(base_folder(home), day)
+        if one.number == number and not one.done and (begun := _begun(one)) is not None:
+            return begun
+    place = _new_folder(base_folder(home), day)
     others = [one for one in known.begun if one.number != number][-_KEPT:]
+    device, inode = place.identity
     # Before the first file: what was restored is found again, and a second attempt goes on there.
-    _write(home, msgspec.structs.replace(known, begun=[*others, Begun(number, str(folder))]))
-    return folder
+    _write(
+        home,
+        msgspec.structs.replace(
+            known, begun=[*others, Begun(number, str(place.path), device=device, inode=inode)]
+        ),
+    )
+    return place
 
 
-def _is_own_folder(folder: str) -> bool:
+def _begun(one: Begun) -> Place | None:
+    """The folder, if it is still that one."""
     try:
-        status = os.lstat(folder)
+        status = os.lstat(one.folder)
     except OSError:
-        return False
-    return stat.S_ISDIR(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid())
+        return None
+    if not stat.S_ISDIR(status.st_mode) or (status.st_dev, status.st_ino) != (one.device, one.inode):
+        return None
+    return Place(Path(one.folder), (status.st_dev, status.st_ino), status.st_uid, status.st_gid)
 
 
-def _new_folder(base: Path, day: str) -> Path:
-    """A folder that did not exist before: what stands in the way is never entered."""
+def _new_folder(base: Path, day: str) -> Place:
+    """A folder that did not exist before: what stands in the way is never entered.
+
+    A service that runs as root gives it to whoever owns the folder above, so that they can open what they were sent.
+    """
+    if os.mkdir not in os.supports_dir_fd:
+        raise LandingError("a delivery needs directory handles, which this operating system does not offer yet")
     try:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for count in range(1, _FOLDERS_LIMIT):
-            folder = base / f"Pilulier restauration {day} {count}"
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir(mode=0o700)
-                return folder
+        above = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for count in range(1, _FOLDERS_LIMIT):
+                name = f"Pilulier restauration {day} {count}"
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, mode=0o700, dir_fd=above)
+                    return _made(base / name, above)
+        finally:
+            os.close(above)
     except OSError as error:
         raise LandingError(
             f"{base} cannot take a delivery ({error.strerror}): pilulier-agent deliveries --folder DIR chooses another"
         ) from None
     raise LandingError(f"{base} holds {_FOLDERS_LIMIT} folders of this day: clear it up")
+
+
+def _made(path: Path, above: int) -> Place:
+    """The folder that was just made, by a handle: its owner may be at it already."""
+    handle = os.open(path.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    try:
+        if os.geteuid() == 0:
+            owner = os.fstat(above)
+            os.fchown(handle, owner.st_uid, owner.st_gid)
+        status = os.fstat(handle)
+        return Place(path, (status.st_dev, status.st_ino), status.st_uid, status.st_gid)
+    finally:
+        os.close(handle)
 
 
 def ended(home: AgentHome, number: int) -> None:

@@ -91,6 +91,7 @@ def restore(
     approver: bytes | None = None,
     may_have_moved_on: bool = False,
     delivered: m.DeliveredSelection | None = None,
+    quarantine: tuple[int, int] | None = None,
     progress: Callable[[RestoreProgress], None] | None = None,
 ) -> RestoreReport:
     """Restore `paths` (none: everything) of a snapshot (by number, by time, or the newest) under `target`.
@@ -100,8 +101,7 @@ def restore(
     attributes only where this job made them. `repository`, where known, is the one whose history it must be;
     `recent_first` begins with the folders that were used last. `approver` and `may_have_moved_on` are as in
     `verify_history`.
-    `delivered` selects by path ids in place of `paths`, and makes the target a quarantine: nothing that stands there is
-    replaced, no link leads out of it.
+    `delivered` selects by path ids in place of `paths`; a `quarantine` is as `Landing` has it.
     Raises UsageError (nothing to restore), IntegrityError or SealError (the tree or history is not what was signed;
     nothing is written then), DiskFullError, and what the source raises. `progress` is called from the calling thread.
     """
@@ -138,7 +138,7 @@ def restore(
         b"/" if target is None else target,
         overwrite=overwrite,
         keep_privileges=keep_privileges,
-        quarantine=delivered is not None,
+        quarantine=quarantine,
     ) as landing:
         job = _Job(landing, sealer, selection, recent_first=recent_first)
         for dump in dumps:

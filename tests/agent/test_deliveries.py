@@ -39,6 +39,8 @@ def selected(repository: Repository, *paths: bytes) -> m.DeliveredSelection:
 def deliver(
     repository: Repository, target: Path, selection: m.DeliveredSelection, source: SnapshotSource | None = None
 ) -> RestoreReport:
+    target.mkdir(mode=0o700, exist_ok=True)
+    status = target.stat()
     return restore(
         source or repository,
         repository.sealer,
@@ -46,6 +48,7 @@ def deliver(
         witness=repository.head,
         target=os.fsencode(target),
         delivered=selection,
+        quarantine=(status.st_dev, status.st_ino),
     )
 
 
@@ -152,7 +155,7 @@ def test_hostile_names_never_land(name: bytes, tmp_path: Path) -> None:
     repository.commit([*items(), Item(b"/srv/doc/evil", b"evil", name=name)])
     with pytest.raises(IntegrityError):
         deliver(repository, tmp_path / "q", selected(repository, b"/srv/doc"))
-    assert not (tmp_path / "q").exists()
+    assert not files(tmp_path / "q")
 
 
 def test_an_appliance_that_shows_another_tree_is_not_believed(repository: Repository, tmp_path: Path) -> None:
@@ -165,7 +168,24 @@ def test_an_appliance_that_shows_another_tree_is_not_believed(repository: Reposi
 
     with pytest.raises(IntegrityError):
         deliver(repository, tmp_path / "q", selected(repository, b"/srv/doc"), Forged(repository))
-    assert not (tmp_path / "q").exists()
+    assert not files(tmp_path / "q")
+
+
+def test_a_folder_that_was_exchanged_is_not_entered(repository: Repository, tmp_path: Path) -> None:
+    """Between its making and its filling: whoever owns the folder above may do that."""
+    made, elsewhere = tmp_path / "q", tmp_path / "elsewhere"
+    made.mkdir()
+    elsewhere.mkdir()
+    status = made.stat()
+    made.rmdir()
+    made.symlink_to(elsewhere)
+    with pytest.raises(LandingError, match="took the place"):
+        restore(
+            repository, repository.sealer, repository.signing.public, witness=repository.head,
+            target=os.fsencode(made), delivered=selected(repository, b"/srv/doc"),
+            quarantine=(status.st_dev, status.st_ino),
+        )  # fmt: skip
+    assert not list(elsewhere.iterdir())
 
 
 @pytest.fixture
@@ -177,7 +197,7 @@ def home(tmp_path: Path) -> AgentHome:
 
 def folder_of(home: AgentHome, number: int, base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(receiving, "base_folder", lambda home, settings=None: base)
-    return receiving.folder_of(home, number, "2026-11-25")
+    return receiving.folder_of(home, number, "2026-11-25").path
 
 
 def test_each_delivery_has_a_folder_of_its_own_and_goes_on_there(
@@ -198,6 +218,20 @@ def test_each_delivery_has_a_folder_of_its_own_and_goes_on_there(
     assert folder_of(home, 7, base, monkeypatch) != again, "an end is an end"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+def test_a_service_that_runs_as_root_gives_it_to_whoever_owns_the_folder_above(
+    home: AgentHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "received"
+    base.mkdir()
+    os.chown(base, 1234, 1235)
+    monkeypatch.setattr(receiving, "base_folder", lambda home, settings=None: base)
+    place = receiving.folder_of(home, 7, "2026-11-25")
+    status = place.path.stat()
+    assert (status.st_uid, status.st_gid) == (place.uid, place.gid) == (1234, 1235)
+    assert receiving.folder_of(home, 7, "2026-11-25") == place
+
+
 def test_a_folder_that_cannot_be_made_is_a_sentence(
     home: AgentHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,5 +250,5 @@ def test_no_message_of_a_delivery_can_name_a_place() -> None:
     fields = {field for kind in (m.Delivery, m.DeliveredSelection, m.Deliveries) for field in kind.__struct_fields__}
     assert fields == {
         *("number", "snapshot", "snapshot_ms", "sender", "created_ms", "expires_ms", "accepted", "files", "bytes"),
-        *("paths", "above", "deliveries"),
+        *("paths", "above", "deliveries", "source"),
     }

@@ -11,6 +11,7 @@ import pytest
 
 from agent.landing import Folder, Landing
 from agent.parcel_receiving import land_entries
+from agent.receiving import Place
 from agent.restore import RestoreReport
 from transport import messages as m
 from transport.errors import IntegrityError
@@ -38,8 +39,13 @@ def land(target: Path, write: Callable[[ParcelWriter], None]) -> RestoreReport:
     writer = ParcelWriter(chunks.append)
     write(writer)
     writer.end()
+    return land_entries(ParcelReader(chunks), place(target), OFFER)
+
+
+def place(target: Path) -> Place:
     target.mkdir(mode=0o700, exist_ok=True)
-    return land_entries(ParcelReader(chunks), target, OFFER)
+    status = target.stat()
+    return Place(target, (status.st_dev, status.st_ino), status.st_uid, status.st_gid)
 
 
 def put(writer: ParcelWriter, entry: Entry, content: bytes = b"", *, proved: bool = True) -> None:
@@ -166,9 +172,8 @@ def test_a_parcel_that_ends_early_leaves_nothing_unfinished(tmp_path: Path) -> N
     writer.entry(file(b"cut", size=3 * MIB))
     writer.content(b"x" * (2 * MIB))
     writer.end()
-    (tmp_path / "q").mkdir()
     with pytest.raises(IntegrityError):
-        land_entries(ParcelReader(chunks[:2]), tmp_path / "q", OFFER)
+        land_entries(ParcelReader(chunks[:2]), place(tmp_path / "q"), OFFER)
     assert files(tmp_path / "q") == ["whole"]
 
 
