@@ -25,7 +25,7 @@ from agent.remote import RemoteSource
 from agent.restore import RestoreProgress, RestoreReport, restore
 from agent.settings import AgentHome
 from transport import messages as m
-from transport.errors import PilulierError, UnreachableError, UsageError
+from transport.errors import PilulierError, RefusedError, UnreachableError, UsageError
 from transport.names import PathId
 from transport.snapshot_reader import Node, SnapshotReader
 
@@ -141,7 +141,7 @@ def accept(
         source.bucket = for_restores(home, machine.settings.limits)
         try:
             if offer.source:
-                parcel = parcel_receiving.wait(client, number, progress)
+                parcel = _sealed(machine, client, number, progress)
                 place = receiving.folder_of(home, number, now().date().isoformat())
                 source.open_delivery(number)
                 report = parcel_receiving.land(machine, source, parcel, offer, place, progress)
@@ -170,6 +170,17 @@ def accept(
         receiving.ended(home, number)
         home.receiving_key(number).unlink(missing_ok=True)
         return Landed(number, place.path, report, client.channel.bytes_received, source.reconnections)
+
+
+def _sealed(
+    machine: Enrolled, client: Client, number: int, progress: Callable[[RestoreProgress], None] | None
+) -> m.Parcel:
+    """The parcel; where it could not be sealed, another yes asks for it with another key."""
+    try:
+        return parcel_receiving.wait(client, number, progress)
+    except RefusedError:
+        machine.home.receiving_key(number).unlink(missing_ok=True)
+        raise
 
 
 def _tell_failure(client: Client, number: int, error: PilulierError) -> None:

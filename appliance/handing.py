@@ -47,7 +47,8 @@ def answer(message: Question, machine: AuthorisedMachine, database: Database) ->
         case m.ParcelQuery(number=number):
             sealed = crossings.sealed(database, machine.machine_id, number)
             known = sealed.wrapping or Wrapping(b"", VaultId(b""))
-            return m.Parcel(number, known.envelope, known.vault, sealed.chunks, sealed.error)
+            reason = crossings.SENTENCES[sealed.why] if sealed.why is not None else ""
+            return m.Parcel(number, known.envelope, known.vault, sealed.chunks, reason)
 
 
 def _told(one: Delivery) -> m.Delivery:

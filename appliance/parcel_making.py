@@ -12,9 +12,8 @@ from typing import Final
 
 from appliance import spool
 from appliance.control import acts, audit, crossings, deliveries, restores
-from appliance.control.crossings import Wanted
+from appliance.control.crossings import NotSealableError, Wanted, Why
 from appliance.control.scope import EVERYTHING
-from appliance.errors import ConflictError, KeyModeError
 from appliance.job_running import JobContext, JobReport
 from appliance.opening import words
 from appliance.opening.clients import beginning, sealed_chunks
@@ -48,12 +47,12 @@ def make(context: JobContext) -> JobReport:
             break
         try:
             _seal(context, wanted)
-        except (ConflictError, KeyModeError) as error:
-            crossings.was_not_sealed(context.db, wanted, str(error))
+        except NotSealableError as error:
+            crossings.was_not_sealed(context.db, wanted, error.why)
             failed += 1
         except PilulierError as error:
             log.error("delivery %d to %s: %s", wanted.delivery.number, wanted.target.hex, error)
-            crossings.was_not_sealed(context.db, wanted, "the backups could not be opened or read here")
+            crossings.was_not_sealed(context.db, wanted, Why.UNREADABLE)
             failed += 1
         else:
             done += 1

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from appliance.errors import ConflictError, NotFoundError
+from appliance.control.crossings import NotSealableError, Why
+from appliance.errors import NotFoundError
 from appliance.opening.parcel_sealing import LENGTH
 from appliance.settings import Home
 from transport.names import SEALED_LIMIT
@@ -38,12 +39,12 @@ def _used(home: Home) -> int:
 
 
 def check_room(home: Home, size_bytes: int) -> None:
-    """ConflictError where a parcel of about this size would take room that others need."""
+    """NotSealableError where a parcel of about this size would take room that others need."""
     usage = shutil.disk_usage(home.root)
     if _used(home) + size_bytes > LIMIT_BYTES:
-        raise ConflictError("too much waits to be fetched by machines already: send less, or have it fetched first")
+        raise NotSealableError(Why.ROOM)
     if usage.free - size_bytes < RESERVE_SHARE * usage.total:
-        raise ConflictError("the appliance's disk has no room for this parcel beside the backups")
+        raise NotSealableError(Why.ROOM)
 
 
 class ParcelFile:
@@ -67,10 +68,10 @@ class ParcelFile:
         self._new.unlink(missing_ok=True)
 
     def add(self, chunk: bytes) -> None:
-        """The next sealed chunk; ConflictError where the parcel grows beyond its bound."""
+        """The next sealed chunk; NotSealableError where the parcel grows beyond its bound."""
         self._written += len(chunk) + LENGTH.size
         if self._written > self._limit_bytes or not 0 < len(chunk) <= SEALED_LIMIT:
-            raise ConflictError("the parcel is larger than it was measured to be")
+            raise NotSealableError(Why.LARGE)
         self._file.write(LENGTH.pack(len(chunk)) + chunk)
         self.chunks += 1
 

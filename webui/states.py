@@ -16,6 +16,7 @@ from wtforms.fields import SelectChoice
 from appliance.control import opening_days
 from appliance.control.contracts import ContractState, Escrow, Notify
 from appliance.control.control_room import State
+from appliance.control.crossings import Why
 from appliance.control.deliveries import DeliveryState
 
 
@@ -64,6 +65,17 @@ DELIVERIES: Final = {
     DeliveryState.CANCELLED: Look("none", _l("Annulée"), "x-circle"),
     DeliveryState.EXPIRED: Look("none", _l("Expirée"), "calendar-x"),
 }
+NOT_SEALED: Final = {
+    Why.APART: _l("les deux machines ne sont plus dans le même contrat"),
+    Why.FORBIDDEN: _l("le contrat n’autorise pas les envois entre machines"),
+    Why.REVOKED: _l("la machine qui reçoit est révoquée"),
+    Why.OVER: _l("l’envoi est terminé"),
+    Why.SENDER: _l("la personne qui a envoyé ne gère plus ce contrat"),
+    Why.ROOM: _l("l’appliance n’a pas la place de préparer cet envoi"),
+    Why.LARGE: _l("l’envoi est plus gros que prévu"),
+    Why.UNREADABLE: _l("les sauvegardes n’ont pas pu être ouvertes ou lues sur l’appliance"),
+}
+"""Why one machine’s files were not sealed for another: what a delivery’s reason means then."""
 ESCROWS: Final = {Escrow.CONFIDED: _l("Clé confiée"), Escrow.PRIVATE: _l("Clé privée")}
 ESCROW_MEANING: Final = {
     Escrow.CONFIDED: _l(
@@ -119,6 +131,7 @@ def install(app: Flask) -> None:
     app.jinja_env.globals.update(
         MACHINE_STATES=MACHINES,
         CONTRACT_STATES=CONTRACTS,
+        NOT_SEALED=NOT_SEALED,
         ESCROWS=ESCROWS,
         ESCROW_MEANING=ESCROW_MEANING,
         NOTIFICATIONS=NOTIFICATIONS,

@@ -8,6 +8,7 @@ receiving machine made for this delivery after its owner had said yes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from appliance.control import accounts, contracts, machine_keys, machines
@@ -17,10 +18,43 @@ from appliance.control.database import Database
 from appliance.control.deliveries import BEGINNABLE, Delivery, find
 from appliance.control.machines import Machine, MachineState
 from appliance.control.scope import EVERYTHING, Scope, condition, covers
-from appliance.control.text import one_line
 from appliance.errors import ConflictError, NotFoundError
 from transport.names import VaultId
 from transport.parcels import Wrapping
+
+
+class Why(StrEnum):
+    """Why a parcel is not sealed."""
+
+    APART = "apart"
+    FORBIDDEN = "forbidden"
+    REVOKED = "revoked"
+    OVER = "over"
+    SENDER = "sender"
+    ROOM = "room"
+    LARGE = "large"
+    UNREADABLE = "unreadable"
+
+
+SENTENCES: Final = {
+    Why.APART: "the two machines do not belong to one contract any more",
+    Why.FORBIDDEN: "the contract does not allow its machines to be sent each other's files",
+    Why.REVOKED: "the receiving machine was revoked",
+    Why.OVER: "the delivery is over",
+    Why.SENDER: "whoever sent it does not manage this contract any more",
+    Why.ROOM: "the appliance has no room for it beside what waits already and the backups",
+    Why.LARGE: "it is larger than it was measured to be",
+    Why.UNREADABLE: "the backups could not be opened or read on the appliance",
+}
+"""As commands and machines are told; pages have words of their own."""
+
+
+class NotSealableError(ConflictError):
+    """A parcel may not, or cannot, be sealed now."""
+
+    def __init__(self, why: Why) -> None:
+        super().__init__(SENTENCES[why])
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +70,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """How far a parcel is: nothing yet, why never, or its wrapping and the number of its chunks."""
+    """How far a parcel is: nothing yet, why not, or its wrapping and the number of its chunks."""
 
     wrapping: Wrapping | None
     chunks: int
-    error: str
+    why: Why | None
 
 
 def allowed(db: Database, contract_id: str) -> bool:
@@ -93,7 +127,7 @@ def sealed(db: Database, machine_id: bytes, number: int) -> Sealed:
     if row is None:
         raise NotFoundError(f"there is no delivery {number} of another machine's files here")
     wrapping = None if row["envelope"] is None else Wrapping(row["envelope"], VaultId(row["parcel_vault"]))
-    return Sealed(wrapping, row["parcel_chunks"], row["parcel_error"])
+    return Sealed(wrapping, row["parcel_chunks"], Why(row["parcel_error"]) if row["parcel_error"] else None)
 
 
 _TO_SEAL: Final = (
@@ -123,18 +157,18 @@ def to_seal(db: Database, now: float) -> Wanted | None:
 
 
 def check(db: Database, wanted: Wanted, now: float) -> None:
-    """ConflictError where it may not be any more, with a sentence for people."""
+    """NotSealableError where it may not be any more."""
     source, target = machines.get(db, wanted.source.id), machines.get(db, wanted.target.id)
     if source.contract_id != target.contract_id:
-        raise ConflictError("the two machines do not belong to one contract any more")
+        raise NotSealableError(Why.APART)
     if not allowed(db, source.contract_id):
-        raise ConflictError("the contract does not allow its machines to be sent each other's files any more")
+        raise NotSealableError(Why.FORBIDDEN)
     if target.state is not MachineState.ACTIVE:
-        raise ConflictError("the receiving machine was revoked")
+        raise NotSealableError(Why.REVOKED)
     if find(db, EVERYTHING, target.id, wanted.delivery.number, now).state not in BEGINNABLE:
-        raise ConflictError("the delivery is over")
+        raise NotSealableError(Why.OVER)
     if not _is_manager(db, wanted.delivery.account_id, source):
-        raise ConflictError("whoever sent it does not manage this contract any more")
+        raise NotSealableError(Why.SENDER)
 
 
 def _is_manager(db: Database, account_id: str, machine: Machine) -> bool:
@@ -157,12 +191,12 @@ def was_sealed(db: Database, wanted: Wanted, wrapping: Wrapping, chunks: int) ->
         )
 
 
-def was_not_sealed(db: Database, wanted: Wanted, reason: str) -> None:
-    """It cannot be; the reason is for people."""
+def was_not_sealed(db: Database, wanted: Wanted, why: Why) -> None:
+    """It cannot be."""
     with db.write():
         db.execute(
             "UPDATE delivery SET parcel_error = ? WHERE machine_id = ? AND number = ?",
-            [one_line(reason, 300), wanted.target.id, wanted.delivery.number],
+            [str(why), wanted.target.id, wanted.delivery.number],
         )
 
 

@@ -98,14 +98,17 @@ _COLUMNS: Final = (
     "delivery.machine_id, delivery.number, delivery.snapshot, delivery.snapshot_at, delivery.files, "
     "delivery.size_bytes, delivery.account_id, delivery.sent_by, delivery.created_at, delivery.expires_at, "
     "delivery.state, delivery.answered_at, delivery.began_at, delivery.ended_at, delivery.files_done, "
-    "delivery.bytes_done, delivery.errors, delivery.reason, delivery.source_id, machine.name AS machine_name, "
+    "delivery.bytes_done, delivery.errors, delivery.reason, delivery.parcel_error, delivery.source_id, "
+    "machine.name AS machine_name, "
     "coalesce((SELECT name FROM machine AS source WHERE source.id = delivery.source_id), '') AS source_name"
 )
 _FROM: Final = "FROM delivery JOIN machine ON machine.id = delivery.machine_id"
 
 
 def _delivery(row: dict[str, Any], now: float) -> Delivery:
-    state = DeliveryState(row["state"])
+    state, sealing = DeliveryState(row["state"]), row.pop("parcel_error")
+    if state is DeliveryState.ACCEPTED and sealing:
+        state, row["reason"] = DeliveryState.FAILED, sealing
     if state in OPEN and now >= row["expires_at"]:
         state = DeliveryState.EXPIRED
     return Delivery(**{**row, "state": state})

@@ -276,8 +276,8 @@ def test_another_key_makes_the_sealed_parcel_worthless(served: Served, machine: 
     assert not crossings.was_sealed(served.db, wanted, Wrapping(b"envelope", VaultId(b"v" * 16)), 1)
     again = crossings.to_seal(served.db, time.time())
     assert again is not None and again.key == b"another"
-    crossings.was_not_sealed(served.db, again, "no room")
-    assert line.ask(m.ParcelQuery(1), m.Parcel).reason == "no room"
+    crossings.was_not_sealed(served.db, again, crossings.Why.ROOM)
+    assert line.ask(m.ParcelQuery(1), m.Parcel).reason == crossings.SENTENCES[crossings.Why.ROOM]
     source.close()
 
 

@@ -66,7 +66,7 @@ class Pair:
     def accept(self, number: int = 1) -> Outcome:
         """Say yes on the other machine; the appliance seals while that waits."""
         running = self.other.start("deliveries", "accept", str(number))
-        wait_until(lambda: self.delivery(number).state is not DeliveryState.WAITING, "a yes")
+        wait_until(lambda: self.delivery(number).state is DeliveryState.ACCEPTED, "a yes")
         self.seal()
         return running.wait()
 
@@ -139,7 +139,11 @@ def test_it_is_off_until_allowed_and_what_is_forbidden_later_is_not_sealed(pair:
         crossings.allow(db, contracts.find(db, EVERYTHING, pair.contract), allowed=False)
     done = pair.accept()
     assert done.code == 4 and "does not allow" in done.stderr, done.told()
-    assert pair.spooled() == []
+    assert pair.spooled() == [] and pair.delivery().state is DeliveryState.FAILED
+    assert "n’autorise pas les envois" in scene.text(f"/machines/{pair.other.machine}"), "who sent it sees why"
+    pair.allow()
+    assert pair.accept().code == 0, "another yes asks for it anew"
+    assert pair.delivery().state is DeliveryState.DONE
 
 
 def test_a_cut_line_and_a_killed_agent_go_on_where_they_were(pair: Pair) -> None:
