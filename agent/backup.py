@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -22,18 +21,20 @@ from agent.bookkeeping import next_run
 from agent.caring import Caretaker
 from agent.client import ApplianceFailed, Client
 from agent.committing import commit_record
-from agent.counting import count
+from agent.counting import Counting
 from agent.enrolling import Enrolled, check_welcome
 from agent.entries import EntryWriter
 from agent.errors import EmptySourceError
 from agent.guards import Guards, clock_ahead_s
 from agent.key_keeping import keep_key
 from agent.ledger import Ledger
+from agent.marks import Marks, keep_troubled
 from agent.metadata import MetadataReader
 from agent.onsite.copies import Copies, TeeingUploader
 from agent.onsite.telling import tell
 from agent.pacing import Bucket, RateNow
 from agent.packing import Packer
+from agent.partial import Coverage, marks_to_follow
 from agent.pending import PendingSegments
 from agent.presence import Presence
 from agent.report import BackupProgress, BackupReport, Figures, StartedBy, Warned, used_configuration
@@ -46,7 +47,7 @@ from agent.settings_keeping import keep_settings
 from agent.signatures import Signatures
 from agent.sources.dumped import Dumped
 from agent.staging import Known
-from agent.state import LastRun, last_files, write_state
+from agent.state import LastRun, last_files, last_walk_ms, write_state
 from agent.system.zone import LocalZone
 from transport import delta as deltas
 from transport import messages as m
@@ -73,11 +74,13 @@ def run_backup(
     started_by: StartedBy = "manual",
     warnings: tuple[Warned, ...] = (),
     pause: Callable[[float], None] = time.sleep,
+    marks: Marks | None = None,
 ) -> BackupReport:
     """Make a snapshot of the selection; raises PilulierError with a sentence where that is not possible.
 
     `watched`: somebody waits for the end, so that counting what there is first is worth a second walk. `warnings`: what
-    the report is to begin with. `pause`: waits before files that were locked are tried again.
+    the report is to begin with. `pause`: waits before files that were locked are tried again. `marks`: only what is
+    marked is looked at, and the rest stays as the last snapshot has it, where that may be.
     """
     if not machine.settings.has_source:
         raise EmptySourceError("nothing is selected: run pilulier-agent select include PATH first")
@@ -100,7 +103,9 @@ def run_backup(
         journal.send(machine.home, client)
         try:
             with open_ledger(machine, client, welcome) as ledger:
-                run = _Run(machine, ledger, client, welcome, allow_empty, progress, watched, checkpoint_s, started_by)
+                run = _Run(
+                    machine, ledger, client, welcome, allow_empty, progress, watched, checkpoint_s, started_by, marks
+                )
                 return run.run(warnings, ahead_s, pause)
         except ApplianceFailed as error:
             if error.code != "drift":
@@ -127,6 +132,7 @@ class _Run:
         watched: bool,
         checkpoint_s: float,
         started_by: StartedBy,
+        marks: Marks | None,
     ) -> None:
         self._machine = machine
         self._ledger = ledger
@@ -138,23 +144,23 @@ class _Run:
         self._had_files = not ledger.verify_empty()
         sealer = machine.sealer()
         self._epoch = sealer.keys.epoch
-        self._scanner, self._counter = (
-            Scanner(
-                machine.settings.selection,
-                sealer.keys,
-                home=os.fsencode(machine.home.path),
-                allow_missing=allow_empty,
-                count_only=count_only,
-            )
-            for count_only in (False, True)
+        marked = marks_to_follow(marks, ledger, machine)
+        self._coverage = Coverage(ledger, everything=marked.whole)
+        self._scanner = Scanner(
+            machine.settings.selection,
+            sealer.keys,
+            home=os.fsencode(machine.home.path),
+            allow_missing=allow_empty,
+            marked=marked,
+            familiar=self._coverage.familiar,
         )
-        self._watched = watched
-        self._finished = False
         self._pending = PendingSegments.open(machine.home.pending)
         self._copies = Copies(machine)
         self._uploader = TeeingUploader(client, SessionId(random_id()), self._pending, self._copies)
         self._uploader.bucket = Bucket(RateNow(machine.home, machine.settings.limits))
         self._figures = Figures(client, self._uploader, welcome.over_quota, ledger.tree().bytes_source, progress)
+        counts = self._coverage.everything and (watched or not self._had_files)
+        self._counting = Counting(machine, self._figures, wanted=counts)
         self._started_by = started_by
         self._uploader.words = self._figures.words
         self._uploader.configuration = used_configuration(machine.settings, started_by)
@@ -192,8 +198,7 @@ class _Run:
         if not allow:
             presence.check_roots()
         self._guards.before(presence.count, allow=allow)
-        if self._watched or not self._had_files:
-            threading.Thread(target=self._count, name="counting", daemon=True).start()
+        self._counting.start()
         try:
             head = self._ledger.head()
             self._uploader.begin(head.hash() if head else FIRST_PREVIOUS)
@@ -203,15 +208,18 @@ class _Run:
             self._figures.say("info", "backup", f"Backup started ({self._started_by})")
             self._guards.say_first()
             self._care.take_care(head, self._ledger, self._uploader, self._figures)
-            for listing in self._dumped.besides(self._scanner.scan()):
+            for listing in self._dumped.besides(self._scanner.scan(), dump=self._coverage.everything):
                 self._folder(listing)
                 self._take_outcomes(0.0)
                 self._maybe_checkpoint()
+            for folder, path_id, names in self._coverage.other_names():
+                self._folder(self._scanner.look(folder, path_id, names))
             self._settle()
             for again in self._retries.rounds():
                 for wanted in again:
                     self._send(wanted)
                 self._settle()
+            self._figures.files(How.SAME, self._coverage.rest_files, self._coverage.rest_bytes)
             self._guards.lost()
             self._warn_all(self._dumped.raw.warnings())
             self._figures.tell_end()
@@ -222,18 +230,20 @@ class _Run:
             self._uploader.abort()
             raise
         finally:
-            self._finished = True
+            self._counting.stop()
             self._sender.close()
             self._pending.close()
         self._guards.done(self._began_ms)
         self._ledger.sweep_signatures()
         report = self._figures.report(number)
+        keep_troubled(self._machine.home, (warning.path for warning in report.warnings))
         ended_ms = int(time.time() * 1000)
         write_state(
             self._machine.home,
             LastRun(
                 *(number, ended_ms, report.state, len(report.warnings)),
                 began_ms=self._began_ms,
+                walked_ms=self._began_ms if self._coverage.everything else last_walk_ms(self._machine.home),
                 files=report.files_total,
             ),
         )
@@ -241,11 +251,6 @@ class _Run:
             copies = self._copies.finish(self._ledger, self._client)
         tell(self._machine.home, self._machine.settings, self._client)
         return self._figures.with_copies(report, copies)
-
-    def _count(self) -> None:
-        counted = count(self._counter, lambda: self._finished)
-        if counted is not None:
-            self._figures.expected_files, self._figures.expected_bytes = counted.files, counted.bytes
 
     def _settle(self) -> None:
         """Wait until every reader has brought what it was given."""
@@ -261,9 +266,11 @@ class _Run:
         if listing.error is not None:
             self._figures.warn(listing.path, listing.error)
             self._guards.stale(joined(listing.path, b""), listing.error, had=self._had_files)
-        known = self._ledger.children(listing.path_id) if self._had_files else {}
+        known = self._coverage.known(listing) if self._had_files else {}
+        decisions = planner.plan_folder(listing, known)
+        self._coverage.met(known, decisions)
         same_files = same_bytes = 0
-        for decision in planner.plan_folder(listing, known):
+        for decision in decisions:
             match decision:
                 case planner.Unchanged(found=found, known=before, refresh=refresh):
                     if refresh:
@@ -381,8 +388,7 @@ class _Run:
             self._unreadable(wanted, sent.error)
             return
         if sent.changed:
-            reason = "it changed while it was read: kept as read, and read again next time"
-            self._figures.warn(wanted.path, reason)
+            self._figures.warn(wanted.path, "it changed while it was read: kept as read, and read again next time")
             self._guards.stale(wanted.path, "it changes faster than it can be read", had=wanted.known is not None)
         self._warn_all(self._dumped.remarks(sent))
         found, known = wanted.found, wanted.known

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from agent import journal
-from agent.scheduler import Ending
+from agent.scheduler import Ending, Why
 from agent.settings import AgentHome
 from agent.state import read_failure
 from agent.system.program import this_program
@@ -32,8 +32,9 @@ _ENDINGS: Final = {0: Ending.DONE, 3: Ending.DONE, 5: Ending.UNREACHABLE}
 
 
 def command(home: AgentHome, why: str) -> list[str]:
-    """How the child is started."""
-    return [*this_program(), "--home", str(home.path), "--json", "backup", "--started-by", why]
+    """How the child is started; where it is to look only, in part, stands in the home."""
+    marked = ["--only-marked"] if why == Why.CONTINUOUS else []
+    return [*this_program(), "--home", str(home.path), "--json", "backup", "--started-by", why, *marked]
 
 
 class BackupProcess:

@@ -22,7 +22,7 @@ from agent.settings import AgentHome, agent_home
 from agent.system.program import keep_what_was_unpacked
 from transport.errors import PilulierError
 
-STARTED_BY = ("manual", "scheduled", "missed", "asked")
+STARTED_BY = ("manual", "scheduled", "missed", "asked", "continuous")
 """What may have started a backup, for the log and the statistics."""
 
 
@@ -88,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     backup.add_argument("--started-by", metavar="WHY", default="manual", choices=STARTED_BY, help=argparse.SUPPRESS)
+    backup.add_argument("--only-marked", action="store_true", help=argparse.SUPPRESS)
 
     command("run", "run the service: backups at their times, settings from the appliance; until SIGTERM")
 
@@ -100,6 +101,8 @@ def build_parser() -> argparse.ArgumentParser:
     setting = command("set", "back up at these times of day, in this machine's time zone", into=schedules)
     setting.add_argument("times", metavar="HH:MM", nargs="+")
     setting.add_argument("--days", metavar="DAYS", default="mon-sun", help="mon-fri, or mon,wed,sat (default: all)")
+    following = command("continuous", "whether a snapshot follows each change within a minute", into=schedules)
+    following.add_argument("following", choices=("on", "off"))
     command("off", "start no backup by itself", into=schedules)
 
     remote = command("remote", "whether the appliance may set what is backed up and when, and start backups")

@@ -180,6 +180,7 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
     from agent.commands_guards import stale_line, stale_rows
     from agent.commands_onsite import lines_of, rows_of
     from agent.commands_service import told_if_failed
+    from agent.marks import take_over
     from agent.progress import watched
     from agent.stale import stale_folders
 
@@ -191,6 +192,7 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         from agent.backup import run_backup
 
         machine = enrolled(home)
+        marks = take_over(home) if options.only_marked else None
         with watched("Backing up") as shown, under_way.noted(home, "backup", shown) as progress:
             def backup(warnings: tuple[Warned, ...] = ()) -> BackupReport:
                 return run_backup(
@@ -200,9 +202,12 @@ def _backup(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
                     watched=shown is not None,
                     started_by=options.started_by,
                     warnings=warnings,
+                    marks=marks,
                 )
 
-            report = _with_hooks(machine, options.started_by, _frozen(machine, backup))
+            # Hooks and frozen disks are for a backup of everything: every minute they would be in the way.
+            whole = marks is None
+            report = _with_hooks(machine, options.started_by, _frozen(machine, backup)) if whole else backup()
     diary.backup_done(home, options.started_by, report)
     document: Row = {
         "snapshot": report.snapshot,

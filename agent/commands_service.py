@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 
+import msgspec
+
 from agent import __version__, diary, journal, surroundings
 from agent.bookkeeping import next_run
 from agent.commands import Row, iso, show
@@ -61,10 +63,17 @@ def _local(seconds: float) -> str:
 
 
 def schedule(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
-    """`schedule show`, `set`, `off`."""
+    """`schedule show`, `set`, `continuous`, `off`."""
     if options.scheduling != "show":
-        chosen = Schedule() if options.scheduling == "off" else Schedule.of(options.times, days_of(options.days))
-        change_settings(home, lambda settings: chosen_here(settings, schedule=chosen))
+
+        def chosen(before: Schedule) -> Schedule:
+            if options.scheduling == "off":
+                return Schedule()
+            if options.scheduling == "continuous":
+                return msgspec.structs.replace(before, continuous=options.following == "on")
+            return Schedule.of(options.times, days_of(options.days), continuous=before.continuous)
+
+        change_settings(home, lambda settings: chosen_here(settings, schedule=chosen(settings.schedule)))
         knock(home)
     settings = load_settings(home)
     following = next_run(home, settings, time.time(), LocalZone()())
@@ -72,11 +81,14 @@ def schedule(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int
     document: Row = {
         "times": times,
         "days": settings.schedule.days,
+        "continuous": settings.schedule.continuous,
         "set_by": "appliance" if settings.remote.schedule_version else "machine",
         "next_run": _iso(following),
     }
     lines = [f"Backups start at {', '.join(times)}, {_days_text(settings.schedule)}."] if times else []
-    show(as_json, document, "\n".join([*lines, _following(home, settings, following)]))
+    if settings.schedule.continuous:
+        lines.append("A snapshot follows changes as they happen, within a minute.")
+    show(as_json, document, "\n".join(filter(None, [*lines, _following(home, settings, following)])))
     return 0
 
 
@@ -113,7 +125,9 @@ def _following(home: AgentHome, settings: Settings, following: float | None) -> 
         return f"Next: {_local(following)}."
     if not settings.has_source:
         return "Nothing is selected: pilulier-agent select include PATH"
-    if not settings.schedule.minutes:
+    if settings.schedule.continuous and service_runs(home):
+        return ""
+    if not settings.schedule.minutes and not settings.schedule.continuous:
         return "No backup starts by itself: pilulier-agent schedule set HH:MM changes that."
     return "The service does not run now, so nothing starts: pilulier-agent run"
 

@@ -211,6 +211,20 @@ class Ledger:
             row = self._db.execute("SELECT parent_id FROM entry WHERE path_id = ? AND kind = 1", (folder,)).fetchone()
         return None if row is None else PathId(row[0])
 
+    def file_totals(self) -> tuple[int, int]:
+        """How many live files there are, and their bytes."""
+        with translated(self._path):
+            count = self._db.execute("SELECT count(*) FROM entry WHERE kind = 0").fetchone()[0]
+        return count, self.tree().bytes_source
+
+    def names_of(self, inodes: Collection[int]) -> Iterator[tuple[Known, bytes]]:
+        """Live files that had one of these inode numbers, with their absolute paths."""
+        for ino in inodes:
+            with translated(self._path):
+                rows = self._db.execute(f"SELECT {_COLUMNS} FROM entry WHERE kind = 0 AND ino = ?", (ino,)).fetchall()
+            for known in (Known(*row) for row in rows):
+                yield known, self._path_of(known)
+
     def find_moved(self, ino: int, size: int, mtime_ns: int) -> list[Known]:
         """Files that had this inode number, size and time: candidates for "renamed, not changed". Equal `ctime_ns`
         too, and settled, proves it (their folder was renamed); otherwise the content MAC must."""

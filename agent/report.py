@@ -16,7 +16,7 @@ from agent.settings import Settings
 from agent.uploader import Uploader
 from transport import messages as m
 
-StartedBy = Literal["manual", "scheduled", "missed", "asked"]
+StartedBy = Literal["manual", "scheduled", "missed", "asked", "continuous"]
 TELL_S: Final = 1.0
 LINE_S: Final = 60.0
 """Between two lines about progress in the machine's log: a first backup of weeks must not fill it."""

@@ -2,8 +2,10 @@
 
 Owns the reading of folders and of each entry's status: never content, never through a symbolic link, never
 into the agent's own home. Yields one `Listing` a folder, parents before children and names in byte order, so
-memory stays with the largest folder. What could not be looked at is told apart from what is not there: only
-absence from a folder that was listed without error means gone. Sockets, devices and pipes are counted and left out.
+memory stays with the largest folder. A walk may be told to follow marks (`agent.marks`): it then lists marked
+folders and unfamiliar ones, and looks by name at what leads there, and at nothing else. What could not be looked at
+is told apart from what is not there: only absence from a folder that was listed without error means gone. Sockets,
+devices and pipes are counted and left out.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ import os
 import stat
 import struct
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
 import msgspec
 
+from agent.marks import EVERYTHING, NOTHING, MarkedTree
 from agent.selection import WINDOWS, Scope, Selection, Take, components, shown
 from agent.system.placeholders import Placeholders
 from agent.system.views import seen
@@ -92,6 +95,8 @@ class Listing:
     """All that is selected in it was looked for; False for a folder only passed through to a selected path."""
     included: bool
     """The folder is itself an included path."""
+    some: bool = False
+    """Only the children given here were looked at: nothing is said of others."""
     missing_root: bool = False
     """Not a folder at all: an included path that does not exist."""
     unsure: frozenset[PathId] = frozenset()
@@ -131,6 +136,11 @@ class _Pending:
     folder: Found | None
     scope: Scope
     included: bool
+    marked: MarkedTree
+
+
+def _all_familiar(found: Found) -> bool:
+    return True
 
 
 def path_ids(keys: VaultKeys) -> Callable[[PathId, bytes], PathId]:
@@ -151,7 +161,9 @@ class Scanner:
     """One walk over a selection. `home` is the agent's own folder, never entered.
 
     With `allow_missing` an included path that does not exist counts as deleted instead of unknown. With `count_only`
-    every path id is ROOT's, for who wants to know how much there is and no more.
+    every path id is ROOT's, for who wants to know how much there is and no more. `marked` leads the walk; `familiar`
+    says whether a folder that is not marked is the one that was there before, and is asked once its parent's listing
+    was dealt with.
     """
 
     def __init__(
@@ -162,11 +174,15 @@ class Scanner:
         home: bytes | None = None,
         allow_missing: bool = False,
         count_only: bool = False,
+        marked: MarkedTree = EVERYTHING,
+        familiar: Callable[[Found], bool] = _all_familiar,
     ) -> None:
         self._selection = selection
         self._path_key = keys.path
         self._path_id = _no_id if count_only else path_ids(keys)
         self._allow_missing = allow_missing
+        self._marked = marked
+        self._familiar = familiar
         self._home = _identity(home) if home is not None else None
         self._placeholders = Placeholders()
 
@@ -195,19 +211,71 @@ class Scanner:
         return IncludedRoot(path, path_id, RootState.PRESENT)
 
     def scan(self) -> Iterator[Listing]:
-        """Every folder of the selection, parents first; the first listing is the virtual root's."""
+        """Every folder to be listed, parents first; the first listing is the virtual root's."""
         scope = self._selection.scope()
-        stack = [_Pending(b"/", ROOT, None, scope, scope.selected)]
+        stack = [_Pending(b"/", ROOT, None, scope, scope.selected, self._marked)]
         while stack:
             at = stack.pop()
-            if at.scope.selected and not (WINDOWS and at.folder is None):
+            if not at.scope.selected or (WINDOWS and at.folder is None):
+                listing, folders, missing = self._list_named(at)
+            elif at.marked.listed:
                 listing, folders, missing = self._list_whole(at)
             else:
-                listing, folders, missing = self._list_named(at)
+                listing, folders, missing = self._list_some(at)
             yield listing
             yield from missing
+            if not at.marked.whole:
+                folders = list(self._to_follow(folders))
             folders.reverse()
             stack += folders
+
+    def _to_follow(self, folders: list[_Pending]) -> Iterator[_Pending]:
+        """Which of a listing's folders a walk by marks goes into, and how far."""
+        for at in folders:
+            if at.folder is not None and not self._familiar(at.folder):
+                yield replace(at, marked=EVERYTHING)
+            elif at.marked is not NOTHING or not at.scope.selected:
+                yield at
+
+    def look(self, path: bytes, path_id: PathId, names: Iterable[bytes]) -> Listing:
+        """A listing of some children of a folder, looked at by name. Who asks knows that they are selected; those that
+        are not there are left out."""
+        children: list[Found] = []
+        for name in names:
+            with contextlib.suppress(OSError):
+                below = joined(path, name)
+                status = os.lstat(below)
+                target = os.readlink(below) if stat.S_ISLNK(status.st_mode) else b""
+                found = self._found(path_id, name, status, target)
+                if found is not None:
+                    children.append(found)
+        children.sort(key=_name)
+        return Listing(path, path_id, None, children, None, complete=False, included=False, some=True)
+
+    def _list_some(self, at: _Pending) -> tuple[Listing, list[_Pending], list[Listing]]:
+        """A selected folder that is on the way to marked ones. Where one of them is no folder any more, something went
+        on here that was not marked yet, and the whole folder is listed."""
+        scope, plain = at.scope, at.scope.plain
+        names = [name for name in at.marked.names if plain or scope.take(name) is not Take.SKIP]
+        listing = self.look(at.path, at.path_id, names)
+        if len(listing.children) < len(names) or any(child.type is not _FOLDER for child in listing.children):
+            return self._list_whole(at)
+        return replace(listing, folder=at.folder), self._folders_of(at, listing.children), []
+
+    def _folders_of(self, at: _Pending, children: list[Found]) -> list[_Pending]:
+        scope, plain, marked = at.scope, at.scope.plain, at.marked
+        folders: list[_Pending] = []
+        for child in children:
+            if child.type is _FOLDER:
+                name = child.name
+                inner = scope if plain else scope.enter(name, scope.take(name))
+                folders.append(
+                    _Pending(
+                        joined(at.path, name), child.path_id, child, inner, not plain and scope.is_root(name),
+                        marked.below(name) or NOTHING,
+                    )
+                )  # fmt: skip
+        return folders
 
     def _list_named(self, at: _Pending) -> tuple[Listing, list[_Pending], list[Listing]]:
         """A folder that is only passed through: look for the named children, never at what else it holds."""
@@ -250,7 +318,8 @@ class Scanner:
             children.append(found)
             if found.type is FileType.FOLDER:
                 included = at.scope.is_root(name)
-                folders.append(_Pending(path, found.path_id, found, at.scope.enter(name, take), included))
+                inner, marked = at.scope.enter(name, take), at.marked.below(name) or NOTHING
+                folders.append(_Pending(path, found.path_id, found, inner, included, marked))
         listing = Listing(
             path=at.path, path_id=at.path_id, folder=at.folder, children=children, error=None, complete=False,
             included=False, unsure=frozenset(unsure), specials=specials, warnings=tuple(warnings), cloud=cloud,
@@ -300,14 +369,7 @@ class Scanner:
         except OSError as problem:
             error = _sentence(problem)
         children.sort(key=_name)
-        folders: list[_Pending] = []
-        for child in children:
-            if child.type is FileType.FOLDER:
-                name = child.name
-                inner = scope if plain else scope.enter(name, scope.take(name))
-                folders.append(
-                    _Pending(joined(at.path, name), child.path_id, child, inner, not plain and scope.is_root(name))
-                )
+        folders = self._folders_of(at, children)
         if not plain and error is None:
             missing = self._missing_below(at, children, unsure, folders)
         listing = Listing(

@@ -37,6 +37,8 @@ class Why(StrEnum):
     MISSED = "missed"
     ASKED = "asked"
     """Asked for from the appliance."""
+    CONTINUOUS = "continuous"
+    """Owed to changes (`agent.continuous`), never by these books."""
 
 
 class Ending(StrEnum):

@@ -23,11 +23,13 @@ from agent import journal, remote_settings, scheduler, surroundings
 from agent.attending import Attendant
 from agent.backup_process import BackupProcess
 from agent.bookkeeping import load_books, save_books
+from agent.continuous import Continuous, Gathered, Later
 from agent.enrolling import Enrolled, enrolled
 from agent.guards import clock_ahead_s, clock_sentence
 from agent.interface import Opener
 from agent.knocking import Doorstep
 from agent.limits import Limits
+from agent.marks import hand_over
 from agent.notices import Notifier
 from agent.scheduler import Books, Clock, Conditions, Ending, Start, Wait, Why
 from agent.settings import AgentHome, Settings, change_settings, exclusive, load_settings
@@ -35,6 +37,7 @@ from agent.state import last_good
 from agent.system import desktop
 from agent.system.desktop import Notice
 from agent.system.zone import LocalZone
+from agent.watching import watcher
 from transport import messages as m
 from transport.errors import PilulierError
 
@@ -71,6 +74,7 @@ class Service:
         wake: Callable[[], None] = lambda: None,
         holding: Callable[[Limits], str] = surroundings.holding,
         show: Callable[[Notice], object] = lambda notice: None,
+        continuous: Continuous | None = None,
     ) -> None:
         self._home = home
         self._now = now
@@ -88,6 +92,10 @@ class Service:
         self._reachable = False
         self._paused = False
         self._child: Child | None = None
+        self._began = 0.0
+        self._why = Why.SCHEDULED
+        self._continuous = continuous
+        self._held = ""
         self._reason = ""
         self._clock_off = False
         self._turned = self._away_since = now()
@@ -103,10 +111,12 @@ class Service:
             if not self._turned <= clock.now <= self._turned + SLEPT_S:
                 self._away_since = clock.now  # it slept, or its clock was set: the line gets its hour again
             self._turned = clock.now
+            if self._continuous is not None:
+                schedule, selection = self._settings.schedule, self._settings.selection
+                self._continuous.settle(selection, on=schedule.continuous, spread_s=self._books.spread_s)
             if self._child is not None and (ending := self._child.poll()) is not None:
                 self._child = None
-                self._keep(scheduler.ended(self._books, ending, clock.now))
-                self._notifier.ended(ending, clock.now)
+                self._ended(ending, clock.now)
                 self._said()
             decision = self._decide(clock, 0.0)
             if isinstance(decision, Start):
@@ -115,15 +125,35 @@ class Service:
             if isinstance(decision, Start) and decision.owed.why is not Why.ASKED:
                 decision = self._decide(clock, 0.0, self._holding(self._settings.limits))
             if isinstance(decision, Start):
-                return self._begin(decision, clock.now)
+                log.info("backup begins (%s since %s)", decision.owed.why, _utc(decision.owed.since))
+                return self._begin(decision.owed.why, clock.now)
             self._tell_reason(decision.reason)
             self._notifier.look()
             if self._books.owed is not None and not self._reachable and self._child is None:
                 self._notifier.waiting(self._books.owed.since, self._away_since, clock)
+            pause_s = self._follow(clock.now)
             following = decision.until
             if self._books.owed is None:
                 following = scheduler.next_due(self._settings.schedule, clock, self._books.spread_s)
-            return CLOCK_S if following is None else min(CLOCK_S, max(0.05, following - clock.now))
+            return pause_s if following is None else min(pause_s, max(0.05, following - clock.now))
+
+    def _follow(self, now: float) -> float:
+        """Let a snapshot follow changes where nothing else runs or is owed; how many seconds may be slept."""
+        following = self._continuous
+        ready = self._reachable and not self._paused and self._child is None and self._books.owed is None
+        if following is None or not ready:
+            return CLOCK_S
+        due = following.due(now)
+        if isinstance(due, Later):
+            return CLOCK_S if due.seconds is None else min(CLOCK_S, max(0.05, due.seconds))
+        holding = self._holding(self._settings.limits)
+        if holding != self._held:
+            self._held = holding
+            log.info("changes wait: %s", holding) if holding else log.info("changes wait no more")
+        if holding:
+            return CLOCK_S
+        log.info("backup begins (%s: %s)", Why.CONTINUOUS, due.why)
+        return self._begin(Why.CONTINUOUS, now)
 
     def _decide(self, clock: Clock, good: float, holding: str = "") -> Start | Wait:
         selected = self._settings.has_source
@@ -131,17 +161,25 @@ class Service:
         conditions = Conditions(selected, self._reachable, self._paused, self._child is not None, holding)
         return scheduler.decide(self._books, clock, conditions)
 
-    def _begin(self, decision: Start, now: float) -> float:
-        log.info("backup begins (%s since %s)", decision.owed.why, _utc(decision.owed.since))
+    def _begin(self, why: Why, now: float) -> float:
+        self._why, self._began = why, now
         try:
-            self._child = self._start(decision.owed.why)
+            if self._continuous is not None:
+                hand_over(self._home, self._continuous.begins(everything=why is not Why.CONTINUOUS))
+            self._child = self._start(why)
         except OSError as error:
             log.error("the backup could not be started: %s", error)
             journal.keep(self._home, "error", "backup", f"Backup failed: {journal.reason_of(error)}")
-            self._keep(scheduler.ended(self._books, Ending.FAILED, now))
-            self._notifier.ended(Ending.FAILED, now)
+            self._ended(Ending.FAILED, now)
             self._said()
         return CLOCK_S
+
+    def _ended(self, ending: Ending, now: float) -> None:
+        self._notifier.ended(ending, now)
+        if self._continuous is not None:
+            self._continuous.ended(ending, self._began)
+        if self._why is not Why.CONTINUOUS:
+            self._keep(scheduler.ended(self._books, ending, now))
 
     def _tell_reason(self, reason: str) -> None:
         if reason != self._reason:
@@ -172,13 +210,14 @@ class Service:
         """End a backup under way; the run stays owed."""
         with self._lock:
             child = self._child
-        if child is None:
-            return
-        child.stop()
+        if child is not None:
+            child.stop()
         with self._lock:
-            ending = child.poll()
-            self._child = None
-            self._keep(scheduler.ended(self._books, ending or Ending.STOPPED, self._now()))
+            if child is not None:
+                self._child = None
+                self._ended(child.poll() or Ending.STOPPED, self._now())
+            if self._continuous is not None:
+                self._continuous.close()
 
     def _keep(self, books: Books) -> None:
         """Write the books where they changed; a full disk must not end the service."""
@@ -307,7 +346,17 @@ def run(home: AgentHome, stopper: Stopper, on_ready: Callable[[Enrolled, float |
             if attendant is not None:
                 attendant.wake()
 
-        service = Service(home, start=start, said=said, wake=door.knock, show=_shown_apart)
+        def tell(sentence: str) -> None:
+            log.warning("%s", sentence)
+            journal.keep(home, "warning", "watch", sentence)
+            said()
+
+        continuous = Continuous(
+            Gathered(door.knock, tell),
+            lambda selection, notes: watcher(selection, home, notes),
+            walked_at=lambda: last_good(home),
+        )
+        service = Service(home, start=start, said=said, wake=door.knock, show=_shown_apart, continuous=continuous)
         stopper.wake = door.knock
         attendant = Attendant(machine, service)
         opener = Opener(home)

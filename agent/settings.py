@@ -212,6 +212,16 @@ class AgentHome:
         return self.path / "guards.json"
 
     @property
+    def marks(self) -> Path:
+        """Folders that a backup under way was told to look at, and no others."""
+        return self.path / "marks"
+
+    @property
+    def troubled(self) -> Path:
+        """Paths that the last backup could not read."""
+        return self.path / "troubled"
+
+    @property
     def service(self) -> Path:
         """Where the running service listens for a knock."""
         return self.path / "service.json"

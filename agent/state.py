@@ -14,8 +14,8 @@ from agent.settings import AgentHome, exclusive
 class LastRun(msgspec.Struct, frozen=True):
     """The last finished backup; zeros before the first. `running`: one is going on now.
 
-    `began_ms` is of that backup; `error` and its code are of the last one that failed, at `error_at_ms`, empty once
-    one succeeded since.
+    `began_ms` is of that backup, `walked_ms` of the last one that looked at everything; `error` and its code are of the
+    last one that failed, at `error_at_ms`, empty once one succeeded since.
     """
 
     snapshot: int = 0
@@ -24,6 +24,7 @@ class LastRun(msgspec.Struct, frozen=True):
     warnings: int = 0
     running: bool = False
     began_ms: int = 0
+    walked_ms: int = 0
     files: int = 0
     error: str = ""
     error_code: str = ""
@@ -62,9 +63,13 @@ def last_files(home: AgentHome) -> int:
 
 
 def last_good(home: AgentHome) -> float:
-    """When the last complete backup began, seconds since 1970; 0 where none did."""
-    run = read_last(home)
-    return run.began_ms / 1000 if run.state == "complete" else 0.0
+    """When the last complete backup that looked at everything began, seconds since 1970; 0 where none did."""
+    return read_last(home).walked_ms / 1000
+
+
+def last_walk_ms(home: AgentHome) -> int:
+    """The same in milliseconds."""
+    return read_last(home).walked_ms
 
 
 def read_state(home: AgentHome) -> LastRun:

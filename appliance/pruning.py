@@ -11,7 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from appliance.control import alarms, audit, clock, contracts, holds, machine_logs, observations, statistics
+from appliance.control import (
+    alarms,
+    audit,
+    clock,
+    configurations,
+    contracts,
+    holds,
+    machine_logs,
+    observations,
+    statistics,
+)
 from appliance.control.audit import Actor
 from appliance.control.clock import Reading
 from appliance.control.database import Database
@@ -64,6 +74,15 @@ class _Gathered:
     """Snapshots with which a touched decoy was told."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Kinds:
+    """Which snapshots an operator holds, and which continuous mode made. Whoever lies about the latter thins out their
+    own snapshots, of which the newest of each day stays."""
+
+    held: frozenset[int]
+    continuous: frozenset[int]
+
+
 def prune_machine(
     home: Home,
     db: Database,
@@ -90,7 +109,7 @@ def prune_machine(
     witness = clock.witness(db, reading)
     if dry_run:
         witness = replace(witness, accepted=accept_clock)
-        return PruneOutcome(_plan(gathered, holds.of_machine(db, machine.id), policy, now_ms, witness), policy, True)
+        return PruneOutcome(_plan(gathered, _kinds(db, machine), policy, now_ms, witness), policy, True)
     if accept_clock:
         with db.write():
             witness = clock.accept(db, reading)
@@ -98,7 +117,7 @@ def prune_machine(
     # The counts first: what is dropped below takes away what they stand on.
     statistics.record_changes(db, machine.id, gathered.fresh)
     with db.write():
-        plan = _plan(gathered, holds.of_machine(db, machine.id), policy, now_ms, witness)
+        plan = _plan(gathered, _kinds(db, machine), policy, now_ms, witness)
         if plan.alarm is not None:
             _raise_alarm(db, machine, plan.alarm, reading)
             return PruneOutcome(plan, policy, False)
@@ -144,8 +163,12 @@ def _raise_alarm(db: Database, machine: Machine, text: str, reading: Reading) ->
     )
 
 
+def _kinds(db: Database, machine: Machine) -> _Kinds:
+    return _Kinds(frozenset(holds.of_machine(db, machine.id)), configurations.continuous(db, machine.id))
+
+
 def _plan(
-    gathered: _Gathered, held: dict[int, Hold], policy: Policy, now_ms: int, witness: ClockWitness
+    gathered: _Gathered, kinds: _Kinds, policy: Policy, now_ms: int, witness: ClockWitness
 ) -> RetentionPlan:
     calm = judged_calm(gathered.stored, gathered.changes, gathered.suspicious)
     candidates = [
@@ -154,7 +177,8 @@ def _plan(
             received_ms=one.received_ms,
             complete=one.complete,
             calm=calm[one.number],
-            held=one.number in held,
+            continuous=one.number in kinds.continuous,
+            held=one.number in kinds.held,
             retired=one.retired,
         )
         for one in gathered.stored

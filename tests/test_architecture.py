@@ -48,6 +48,7 @@ ROOMS = {
         "agent/onsite/sealed.py",
         "agent/sources/sqlite.py",  # of other people's databases
     ),
+    "watchdog": ("agent/watching/*.py",),
     "rich": ("agent/cli*.py", "agent/progress.py", "appliance/cli*.py", "appliance/commands/*.py"),
     "prometheus_client": ("appliance/metrics.py",),
     "huey": ("appliance/jobs.py",),

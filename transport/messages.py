@@ -279,7 +279,7 @@ class BackupFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class UsedConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a backup went by, as the agent says it, for people; nothing is decided from it. No names: counts alone."""
 
-    started_by: Literal["manual", "scheduled", "missed", "asked"]
+    started_by: Literal["manual", "scheduled", "missed", "asked", "continuous"]
     schedule: Schedule
     includes: Count
     excludes: Count

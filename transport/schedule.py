@@ -1,4 +1,5 @@
-"""When a machine backs up by itself: times of day on days of the week, in the machine's own local time.
+"""When a machine backs up by itself: times of day on days of the week, in the machine's own local time, and whether
+it follows changes as they happen.
 
 Both ends need the noun: the web sets one, the agent keeps to it. Holds no clock and plans nothing. One spelling for
 each schedule: times and days ascending, without doubles, so that equal schedules are equal values.
@@ -27,11 +28,16 @@ Weekday = Annotated[int, Meta(ge=0, le=6)]
 """0 is Monday, as in `datetime.date.weekday`."""
 
 
-class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Times of day, and the days on which they count. Without times nothing runs by itself."""
+class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Times of day, and the days on which they count. Without times, and not continuous, nothing runs by itself.
+
+    Defaults are left out where it is written: an agent that knows no continuous mode reads all but that.
+    """
 
     minutes: Annotated[tuple[Minute, ...], Meta(max_length=TIMES_LIMIT)] = ()
     weekdays: Annotated[tuple[Weekday, ...], Meta(min_length=1, max_length=7)] = EVERY_DAY
+    continuous: bool = False
+    """Changes are watched, and a snapshot follows them: on every day, at any hour, beside the times."""
 
     def __post_init__(self) -> None:
         for name, values in (("minutes", self.minutes), ("weekdays", self.weekdays)):
@@ -39,7 +45,7 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"{name} of a schedule must ascend without doubles: {values}")
 
     @classmethod
-    def of(cls, times: Iterable[str], days: Iterable[str] = DAYS) -> Schedule:
+    def of(cls, times: Iterable[str], days: Iterable[str] = DAYS, *, continuous: bool = False) -> Schedule:
         """The schedule that people write as `12:30` and `mon`, in any order; UsageError names what makes no sense."""
         minutes = sorted({minute_of(time) for time in times})
         if len(minutes) > TIMES_LIMIT:
@@ -47,7 +53,7 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         weekdays = sorted({weekday_of(day) for day in days})
         if not weekdays:
             raise UsageError("no day of the week is chosen: choose at least one")
-        return cls(tuple(minutes), tuple(weekdays))
+        return cls(tuple(minutes), tuple(weekdays), continuous)
 
     @property
     def times(self) -> list[str]:

@@ -47,6 +47,7 @@ class SettingsForm(Form):
     schedule_by = RadioField(_l("Quand"), choices=_WHO)
     times = StringField(_l("Heures"), render_kw={"placeholder": "12:30, 19:00", "spellcheck": "false"})
     days = SelectMultipleField(_l("Jours"), choices=[SelectChoice(str(day), DAY_NAMES[day]) for day in EVERY_DAY])
+    continuous = BooleanField(_l("Suivre les modifications en continu"))
     language = SelectField(_l("Langue"))
     impose = BooleanField(_l("Remplacer ce qui a été modifié sur la machine"))
     confirm = BooleanField(_l("Oui, réduire ce qui est sauvegardé"))
@@ -64,6 +65,7 @@ def _filled(settings: MachineSettings) -> dict[str, Any]:
         "schedule_by": MACHINE if wanted.schedule is None else WEB,
         "times": ", ".join(schedule.times),
         "days": [str(day) for day in schedule.weekdays],
+        "continuous": schedule.continuous,
         "language": wanted.language or "",
     }
 
@@ -144,14 +146,15 @@ def _schedule(form: SettingsForm) -> Schedule | None:
     times = [time for time in _SPLIT.split(form.times.data or "") if time]
     if not form.days.data:
         say(form.days, _("Choisissez au moins un jour."))
-    if not times:
+    if not times and not form.continuous.data:
         say(form.times, _("Indiquez au moins une heure, par exemple 12:30, 19:00."))
     if len(times) > TIMES_LIMIT:
         say(form.times, _("Au plus %(limit)s heures par jour.", limit=TIMES_LIMIT))
     if form.days.errors or form.times.errors:
         return None
     try:
-        return Schedule.of(times, [DAYS[int(day)] for day in form.days.data])
+        days = [DAYS[int(day)] for day in form.days.data]
+        return Schedule.of(times, days, continuous=bool(form.continuous.data))
     except UsageError:
         say(form.times, _("Écrivez des heures comme 12:30 ou 19h00, séparées par des virgules."))
         return None
@@ -162,7 +165,7 @@ def _told(wanted: Wanted) -> dict[str, object]:
     selection, schedule = wanted.selection, wanted.schedule
     return {
         "selection": selection and {"include": list(selection.include), "exclude": list(selection.exclude)},
-        "schedule": schedule and {"times": schedule.times, "days": schedule.days},
+        "schedule": schedule and {"times": schedule.times, "days": schedule.days, "continuous": schedule.continuous},
         "language": wanted.language,
     }
 

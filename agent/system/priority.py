@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from typing import Final
 
 NICENESS: Final = 10
@@ -25,3 +26,10 @@ def lower() -> None:
     else:
         with contextlib.suppress(OSError):
             os.nice(max(0, NICENESS - os.nice(0)))
+
+
+def lower_thread() -> None:
+    """The same for this thread alone, where the system knows such a thing: Linux schedules threads one by one."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

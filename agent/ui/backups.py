@@ -84,11 +84,11 @@ def following(machine: Machine, settings: Settings) -> str:
         return str(_("Prochaine sauvegarde : %(when)s.", when=formats.plainly(at)))
     if not settings.has_source:
         return ""
-    if not settings.schedule.minutes:
+    if not settings.schedule.minutes and not settings.schedule.continuous:
         return str(_("Aucune heure n’est fixée : aucune sauvegarde ne commence d’elle-même."))
     if not service_runs(machine.home):
         return str(_("Le service ne tourne pas sur ce poste : aucune sauvegarde ne commence d’elle-même."))
-    return ""
+    return str(_("La prochaine sauvegarde suit la prochaine modification.")) if settings.schedule.continuous else ""
 
 
 def _held_up(settings: Settings) -> str:
@@ -201,7 +201,7 @@ def _chosen(machine: Machine, settings: Settings) -> dict[str, Any]:
 
 
 def _schedule(schedule: Schedule) -> dict[str, Any]:
-    return {"times": schedule.times, "weekdays": schedule.weekdays}
+    return {"times": schedule.times, "weekdays": schedule.weekdays, "continuous": schedule.continuous}
 
 
 @blueprint.get("/status")
@@ -291,7 +291,8 @@ def schedule() -> ResponseReturnValue:
     times = [time for time in request.form.getlist("time") if time.strip()]
     days = [day for day in request.form.getlist("day") if day in DAYS]
     try:
-        chosen_now = Schedule.of(times, days) if times else Schedule()
+        follows = "continuous" in request.form
+        chosen_now = Schedule.of(times, days, continuous=follows) if times else Schedule(continuous=follows)
     except UsageError:
         flash(
             _("Choisissez au moins un jour.") if times and not days else _("Une heure s’écrit comme 12:30."), "danger"

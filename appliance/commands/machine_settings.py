@@ -11,6 +11,7 @@ from transport.errors import UsageError
 
 if TYPE_CHECKING:
     from appliance.control.machine_settings import MachineSettings, Wanted
+    from transport.schedule import Schedule
 
 
 def register(actions: Commands, common: argparse.ArgumentParser) -> None:
@@ -27,6 +28,9 @@ def register(actions: Commands, common: argparse.ArgumentParser) -> None:
             parser.add_argument("--exclude", metavar="RULE", action="append", help="leave this out; needs --include")
             parser.add_argument("--time", metavar="HH:MM", action="append", help="back up at this time, or several")
             parser.add_argument("--days", metavar="DAYS", help="on these days only: mon,tue,… (default: every day)")
+            parser.add_argument(
+                "--continuous", choices=("on", "off"), help="follow changes as they happen, beside the times"
+            )
             parser.add_argument("--language", metavar="LANG", help="fr, en or de")
             parser.add_argument(
                 "--leave",
@@ -70,8 +74,13 @@ def _wanted(arguments: argparse.Namespace, before: Wanted) -> Wanted:
     selection, schedule, language = before.selection, before.schedule, before.language
     if arguments.include:
         selection = checked_rules(arguments.include, arguments.exclude or ())
-    if arguments.time:
-        schedule = Schedule.of(arguments.time, arguments.days.split(",") if arguments.days else DAYS)
+    if arguments.time or arguments.continuous:
+        before_that = schedule or Schedule()
+        times, days = before_that.times, before_that.days
+        if arguments.time:
+            times, days = arguments.time, arguments.days.split(",") if arguments.days else list(DAYS)
+        follow = arguments.continuous == "on" if arguments.continuous else before_that.continuous
+        schedule = Schedule.of(times, days, continuous=follow)
     if arguments.language:
         language = arguments.language
     return Wanted(
@@ -88,6 +97,7 @@ def _values(wanted: Wanted) -> dict[str, object]:
         "exclude": None if wanted.selection is None else list(wanted.selection.exclude),
         "times": None if wanted.schedule is None else wanted.schedule.times,
         "days": None if wanted.schedule is None else wanted.schedule.days,
+        "continuous": None if wanted.schedule is None else wanted.schedule.continuous,
         "language": wanted.language,
     }
 
@@ -110,6 +120,7 @@ def _show(invocation: Invocation, name: str, found: MachineSettings) -> None:
                 "remote_allowed": report.remote_allowed,
                 "times": report.schedule.times,
                 "days": report.schedule.days,
+                "continuous": report.schedule.continuous,
                 "language": report.language,
                 "included": report.includes,
                 "excluded": report.excludes,
@@ -124,7 +135,7 @@ def _show(invocation: Invocation, name: str, found: MachineSettings) -> None:
         ("settings", f"version {found.version}, {found.sync}" if found.version else "nothing is set from here"),
         ("included", "left to the machine" if rules is None else ", ".join(rules.include)),
         ("excluded", "left to the machine" if rules is None else ", ".join(rules.exclude) or "nothing"),
-        ("times", "left to the machine" if wanted.schedule is None else _when(wanted.schedule.times)),
+        ("times", "left to the machine" if wanted.schedule is None else _when(wanted.schedule)),
         ("language", wanted.language or "the contract's"),
     ]
     if report is None:
@@ -132,7 +143,7 @@ def _show(invocation: Invocation, name: str, found: MachineSettings) -> None:
     else:
         facts += [
             ("the machine says", f"{report.includes} included, {report.excludes} excluded ({people_time(report.at)})"),
-            ("its times", f"{_when(report.schedule.times)}; next backup: {people_time(report.next_run_at)}"),
+            ("its times", f"{_when(report.schedule)}; next backup: {people_time(report.next_run_at)}"),
             ("from here", "allowed" if report.remote_allowed else "refused by the machine's owner"),
         ]
         if report.reason:
@@ -142,8 +153,9 @@ def _show(invocation: Invocation, name: str, found: MachineSettings) -> None:
     invocation.facts(facts)
 
 
-def _when(times: list[str]) -> str:
-    return ", ".join(times) or "no time: nothing starts by itself"
+def _when(schedule: Schedule) -> str:
+    words = [*schedule.times, *(["changes as they happen"] if schedule.continuous else [])]
+    return ", ".join(words) or "no time: nothing starts by itself"
 
 
 def backup(invocation: Invocation) -> int:

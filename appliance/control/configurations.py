@@ -55,6 +55,16 @@ def record(db: Database, machine_id: bytes, number: int, configuration: MachineC
         )
 
 
+def continuous(db: Database, machine_id: bytes) -> frozenset[int]:
+    """The machine's snapshots that continuous mode made: their number, not their content, is the agent's word."""
+    rows = db.rows(
+        "SELECT number FROM snapshot_configuration "
+        "WHERE machine_id = ? AND json_extract(used, '$.started_by') = 'continuous'",
+        [machine_id],
+    )
+    return frozenset(row["number"] for row in rows)
+
+
 def find(db: Database, scope: Scope, machine_id: bytes, number: int) -> MachineConfiguration:
     """What a snapshot of a machine in scope was made with; NotFoundError where it is not known."""
     where = condition(scope)

@@ -130,4 +130,4 @@ def test_no_message_of_the_appliance_can_carry_a_command_or_the_owners_word() ->
     assert set(m.Attended.__struct_fields__) == {
         *("settings", "backup", "paused", "language", "spread_s", "again_s", "delivery", "now_ms"),
     }
-    assert set(Schedule.__struct_fields__) == {"minutes", "weekdays"}
+    assert set(Schedule.__struct_fields__) == {"minutes", "weekdays", "continuous"}

@@ -157,7 +157,7 @@ def test_a_service_that_ends_stops_its_backup_and_owes_it_still(bench: Bench) ->
 
 def test_killed_after_the_snapshot_stood_it_is_not_made_again(bench: Bench) -> None:
     bench.at(12.5)
-    write_state(bench.home, LastRun(7, int(bench.now * 1000), "complete", began_ms=int(bench.now * 1000)))
+    write_state(bench.home, LastRun(7, int(bench.now * 1000), "complete", walked_ms=int(bench.now * 1000)))
     bench.service = bench.begun()
     bench.service.attended(TOLD)
     bench.at(13)

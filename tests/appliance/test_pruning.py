@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance import pruning
-from appliance.control import alarms, clock, contracts, holds, machine_logs, statistics
+from appliance.control import alarms, clock, configurations, contracts, holds, machine_logs, statistics
 from appliance.control.clock import Reading
 from appliance.control.contracts import Changes
 from appliance.errors import NotFoundError
@@ -22,7 +22,9 @@ from tests.support.control_house import NOW, build
 from tests.support.control_house import House as ControlHouse
 from tests.support.dated_history import write_history
 from transport.errors import UsageError
+from transport.messages import UsedConfiguration
 from transport.names import NO_VERSION
+from transport.schedule import Schedule
 
 DAY = 86400.0
 
@@ -86,6 +88,20 @@ def test_holds_are_seen(house: House) -> None:
     with pytest.raises(NotFoundError, match="PC-1 has no snapshot 21"):
         pruning.hold_snapshot(house.home, db, machine, 21, reason="trial", held_by="anna", now=NOW)
     assert set(holds.of_machine(db, machine.id)) == {2}
+
+
+def test_what_continuous_mode_made_thins_out(house: House) -> None:
+    # Twenty days ago, an hour apart: of those that continuous mode made, the newest of the day is enough.
+    house.history(*(20 + hour / 24 for hour in range(3, -1, -1)), 1)
+    used = UsedConfiguration("continuous", Schedule(), 1, 0, 0, 65536, 0.5, 60.0)
+    for number in (1, 3, 4):
+        configurations.record(
+            house.control.db,
+            house.control.machine.id,
+            number,
+            configurations.MachineConfiguration("1", "Debian", 1, "00" * 32, 7, 1, used),
+        )
+    assert house.prune(dry_run=True).plan.dropped == {1, 3}
 
 
 def test_a_storm_is_counted_from_the_repository_not_from_the_agent_s_figures(house: House) -> None:

@@ -45,6 +45,7 @@ def test_what_is_no_day_or_too_much() -> None:
         {"weekdays": [7]},
         {"weekdays": [1, 0]},
         {"minutes": [1.5]},
+        {"continuous": 1},
         {"command": "rm"},
     ],
 )
@@ -56,3 +57,9 @@ def test_a_wire_schedule_is_read_strictly(document: object) -> None:
 def test_round_trip() -> None:
     schedule = Schedule.of(["12:30", "19:00"], DAYS[:5])
     assert msgspec.json.decode(msgspec.json.encode(schedule), type=Schedule) == schedule
+    always = Schedule.of(["12:30"], DAYS[:5], continuous=True)
+    assert msgspec.json.decode(msgspec.json.encode(always), type=Schedule) == always != Schedule.of(["12:30"], DAYS[:5])
+
+
+def test_who_knows_no_continuous_mode_reads_every_other_schedule() -> None:
+    assert b"continuous" not in msgspec.json.encode(Schedule.of(["12:30"], ["mon"]))

@@ -209,7 +209,9 @@ def _settings(known: machine_settings.MachineSettings) -> nouns.MachineSettings:
         selection=None
         if rules is None
         else nouns.Selection(include=list(rules.include), exclude=list(rules.exclude)),
-        schedule=None if schedule is None else nouns.Times(times=schedule.times, days=schedule.days),
+        schedule=None if schedule is None else nouns.Times(
+            times=schedule.times, days=schedule.days, continuous=schedule.continuous
+        ),
         language=known.wanted.language,
         saved_by=known.saved_by,
         saved_at=moment_or_none(known.saved_at),
@@ -238,7 +240,7 @@ def save_settings(machine: str, body: SettingsWanted) -> nouns.MachineSettings:
     selection = None if rules is None else machine_settings.checked_rules(rules.include, rules.exclude)
     if not body.allow_loss and loss(before.wanted.selection, selection):
         raise ConflictError("this selection leaves out what was backed up: say allow_loss if that is meant")
-    schedule = None if times is None else Schedule.of(times.times, times.days)
+    schedule = None if times is None else Schedule.of(times.times, times.days, continuous=times.continuous)
     wanted = Wanted(selection, schedule, body.language)
     after = machine_settings.save(db, context.scope(), found.id, wanted, by(), now, impose=body.impose)
     old, new = _told(before.wanted), _told(after.wanted)
@@ -258,6 +260,6 @@ def _told(wanted: Wanted) -> dict[str, object]:
     schedule = wanted.schedule
     return {
         "selection": _rules(wanted.selection),
-        "schedule": schedule and {"times": schedule.times, "days": schedule.days},
+        "schedule": schedule and {"times": schedule.times, "days": schedule.days, "continuous": schedule.continuous},
         "language": wanted.language,
     }

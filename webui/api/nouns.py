@@ -171,7 +171,9 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Times(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Times of day as HH:MM, and days as mon … sun; the machine's own local time."""
+    """Times of day as HH:MM, and days as mon … sun; the machine's own local time.
+
+    `continuous`: changes are followed as they happen as well, at any hour."""
 
     times: Annotated[
         list[Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]], Meta(max_length=TIMES_LIMIT)
@@ -179,6 +181,7 @@ class Times(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     days: Annotated[
         list[Day], Meta(min_length=1, max_length=7)
     ] = msgspec.field(default_factory=lambda: list(DAYS))
+    continuous: bool = False
 
 
 class SettingsWanted(Asked, frozen=True, kw_only=True):

@@ -62,7 +62,7 @@ def test_settings_are_wanted_and_a_loss_is_asked_about(api: ApiHouse) -> None:
               "schedule": {"times": ["19:00", "12:30"], "days": ["tue", "mon"]}, "language": "fr"}  # fmt: skip
     assert ask.problem("PUT", path, wanted) == (409, "conflict"), "what the machine had is known to it alone"
     saved = ask.do("PUT", path, {**wanted, "allow_loss": True})
-    assert saved["schedule"] == {"times": ["12:30", "19:00"], "days": ["mon", "tue"]}
+    assert saved["schedule"] == {"times": ["12:30", "19:00"], "days": ["mon", "tue"], "continuous": False}
     assert (saved["version"], saved["sync"]) == (1, "waiting") and ask.get(path) == saved
     less = {**wanted, "selection": {"include": ["/srv"]}}
     assert ask.problem("PUT", path, less) == (409, "conflict")
