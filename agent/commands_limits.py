@@ -154,7 +154,7 @@ def notices(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
 
 
 _SHOWN = {
-    "on": "Failures are shown on the screen, once each time it begins, and that all is well again.",
-    "failures": "Failures are shown on the screen, once each time it begins.",
+    "on": "Shown on the screen: that backups begin to fail, once, and that all is well again.",
+    "failures": "Shown on the screen: that backups begin to fail, once.",
     "off": "Nothing is shown on the screen.",
 }

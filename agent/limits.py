@@ -47,7 +47,10 @@ class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def text(self) -> str:
         """For people."""
         hours = "all day" if self.start == self.end else f"{time_of(self.start)}-{time_of(self.end)}"
-        days = "every day" if self.weekdays == EVERY_DAY else ",".join(DAYS[day] for day in self.weekdays)
+        days = ",".join(DAYS[day] for day in self.weekdays)
+        if len(self.weekdays) > 2 and self.weekdays[-1] - self.weekdays[0] == len(self.weekdays) - 1:
+            days = f"{DAYS[self.weekdays[0]]}-{DAYS[self.weekdays[-1]]}"
+        days = "every day" if self.weekdays == EVERY_DAY else days
         return f"{hours}, {days}: at most {rate_text(self.bytes_per_s)}"
 
 

@@ -59,7 +59,7 @@ def test_where_windows_overlap_the_lowest_counts_and_all_day_is_all_day() -> Non
     limits = Limits((OPEN, whole))
     assert [limits.rate(at(0, hour), PARIS) for hour in (7, 12, 23)] == [500_000, 250_000, 500_000]
     assert whole.text() == "all day, every day: at most 4 Mbit/s"
-    assert OPEN.text() == "08:30-19:30, mon,tue,wed,thu,fri,sat: at most 2 Mbit/s"
+    assert OPEN.text() == "08:30-19:30, mon-sat: at most 2 Mbit/s"
 
 
 def test_a_window_takes_the_place_of_one_with_its_hours() -> None:
