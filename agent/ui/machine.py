@@ -11,7 +11,9 @@ from flask import current_app
 
 from agent.backup_process import BackupProcess
 from agent.bookkeeping import next_run
+from agent.enrolling import enrolled
 from agent.knocking import knock
+from agent.onsite import nearer
 from agent.remote_settings import chosen_here
 from agent.selection import Selection
 from agent.settings import AgentHome, Settings, change_settings, load_settings
@@ -22,6 +24,7 @@ from agent.ui.gate import IDLE_S, Seats
 from agent.ui.lookout import Lookout
 from agent.ui.restoring import Restores
 from agent.under_way import UnderWay, read_under_way
+from transport.errors import PilulierError
 from transport.schedule import Schedule
 
 
@@ -63,6 +66,18 @@ class Machine:
         settings = change_settings(self.home, lambda now: chosen_here(now, selection=selection, **chosen))
         knock(self.home)
         return settings
+
+    def near_copy(self, snapshot: int) -> str:
+        """The name of a copy on site that is here and holds a snapshot; empty where none does."""
+        owner = enrolled(self.home)
+        if not owner.settings.onsite.copies:
+            return ""
+        with nearer.opened(owner) as copies:
+            try:
+                found = nearer.choose(owner, copies, "auto", snapshot, None)
+            except PilulierError:
+                return ""
+            return found.copy.place.name if found is not None else ""
 
     # backups
 

@@ -287,7 +287,7 @@ class Asked:
         return (self.errors or {}).get(field, "")
 
 
-def _ask(machine: Machine, number: int, asked: Asked) -> ResponseReturnValue:
+def _ask(machine: Machine, number: int, asked: Asked, near: str) -> ResponseReturnValue:
     snapshot = next((one for one in machine.lookout.snapshots() if one.number == number), None)
     if snapshot is None or not machine.basket.paths():
         return redirect(url_for(".index"), 303)
@@ -296,6 +296,7 @@ def _ask(machine: Machine, number: int, asked: Asked) -> ResponseReturnValue:
         asked=asked,
         account=asked.account,
         errors=asked.errors or {},
+        near=shown_name(os.fsencode(near)),
         moment=_moment(snapshot),
         open_s=machine.restores.open_s(),
         **_list(machine, number),
@@ -307,7 +308,8 @@ def ask() -> ResponseReturnValue:
     """Where to, and the code."""
     machine = this()
     number = request.args.get("snapshot", 0, type=int)
-    return _ask(machine, number, Asked(target=suggested_target(machine), account=machine.account))
+    asked = Asked(target=suggested_target(machine), account=machine.account)
+    return _ask(machine, number, asked, machine.near_copy(number))
 
 
 def _target(asked: Asked) -> tuple[bytes | None, str]:
@@ -346,7 +348,8 @@ def begin() -> ResponseReturnValue:
     errors = {"target": wrong} if wrong else {}
     if not errors and machine.under_way() is not None:
         errors["form"] = explained("busy")
-    if not errors and not machine.restores.open_s():
+    near = machine.near_copy(number)
+    if not errors and not near and not machine.restores.open_s():
         # Last, so that a slip elsewhere does not use the code up.
         errors = show_code(machine, asked.account, request.form.get("code", ""))
     if not errors:
@@ -354,12 +357,14 @@ def begin() -> ResponseReturnValue:
         if not paths:
             return redirect(url_for(".index"), 303)
         try:
-            machine.restores.begin(Order(number, paths, target, asked.where == "place" and asked.overwrite))
+            machine.restores.begin(
+                Order(number, paths, target, asked.where == "place" and asked.overwrite, near=bool(near))
+            )
         except NoCodeError as error:
             errors = {"code": explained_error(error)}
         else:
             return redirect(url_for(".index"), 303)
-    return _ask(machine, number, Asked(asked.where, asked.target, asked.overwrite, asked.account, errors))
+    return _ask(machine, number, Asked(asked.where, asked.target, asked.overwrite, asked.account, errors), near)
 
 
 # the restore

@@ -15,14 +15,17 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
 
 from agent import deliveries, diary, under_way
 from agent.client import Client
 from agent.enrolling import check_welcome, enrolled
 from agent.landing_attributes import Note
 from agent.ledger import last_head
+from agent.onsite import nearer
 from agent.pacing import for_restores
 from agent.remote import RemoteSource
 from agent.restore import RestoreError, RestoreProgress, RestoreReport, restore
@@ -30,6 +33,8 @@ from agent.settings import AgentHome, exclusive
 from transport.errors import PilulierError, RefusedError, UnreachableError
 
 WINDOW_S: Final = 900.0
+_AGAIN: Final = 10_000
+"""Paths of which the appliance is asked for what a copy could not give."""
 _ALIVE_S: Final = 4.0
 """How often an idle connection is listened to, so that the appliance's heartbeats are answered."""
 
@@ -58,6 +63,8 @@ class Order:
     target: bytes | None
     overwrite: bool = False
     delivery: int = 0
+    near: bool = False
+    """A copy on site that is here holds it: the key is enough. What it lacks comes by a code, where one is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +175,8 @@ class Restores:
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 return False
-            if not order.delivery and (self._source is None or self._clock() > self._until):
+            free = order.delivery or order.near
+            if not free and (self._source is None or self._clock() > self._until):
                 raise NoCodeError("give a code")
             self._cancelled.clear()
             self._order, self._progress, self._ended = order, None, None
@@ -213,6 +221,8 @@ class Restores:
                 if order.delivery:
                     landed = deliveries.accept(enrolled(home), order.delivery, progress=tell)
                     report, target = landed.report, bytes(landed.folder)
+                elif order.near:
+                    report = self._from_copy(order, source, tell)
                 elif source is not None:
                     report = self._restore(order, source, tell)
         except Exception as met:  # the edge of a thread: whatever it was, the page names it
@@ -221,6 +231,38 @@ class Restores:
                 self._after_trouble(source, met)
         self._note(order, report, error, target)
         self._ended = Ended(order, report, error, target)
+
+    def _from_copy(
+        self, order: Order, source: RemoteSource | None, tell: Callable[[RestoreProgress], None]
+    ) -> RestoreReport:
+        """From the copy on site; what it could not give from the appliance, where a code is open."""
+        machine = enrolled(self._home)
+        with nearer.opened(machine) as copies:
+            near = nearer.choose(machine, copies, "auto", order.snapshot, None)
+            if near is None:
+                raise NoCodeError("the copy is not there any more")
+            if order.target is not None:
+                make_target(order.target)
+            report = restore(
+                near.copy.source,
+                machine.sealer(),
+                machine.keys.signing.public,
+                witness=None,
+                target=order.target,
+                paths=order.paths,
+                snapshot=near.number,
+                overwrite=order.overwrite,
+                repository=near.copy.id,
+                approver=machine.settings.appliance.identity,
+                progress=tell,
+            )
+        lacking = tuple(dict.fromkeys(error.path for error in report.errors))[:_AGAIN]
+        if not lacking or source is None or self._clock() > self._until:
+            return report
+        again = self._restore(replace(order, paths=lacking, near=False), source, tell)
+        return msgspec.structs.replace(
+            report, files=report.files + again.files, bytes=report.bytes + again.bytes, errors=again.errors
+        )
 
     def _restore(self, order: Order, source: RemoteSource, tell: Callable[[RestoreProgress], None]) -> RestoreReport:
         machine = enrolled(self._home)
@@ -259,7 +301,7 @@ class Restores:
                 now_ms,
                 "restore-done",
                 level="warning" if report.errors else "info",
-                snapshot=report.snapshot,
+                snapshot=order.snapshot,
                 files=report.files,
                 bytes=report.bytes,
                 seconds=round(report.seconds, 1),

@@ -266,6 +266,18 @@ def test_a_copy_on_site_is_added_written_and_removed(house: House, tmp_path: Pat
         desk.goto("/settings/")
         expect(page.locator("#copies-part")).to_contain_text("à jour à la dernière sauvegarde")
         assert not violations(page)
+        # The copy is nearer than the appliance, and its key is on this machine: no code is asked for.
+        desk.goto("/restore/")
+        page.get_by_role("button", name="Restaurer stock.csv", exact=True).click()
+        page.get_by_role("button", name="Restaurer…").click()
+        expect(page.get_by_text("La copie sur place « nas » est branchée")).to_be_visible()
+        page.get_by_label("Nouveau dossier", exact=True).fill(str(tmp_path / "retour"))
+        desk.press("Restaurer")
+        expect(page.get_by_role("heading", name="Restauration terminée")).to_be_visible()
+        (back,) = (tmp_path / "retour").rglob("stock.csv")
+        assert back.read_text() == "doliprane;12\n"
+        desk.press("Continuer")
+        desk.goto("/settings/")
         page.get_by_role("button", name=re.compile("Ne plus écrire")).click()
         expect(page.locator("#copies-part")).to_contain_text("Aucune copie sur place")
         assert agent.command("onsite", "list").document == []
