@@ -41,13 +41,14 @@ from agent.report import BackupProgress, BackupReport, Figures, StartedBy, Warne
 from agent.reporting import report_if_changed
 from agent.resync import open_ledger, remove_ledger
 from agent.retrying import Retries
-from agent.scanner import Found, Listing, Scanner, ScanWarning, joined
+from agent.scanner import Found, Listing, Scanner, ScanWarning
 from agent.sending import LARGE_AHEAD, How, Sender, Sent, Wanted
 from agent.settings_keeping import keep_settings
 from agent.signatures import Signatures
 from agent.sources.dumped import Dumped
 from agent.staging import Known
 from agent.state import LastRun, last_files, last_walk_ms, write_state
+from agent.system.paths import joined
 from agent.system.zone import LocalZone
 from transport import delta as deltas
 from transport import messages as m

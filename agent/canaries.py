@@ -22,6 +22,7 @@ import msgspec
 
 from agent.selection import shown
 from agent.settings import AgentHome
+from agent.system import descriptors
 from transport.contents import chunk_digest, small_file_macs
 from transport.errors import PilulierError, UsageError
 
@@ -29,7 +30,6 @@ State = Literal["untouched", "changed", "gone", "unseen"]
 _READ_LIMIT: Final = 256 * 1024
 """More than a decoy ever has."""
 _LIMIT_BYTES: Final = 4 << 20
-_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class CanaryError(PilulierError):
@@ -87,7 +87,7 @@ def _mac_of(key: bytes, content: bytes) -> bytes:
 def look(canary: Canary, key: bytes) -> State:
     """What became of a canary's file."""
     try:
-        descriptor = os.open(canary.path, _FLAGS)
+        descriptor = os.open(canary.path, descriptors.READ)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size != canary.size:

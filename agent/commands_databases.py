@@ -17,7 +17,6 @@ from agent.commands import Row, iso, parse_time, show
 from agent.enrolling import enrolled
 from agent.hooks import checked, last_runs
 from agent.knocking import knock
-from agent.scanner import joined
 from agent.settings import AgentHome, change_settings, exclusive, load_settings
 from agent.sources.configured import (
     Connection,
@@ -33,6 +32,7 @@ from agent.sources.configured import (
 )
 from agent.sources.places import file_name, folder_path, kind_of
 from agent.system.handing import read_password
+from agent.system.paths import joined
 from agent.system.programs import identity
 from transport.errors import RefusedError, UsageError
 

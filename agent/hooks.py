@@ -27,7 +27,7 @@ from agent.errors import HookFailed
 from agent.report import BackupReport, Warned
 from agent.settings import AgentHome
 from agent.sources.configured import Hook, Hooks
-from agent.system import programs
+from agent.system import owners, programs
 from transport.errors import PilulierError, UsageError
 
 KEPT_RUNS: Final = 200
@@ -75,7 +75,7 @@ def program_fault(program: str) -> str:
     if sys.platform == "win32":
         return ""
     for what, found in ((program, status), (f"the folder of {program}", folder)):
-        if found.st_uid not in (0, os.geteuid()):
+        if found.st_uid not in (0, owners.my_number()):
             return f"{what} belongs to another user, who could change what runs: give it to root"
         open_to_all = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
         if open_to_all or (found.st_mode & stat.S_IWGRP and found.st_gid != 0):

@@ -21,8 +21,9 @@ from agent.landing_attributes import Restorer
 from agent.landing_rules import FULL, Attributes, Explained, Keep, Place, judge, leads_out
 from agent.landing_rules import DiskFullError as DiskFullError
 from agent.landing_rules import LandingError as LandingError
-from agent.landing_rules import unsafe_name as unsafe_name
 from agent.sparse import write_sparse
+from agent.system import descriptors, paths
+from agent.system.open_folders import Drives, OpenFolder, open_root
 from agent.write_behind import WORTH_BYTES, WriteBehind
 from transport.errors import PilulierError
 
@@ -30,10 +31,6 @@ TEMPORARY_PREFIX: Final = b".pilulier-"
 """Names of unfinished files; a scanner may skip them."""
 _OPEN_FOLDERS: Final = 128
 _OPEN_FILES: Final = 64
-_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CREATE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_NAMELESS_FLAGS: Final = os.O_RDWR | getattr(os, "O_TMPFILE", 0) | os.O_CLOEXEC
-_REOPEN_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Folder:
@@ -85,48 +82,53 @@ class Landing:
 
     def __init__(
         self,
-        target: bytes,
+        target: bytes | None,
         *,
         overwrite: bool = False,
         keep_privileges: bool = False,
         quarantine: tuple[int, int] | None = None,
         behind: WriteBehind | None = None,
+        by_handle: bool | None = None,
     ) -> None:
-        if os.open not in os.supports_dir_fd:
-            raise LandingError("restoring needs directory handles, which this operating system does not offer yet")
+        """`by_handle`: how folders are held, where it is not the system's way. `target` None: where the files were."""
+        self._target = target
         self._overwrite = overwrite
         self._keep_privileges = keep_privileges
         self._quarantine = quarantine
         self._attributes = Restorer(keep_privileges=keep_privileges)
-        self._nameless = hasattr(os, "O_TMPFILE") and os.link in os.supports_dir_fd
+        self._by_handle = by_handle
+        self._nameless = True
         self._behind = behind or WriteBehind()
         self._owns_behind = behind is None
         self._prefix = TEMPORARY_PREFIX + os.urandom(8).hex().encode() + b"-"
         self._counter = 0
-        self._handles: OrderedDict[Folder, int] = OrderedDict()
+        self._opened_root: OpenFolder
+        self._handles: OrderedDict[Folder, OpenFolder] = OrderedDict()
         self._open: OrderedDict[Unfinished, int] = OrderedDict()
         self._unfinished: dict[Unfinished, None] = {}
         self.notes = self._attributes.notes
         try:
-            os.makedirs(target, exist_ok=True)
-            self._root_handle = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if target is not None:
+                os.makedirs(target, exist_ok=True)
+            self._opened_root = (
+                Drives() if target is None and paths.HERE.drives else open_root(target or b"/", by_handle=by_handle)
+            )
         except OSError as error:
-            raise LandingError(f"cannot restore to {os.fsdecode(target)}: {error.strerror}") from None
-        self.root = Folder(None, target, created=False)
-        if quarantine is not None:
-            status = os.fstat(self._root_handle)
-            if (status.st_dev, status.st_ino) != quarantine:
-                os.close(self._root_handle)
-                raise LandingError("another folder took the place of the one that was made for this delivery")
+            raise LandingError(f"cannot restore to {os.fsdecode(target or b'/')}: {error.strerror}") from None
+        self.root = Folder(None, target or b"/", created=False)
+        if quarantine is not None and self._opened_root.identity != quarantine:
+            self._opened_root.close()
+            raise LandingError("another folder took the place of the one that was made for this delivery")
 
     def sibling(self) -> Landing:
         """Another landing in the same place, for another thread: folders may be handed over, unfinished files not."""
         return Landing(
-            self.root.name,
+            self._target,
             overwrite=self._overwrite,
             keep_privileges=self._keep_privileges,
             quarantine=self._quarantine,
             behind=self._behind,
+            by_handle=self._by_handle,
         )
 
     def __enter__(self) -> Landing:
@@ -138,8 +140,10 @@ class Landing:
                 self.discard(unfinished)
         if self._owns_behind:
             self._behind.close()
-        for handle in (*self._open.values(), *self._handles.values(), self._root_handle):
+        for handle in self._open.values():
             os.close(handle)
+        for opened in (*self._handles.values(), self._opened_root):
+            opened.close()
         self._open.clear()
         self._handles.clear()
 
@@ -147,15 +151,19 @@ class Landing:
 
     def folder(self, parent: Folder, name: bytes) -> Folder:
         """The folder `name` of `parent`, made (mode 0700 until `finish_folder`) or found; LandingError."""
+        if parent is self.root and paths.HERE.is_drive(name):
+            if self._target is None:
+                return Folder(parent, name, created=False)
+            name = name[:1]
         self._refuse(name)
         with self._explained():
-            handle = self._handle(parent)
+            within = self._within(parent)
             try:
-                os.mkdir(name, 0o700, dir_fd=handle)
+                within.make(name)
             except FileExistsError:
-                status = os.stat(name, dir_fd=handle, follow_symlinks=False)
-                if not stat.S_ISDIR(status.st_mode):
-                    what = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "a file"
+                status = within.look(name)
+                if status is None or not stat.S_ISDIR(status.st_mode):
+                    what = "a symbolic link" if status is not None and stat.S_ISLNK(status.st_mode) else "a file"
                     raise LandingError(f"{what} stands where the folder should go: it was not followed") from None
                 if parent.created:
                     raise LandingError(
@@ -167,32 +175,34 @@ class Landing:
     def finish_folder(self, folder: Folder, attributes: Attributes) -> None:
         """Put modes, times, owner and attributes on a folder whose content is complete; children before parents."""
         with self._explained():
-            self._attributes.apply(self._handle(folder), attributes, (folder.parent or self.root).path, is_folder=True)
+            handle = self._within(folder).handle()
+            try:
+                self._attributes.apply(handle, attributes, (folder.parent or self.root).path, is_folder=True)
+            finally:
+                os.close(handle)
 
-    def _handle(self, folder: Folder) -> int:
-        handle = self._handles.get(folder)
-        if handle is not None:
+    def _within(self, folder: Folder) -> OpenFolder:
+        opened = self._handles.get(folder)
+        if opened is not None:
             self._handles.move_to_end(folder)
-            return handle
+            return opened
         missing = []
         above: Folder | None = folder
         while above is not None and above.parent is not None and above not in self._handles:
             missing.append(above)
             above = above.parent
-        handle = self._root_handle if above is None or above.parent is None else self._handles[above]
+        within = self._opened_root if above is None or above.parent is None else self._handles[above]
         for step in reversed(missing):
-            opened = os.open(step.name, _FOLDER_FLAGS, dir_fd=handle)
-            status = os.fstat(opened)
-            identity = (status.st_dev, status.st_ino)
+            opened = within.enter(step.name)
             if step.identity is None:
-                step.identity = identity
-            elif step.identity != identity:
-                os.close(opened)
+                step.identity = opened.identity
+            elif step.identity != opened.identity:
+                opened.close()
                 raise LandingError("a folder on the way was replaced by another during the restore")
-            self._handles[step] = handle = opened
+            self._handles[step] = within = opened
             while len(self._handles) > _OPEN_FOLDERS:
-                os.close(self._handles.popitem(last=False)[1])
-        return handle
+                self._handles.popitem(last=False)[1].close()
+        return within
 
     # -- what stands there
 
@@ -200,7 +210,7 @@ class Landing:
         """lstat of what stands under `name`, None where nothing does; LandingError for names that must not be used."""
         self._refuse(name)
         with self._explained():
-            return self._lstat(self._handle(folder), name)
+            return self._within(folder).look(name)
 
     def judge(self, folder: Folder, status: os.stat_result | None, mtime_ns: int) -> Place | Keep:
         """`judge` under this job's rules."""
@@ -212,8 +222,7 @@ class Landing:
     def existing(self, folder: Folder, name: bytes) -> Iterator[int]:
         """A read handle of the regular file that stands under `name`; LandingError where none does."""
         with self._explained():
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            handle = os.open(name, flags, dir_fd=self._handle(folder))
+            handle = self._within(folder).open(name, descriptors.READ)
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise LandingError("what stands there is no regular file")
@@ -233,7 +242,7 @@ class Landing:
         """A new file of `size` bytes under a temporary name, all hole; LandingError, DiskFullError."""
         with self._explained():
             name = self._temporary()
-            handle = os.open(name, _CREATE_FLAGS, 0o600, dir_fd=self._handle(folder))
+            handle = self._within(folder).open(name, descriptors.CREATE)
             status = os.fstat(handle)
             unfinished = Unfinished(folder, name, size, (status.st_dev, status.st_ino))
             self._unfinished[unfinished] = None
@@ -253,7 +262,7 @@ class Landing:
     def lend(self, unfinished: Unfinished) -> int:
         """A handle of the file for `write_lent`, which may run in any thread."""
         with self._explained():
-            return os.dup(self._file_handle(unfinished))
+            return descriptors.duplicate(self._file_handle(unfinished))
 
     def write_lent(self, handle: int, data: memoryview, offset: int, *, read_again: bool) -> None:
         """Write all of `data` at `offset` by a lent handle, which is taken back. Thread-safe.
@@ -280,7 +289,7 @@ class Landing:
         with self._explained():
             handle = self._file_handle(unfinished)
             while length:
-                part = os.pread(handle, length, offset)
+                part = descriptors.read_at(handle, length, offset)
                 if not part:
                     break
                 parts.append(part)
@@ -313,13 +322,15 @@ class Landing:
 
     def _put_nameless(self, folder: Folder, attributes: Attributes, data: memoryview) -> Unfinished | Keep | None:
         """None where this disk cannot do it: nothing is left of the attempt."""
-        at = self._handle(folder)
+        within = self._within(folder)
         try:
             # The mode that is wanted at once: whoever could open it has no name to do so.
-            handle = os.open(b".", _NAMELESS_FLAGS, attributes.mode & 0o777, dir_fd=at)
+            handle = within.create_nameless(attributes.mode & 0o777)
         except OSError as error:
             if error.errno in FULL:
                 raise
+            handle = None
+        if handle is None:
             self._nameless = False
             return None
         length = 0
@@ -329,12 +340,11 @@ class Landing:
                 os.ftruncate(handle, len(data))
             self._attributes.apply(handle, attributes, folder.path, status=status)
             unfinished = Unfinished(folder, b"", len(data), (status.st_dev, status.st_ino))
-            itself = b"/proc/self/fd/%d" % handle
             try:
-                os.link(itself, attributes.name, dst_dir_fd=at)
+                within.name_it(handle, attributes.name)
             except FileExistsError:
                 unfinished.name = self._temporary()
-                os.link(itself, unfinished.name, dst_dir_fd=at)
+                within.name_it(handle, unfinished.name)
                 self._unfinished[unfinished] = None
                 try:
                     return self._take_name(folder, unfinished, attributes) or unfinished
@@ -353,7 +363,7 @@ class Landing:
 
     def _put_renamed(self, folder: Folder, attributes: Attributes, data: memoryview) -> Unfinished | Keep:
         name = self._temporary()
-        handle = os.open(name, _CREATE_FLAGS, 0o600, dir_fd=self._handle(folder))
+        handle = self._within(folder).open(name, descriptors.CREATE)
         unfinished = Unfinished(folder, name, len(data), (0, 0))
         self._unfinished[unfinished] = None
         try:
@@ -378,7 +388,7 @@ class Landing:
         if unfinished in self._unfinished:
             del self._unfinished[unfinished]
             with self._explained(), contextlib.suppress(FileNotFoundError):
-                os.unlink(unfinished.name, dir_fd=self._handle(unfinished.folder))
+                self._within(unfinished.folder).unlink(unfinished.name)
 
     def link(
         self, source: Folder, source_name: bytes, identity: tuple[int, int], folder: Folder, name: bytes, mtime_ns: int
@@ -386,28 +396,27 @@ class Landing:
         """A hard link `name` to a file that this job put or proved (its `identity`); None where it stands."""
         self._refuse(name)
         with self._explained():
-            handle = self._handle(folder)
-            status = self._lstat(handle, name)
+            status = self._within(folder).look(name)
             if status is not None and (status.st_dev, status.st_ino) == identity:
                 return None
             verdict = self.judge(folder, status, mtime_ns)
             if isinstance(verdict, Keep):
                 return verdict
             temporary = self._temporary()
-            source_handle = os.dup(self._handle(source))
+            other = self._within(source).copy()
             try:
-                handle = self._handle(folder)
-                os.link(source_name, temporary, src_dir_fd=source_handle, dst_dir_fd=handle, follow_symlinks=False)
+                within = self._within(folder)
+                within.link(other, source_name, temporary)
             finally:
-                os.close(source_handle)
+                other.close()
             try:
-                status = self._lstat(handle, temporary)
+                status = within.look(temporary)
                 if status is None or (status.st_dev, status.st_ino) != identity:
                     raise LandingError("the file to link to was replaced during the restore")
-                os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
+                within.rename(temporary, name)
             finally:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary, dir_fd=handle)
+                    within.unlink(temporary)
         return None
 
     def symlink(self, folder: Folder, attributes: Attributes) -> Keep | None:
@@ -419,12 +428,12 @@ class Landing:
         if self._quarantine is not None and leads_out(target, folder.depth()):
             raise LandingError("the symbolic link would lead out of the folder: it was not made")
         with self._explained():
-            handle = self._handle(folder)
-            status = self._lstat(handle, name)
+            within = self._within(folder)
+            status = within.look(name)
             same = (
                 status is not None
                 and stat.S_ISLNK(status.st_mode)
-                and os.readlink(name, dir_fd=handle) == target
+                and within.read_symlink(name) == target
                 and not folder.created
             )
             if not same:
@@ -432,17 +441,14 @@ class Landing:
                 if isinstance(verdict, Keep):
                     return verdict
             temporary = self._temporary()
-            os.symlink(target, temporary, dir_fd=handle)
+            within.make_symlink(temporary, target)
             try:
-                if self._attributes.is_root:
-                    uid, gid = self._attributes.owner(attributes)
-                    os.chown(temporary, uid, gid, dir_fd=handle, follow_symlinks=False)
-                times = (attributes.mtime_ns, attributes.mtime_ns)
-                os.utime(temporary, ns=times, dir_fd=handle, follow_symlinks=False)
-                os.rename(temporary, name, src_dir_fd=handle, dst_dir_fd=handle)
+                owner = self._attributes.owner(attributes) if self._attributes.is_root else None
+                within.mark_symlink(temporary, attributes.mtime_ns, owner)
+                within.rename(temporary, name)
             except BaseException:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary, dir_fd=handle)
+                    within.unlink(temporary)
                 raise
         return None
 
@@ -453,7 +459,7 @@ class Landing:
     # -- within
 
     def _refuse(self, name: bytes) -> None:
-        reason = unsafe_name(name, windows=False)
+        reason = paths.HERE.refusal(name)
         if reason is not None:
             raise LandingError(reason)
 
@@ -461,18 +467,12 @@ class Landing:
         self._counter += 1
         return self._prefix + str(self._counter).encode()
 
-    def _lstat(self, handle: int, name: bytes) -> os.stat_result | None:
-        try:
-            return os.stat(name, dir_fd=handle, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-
     def _file_handle(self, unfinished: Unfinished) -> int:
         handle = self._open.get(unfinished)
         if handle is not None:
             self._open.move_to_end(unfinished)
             return handle
-        handle = os.open(unfinished.name, _REOPEN_FLAGS, dir_fd=self._handle(unfinished.folder))
+        handle = self._within(unfinished.folder).open(unfinished.name, descriptors.REOPEN)
         status = os.fstat(handle)
         if (status.st_dev, status.st_ino) != unfinished.identity:
             os.close(handle)
@@ -485,13 +485,13 @@ class Landing:
     def _take_name(self, folder: Folder, unfinished: Unfinished, attributes: Attributes) -> Keep | None:
         name = attributes.name
         self._refuse(name)
-        handle = self._handle(folder)
+        within = self._within(folder)
         # Minutes may have passed since the folder was looked at: look again at the last moment.
-        verdict = self.judge(folder, self._lstat(handle, name), attributes.mtime_ns)
+        verdict = self.judge(folder, within.look(name), attributes.mtime_ns)
         if isinstance(verdict, Keep):
             self.discard(unfinished)
             return verdict
-        os.rename(unfinished.name, name, src_dir_fd=handle, dst_dir_fd=handle)
+        within.rename(unfinished.name, name)
         del self._unfinished[unfinished]
         return None
 

@@ -6,7 +6,6 @@ could not be put back. Works on open handles only and must not know names or fol
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.landing_rules import FULL, Attributes
+from agent.system import descriptors, owners
 
 _PRIVILEGES: Final = stat.S_ISUID | stat.S_ISGID
 _CAPABILITY: Final = b"security.capability"
@@ -33,7 +33,7 @@ class Restorer:
 
     def __init__(self, *, keep_privileges: bool) -> None:
         self._keep_privileges = keep_privileges
-        self._euid = os.geteuid()
+        self._euid = owners.my_number()
         self.is_root = self._euid == 0
         self._owners: dict[tuple[int, str, int, str], tuple[int, int]] = {}
         self.notes: dict[str, Note] = {}
@@ -63,19 +63,19 @@ class Restorer:
             if status is None or (status.st_uid, status.st_gid) != owner:
                 status = None
                 try:
-                    os.fchown(handle, *owner)
+                    descriptors.set_owner(handle, *owner)
                 except OSError as error:
                     if error.errno in FULL:
                         raise
                     self._note(f"owner not put back: {error.strerror}", within, attributes)
-        elif attributes.uid != self._euid:
+        elif self._euid >= 0 and attributes.uid != self._euid:
             self._note("owner not put back: only root may", within, attributes)
         if attributes.xattrs:
             status = None
             self._set_xattrs(handle, attributes, within)
         if status is None or stat.S_IMODE(status.st_mode) != mode:
-            os.fchmod(handle, mode)
-        os.utime(handle, ns=(attributes.mtime_ns, attributes.mtime_ns))
+            descriptors.set_mode(handle, mode)
+        descriptors.set_times(handle, attributes.mtime_ns)
 
     def _set_xattrs(self, handle: int, attributes: Attributes, within: Callable[[], bytes]) -> None:
         for name, value in attributes.xattrs:
@@ -83,7 +83,7 @@ class Restorer:
                 self._note("file capabilities were not put back (--keep-privileges does)", within, attributes)
                 continue
             try:
-                os.setxattr(handle, name, value)
+                owners.set_attribute(handle, name, value)
             except (OSError, ValueError) as error:
                 if isinstance(error, OSError) and error.errno in FULL and name.startswith(b"user."):
                     # Some file systems say so for an attribute that is merely too large for its block.
@@ -111,13 +111,8 @@ class Restorer:
         key = (attributes.uid, attributes.user, attributes.gid, attributes.group)
         owner = self._owners.get(key)
         if owner is None:
-            import grp
-            import pwd
-
-            uid, gid = attributes.uid, attributes.gid
-            with contextlib.suppress(KeyError, ValueError):
-                uid = pwd.getpwnam(attributes.user).pw_uid if attributes.user else uid
-            with contextlib.suppress(KeyError, ValueError):
-                gid = grp.getgrnam(attributes.group).gr_gid if attributes.group else gid
-            owner = self._owners[key] = (uid, gid)
+            owner = self._owners[key] = (
+                owners.user_number(attributes.user, attributes.uid),
+                owners.group_number(attributes.group, attributes.gid),
+            )
         return owner

@@ -1,7 +1,7 @@
 """What may land on a disk, and what must stay: the pure rules of a restore.
 
-Owns the errors of landing, how the operating system's become them, the names that are refused, and the judgement over
-what already stands under a name. Decides from facts it is handed and touches nothing.
+Owns the errors of landing, how the operating system's become them, and the judgement over what already stands under a
+name. Decides from facts it is handed and touches nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +16,6 @@ from transport.errors import PilulierError
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 """What the operating system says of a full disk."""
-_WINDOWS_FORBIDDEN: Final = frozenset('<>:"|?*\\')
-_WINDOWS_DEVICES: Final = frozenset(
-    ["con", "prn", "aux", "nul", "conin$", "conout$", "clock$"]
-    + [f"{port}{digit}" for port in ("com", "lpt") for digit in "0123456789¹²³"]
-)
 
 
 class LandingError(PilulierError):
@@ -33,40 +28,6 @@ class DiskFullError(PilulierError):
     """The disk that a restore writes to is full."""
 
     code = "disk-full"
-
-
-def unsafe_name(name: bytes, *, windows: bool) -> str | None:
-    """Why `name` must not be created as one path component, or None where it may be. Pure.
-
-    The Windows rules are those of "Naming Files, Paths, and Namespaces" (Microsoft Learn): reserved devices with
-    any extension, streams (`name:stream`), characters below 32, and names that lose their last dot or space.
-    """
-    if not name:
-        return "the name is empty"
-    if name in (b".", b".."):
-        return "the name points out of its folder"
-    if b"/" in name:
-        return "the name holds a path separator"
-    if b"\0" in name:
-        return "the name holds a NUL byte"
-    if not windows:
-        return "the name is longer than 255 bytes" if len(name) > 255 else None
-    try:
-        text = name.decode("utf-8")
-    except UnicodeDecodeError:
-        return "the name is not UTF-8, which Windows needs"
-    if ":" in text:
-        return "the name holds a colon: a drive or an alternate stream"
-    for character in text:
-        if character < " " or character in _WINDOWS_FORBIDDEN:
-            return f"the name holds {character!r}, which Windows does not allow"
-    if text[-1] in ". ":
-        return "the name ends in a dot or a space, which Windows drops"
-    if text.split(".", 1)[0].rstrip(" ").lower() in _WINDOWS_DEVICES:
-        return "the name is reserved for a device of Windows"
-    if len(text.encode("utf-16-le")) > 2 * 255:
-        return "the name is longer than 255 characters"
-    return None
 
 
 class Attributes(Protocol):

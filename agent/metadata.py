@@ -9,20 +9,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import sys
 from collections.abc import Callable
 from typing import Final
 
 from agent.scanner import Found, ScanWarning
+from agent.system import owners
 from transport.tree import FileType, Metadata, encode_metadata
-
-if sys.platform != "win32":
-    import grp
-    import pwd
 
 XATTR_LIMIT_BYTES: Final = 64 * 1024
 """Names and values of one entry together."""
-_HAS_XATTRS: Final = hasattr(os, "listxattr")
 _NOT_THERE: Final = frozenset((errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODATA, errno.ENOENT))
 
 
@@ -63,26 +58,24 @@ class MetadataReader:
             mac=mac,
             target=found.target,
             link_group=found.link_group,
-            xattrs=[] if not _HAS_XATTRS or found.dev in self._without_xattrs else self._xattrs(path, found),
+            xattrs=[] if not owners.HAS_ATTRIBUTES or found.dev in self._without_xattrs else self._xattrs(path, found),
         )
 
     def _user(self, uid: int) -> str:
         name = self._users.get(uid)
         if name is None:
-            name = self._users[uid] = _user_name(uid)
+            name = self._users[uid] = owners.user_name(uid)
         return name
 
     def _group(self, gid: int) -> str:
         name = self._groups.get(gid)
         if name is None:
-            name = self._groups[gid] = _group_name(gid)
+            name = self._groups[gid] = owners.group_name(gid)
         return name
 
     def _xattrs(self, path: bytes, found: Found) -> list[tuple[bytes, bytes]]:
-        if sys.platform != "linux":
-            return []
         try:
-            names = os.listxattr(path, follow_symlinks=False)
+            names = owners.attribute_names(path)
         except OSError as error:
             if error.errno in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
                 if found.type is not FileType.SYMLINK:  # some systems have them on all but links
@@ -94,9 +87,9 @@ class MetadataReader:
             return []
         attributes: list[tuple[bytes, bytes]] = []
         left = XATTR_LIMIT_BYTES
-        for name in sorted(os.fsencode(name) for name in names):
+        for name in names:
             try:
-                value = os.getxattr(path, name, follow_symlinks=False)
+                value = owners.attribute(path, name)
             except OSError as error:
                 if error.errno not in _NOT_THERE:
                     self._warn(ScanWarning(path, f"attribute {os.fsdecode(name)!r} not read: {error.strerror}"))
@@ -113,26 +106,3 @@ class MetadataReader:
             left -= len(name) + len(value)
             attributes.append((name, value))
         return attributes
-
-
-def _user_name(uid: int) -> str:
-    """The name, or nothing where the system has none. Names that are no UTF-8 cannot travel as text."""
-    if sys.platform == "win32":
-        return ""
-    try:
-        return _clean(pwd.getpwuid(uid).pw_name)
-    except (KeyError, OSError, OverflowError):
-        return ""
-
-
-def _group_name(gid: int) -> str:
-    if sys.platform == "win32":
-        return ""
-    try:
-        return _clean(grp.getgrgid(gid).gr_name)
-    except (KeyError, OSError, OverflowError):
-        return ""
-
-
-def _clean(name: str) -> str:
-    return name.encode("utf-8", "replace").decode()

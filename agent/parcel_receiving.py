@@ -23,6 +23,7 @@ from agent.landing_rules import Keep, LandingError
 from agent.receiving import Place
 from agent.remote import RemoteSource
 from agent.restore import RestoreProgress, RestoreReport
+from agent.system import descriptors
 from transport import messages as m
 from transport.errors import IntegrityError, PilulierError, RefusedError
 from transport.escrow import EscrowKey
@@ -282,7 +283,7 @@ class _Job:
         with self._landing.existing(parent, entry.names[-1]) as handle:
             offset = 0
             for part in parts:
-                if os.pread(handle, len(part), offset) != part:
+                if descriptors.read_at(handle, len(part), offset) != part:
                     return False
                 offset += len(part)
         return True

@@ -11,8 +11,9 @@ import os
 from agent import planner
 from agent.errors import EmptySourceError
 from agent.ledger import Ledger
-from agent.scanner import IncludedRoot, Scanner, joined
+from agent.scanner import IncludedRoot, Scanner
 from agent.selection import components
+from agent.system.paths import joined
 
 
 class Presence:

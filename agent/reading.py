@@ -18,6 +18,8 @@ import msgspec
 
 from agent.packing import Packer, Piece, VersionDraft
 from agent.signatures import FileSums
+from agent.system import descriptors
+from agent.system.paths import native
 from agent.system.views import seen
 from transport import delta as deltas
 from transport import librsync
@@ -32,11 +34,6 @@ from transport.contents import (
 )
 from transport.extents import Fragment, Operation, Zero
 from transport.names import DIGEST_BYTES, VersionId
-
-_OPEN_FLAGS: Final = (
-    os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-)
-_CAN_SEEK_DATA: Final = hasattr(os, "SEEK_DATA")
 
 
 @dataclass(slots=True)
@@ -71,12 +68,12 @@ class SourceFile:
     """An open file read in chunks; counts what it reads and notices changes."""
 
     def __init__(self, path: bytes) -> None:
-        self._descriptor = os.open(seen(path), _OPEN_FLAGS)
+        self._descriptor = os.open(native(seen(path)), descriptors.READ)
         try:
             status = os.fstat(self._descriptor)
             self.size = status.st_size
             self.status = status
-            self._sparse = _CAN_SEEK_DATA and status.st_blocks * 512 < status.st_size
+            self._sparse = descriptors.HAS_HOLES and status.st_blocks * 512 < status.st_size
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -99,22 +96,15 @@ class SourceFile:
             return b""
         if self._sparse and self._is_hole(offset, length):
             return ZERO_CHUNK if length == CHUNK_BYTES else bytes(length)
-        data = os.pread(self._descriptor, length, offset)
-        while len(data) < length:  # a signal or a network file system may give less
-            more = os.pread(self._descriptor, length - len(data), offset + len(data))
-            if not more:
-                break
-            data += more
+        data = descriptors.read_fully(self._descriptor, length, offset)
         self.bytes_read += len(data)
         return data
 
     def _is_hole(self, offset: int, length: int) -> bool:
         if offset + length <= self._data_from:
             return True
-        try:
-            self._data_from = os.lseek(self._descriptor, offset, os.SEEK_DATA)
-        except OSError:  # ENXIO: no data from here to the end
-            self._data_from = self.size
+        found = descriptors.data_from(self._descriptor, offset)
+        self._data_from = self.size if found is None else found
         return offset + length <= self._data_from
 
     def changed(self) -> bool:
@@ -135,7 +125,7 @@ class SmallRead(msgspec.Struct, frozen=True, gc=False):
 
 def read_small(path: bytes) -> SmallRead | None:
     """A file in as few system calls as prove what was read; None where it is longer than a chunk by now."""
-    descriptor = os.open(seen(path), _OPEN_FLAGS)
+    descriptor = os.open(native(seen(path)), descriptors.READ)
     try:
         before = os.fstat(descriptor)
         size = before.st_size

@@ -21,6 +21,8 @@ import msgspec
 from agent.client import Client, one_line
 from agent.landing_rules import LandingError
 from agent.settings import AgentHome, ReceivingSettings, Settings, change_settings, load_settings
+from agent.system import descriptors, owners
+from agent.system.open_folders import OpenFolder, open_root
 from transport import messages as m
 from transport.errors import UsageError
 
@@ -140,19 +142,17 @@ def _new_folder(base: Path, day: str) -> Place:
 
     A service that runs as root gives it to whoever owns the folder above, so that they can open what they were sent.
     """
-    if os.mkdir not in os.supports_dir_fd:
-        raise LandingError("a delivery needs directory handles, which this operating system does not offer yet")
     try:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        above = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        above = open_root(os.fsencode(base))
         try:
             for count in range(1, _FOLDERS_LIMIT):
                 name = f"Pilulier restauration {day} {count}"
                 with contextlib.suppress(FileExistsError):
-                    os.mkdir(name, mode=0o700, dir_fd=above)
+                    above.make(os.fsencode(name))
                     return _made(base / name, above)
         finally:
-            os.close(above)
+            above.close()
     except OSError as error:
         raise LandingError(
             f"{base} cannot take a delivery ({error.strerror}): pilulier-agent deliveries --folder DIR chooses another"
@@ -160,17 +160,20 @@ def _new_folder(base: Path, day: str) -> Place:
     raise LandingError(f"{base} holds {_FOLDERS_LIMIT} folders of this day: clear it up")
 
 
-def _made(path: Path, above: int) -> Place:
+def _made(path: Path, above: OpenFolder) -> Place:
     """The folder that was just made, by a handle: its owner may be at it already."""
-    handle = os.open(path.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
-    try:
-        if os.geteuid() == 0:
-            owner = os.fstat(above)
-            os.fchown(handle, owner.st_uid, owner.st_gid)
+    with contextlib.ExitStack() as stack:
+        made = above.enter(os.fsencode(path.name))
+        stack.callback(made.close)
+        handle = made.handle()
+        stack.callback(os.close, handle)
+        if owners.is_administrator():
+            outer = above.handle()
+            stack.callback(os.close, outer)
+            owner = os.fstat(outer)
+            descriptors.set_owner(handle, owner.st_uid, owner.st_gid)
         status = os.fstat(handle)
-        return Place(path, (status.st_dev, status.st_ino), status.st_uid, status.st_gid)
-    finally:
-        os.close(handle)
+        return Place(path, made.identity, status.st_uid, status.st_gid)
 
 
 def ended(home: AgentHome, number: int) -> None:

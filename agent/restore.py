@@ -135,7 +135,7 @@ def restore(
     if target is None:
         selection, dumps = apart(selection)
     with Landing(
-        b"/" if target is None else target,
+        target,
         overwrite=overwrite,
         keep_privileges=keep_privileges,
         quarantine=quarantine,

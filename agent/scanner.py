@@ -25,7 +25,9 @@ from typing import Final
 import msgspec
 
 from agent.marks import EVERYTHING, NOTHING, MarkedTree
-from agent.selection import WINDOWS, Scope, Selection, Take, components, shown
+from agent.selection import Scope, Selection, Take, components, shown
+from agent.system import descriptors, paths
+from agent.system.paths import joined
 from agent.system.placeholders import Placeholders
 from agent.system.views import seen
 from transport.names import ID_BYTES, ROOT, PathId
@@ -41,9 +43,6 @@ _LINK_GROUP_BYTES: Final = 8
 _PLACE: Final = struct.Struct(">QQ")
 _ENCODING: Final = sys.getfilesystemencoding()
 _ERRORS: Final = sys.getfilesystemencodeerrors()
-_OPEN_FLAGS: Final = (
-    os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-)
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
@@ -216,7 +215,7 @@ class Scanner:
         stack = [_Pending(b"/", ROOT, None, scope, scope.selected, self._marked)]
         while stack:
             at = stack.pop()
-            if not at.scope.selected or (WINDOWS and at.folder is None):
+            if not at.scope.selected or (paths.HERE.drives and at.folder is None):
                 listing, folders, missing = self._list_named(at)
             elif at.marked.listed:
                 listing, folders, missing = self._list_whole(at)
@@ -289,7 +288,7 @@ class Scanner:
             path = joined(at.path, name)
             take = at.scope.take(name)
             try:
-                status = os.lstat(path + b"/" if WINDOWS and at.folder is None else path)
+                status = os.lstat(path + b"/" if paths.HERE.drives and at.folder is None else paths.HERE.native(path))
                 target = os.readlink(path) if stat.S_ISLNK(status.st_mode) else b""
             except (FileNotFoundError, NotADirectoryError):
                 if not self._allow_missing:
@@ -466,13 +465,6 @@ def _name(found: Found) -> bytes:
     return found.name
 
 
-def joined(folder: bytes, name: bytes) -> bytes:
-    """The path of `name` in a listed folder."""
-    if folder == b"/":
-        return name if WINDOWS else b"/" + name
-    return folder + b"/" + name
-
-
 def _identity(path: bytes) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
@@ -489,8 +481,8 @@ def _sentence(error: OSError) -> str:
 def _opened(at: _Pending) -> Iterator[Iterator[os.DirEntry[str]]]:
     """A folder's entries. On POSIX through a descriptor that proved to be the folder seen before: one that was
     exchanged for a symbolic link, or for another folder, between the two looks is an error, not a detour."""
-    if WINDOWS:
-        with os.scandir(os.fsdecode(seen(at.path))) as entries:
+    if paths.HERE.drives:
+        with os.scandir(os.fsdecode(paths.HERE.native(seen(at.path)))) as entries:
             yield entries
         return
     descriptor = open_folder(at.path)
@@ -506,4 +498,4 @@ def _opened(at: _Pending) -> Iterator[Iterator[os.DirEntry[str]]]:
 
 def open_folder(path: bytes) -> int:
     """A descriptor on a folder, never through a symbolic link at its end; OSError where it cannot be read."""
-    return os.open(path, _OPEN_FLAGS)
+    return os.open(path, descriptors.READ_FOLDER)

@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import hashlib
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -31,12 +30,12 @@ from enum import IntEnum
 from typing import Final
 
 from agent.errors import SelectionError
+from agent.system import paths
 from transport.names import Digest
 
 _WILDCARDS: Final = re.compile(rb"[*?\[]")
 _ANY_DEPTH: Final = b"**"
 _LABEL: Final = b"pilulier/selection/1\0"
-WINDOWS: Final = os.name == "nt"
 
 
 class Take(IntEnum):
@@ -58,25 +57,21 @@ def components(path: bytes) -> tuple[bytes, ...]:
     return tuple(name for name in path.split(b"/") if name)
 
 
-def normalised_path(path: bytes, *, windows: bool = WINDOWS) -> bytes:
+def normalised_path(path: bytes) -> bytes:
     """An absolute path without empty, `.` or trailing parts; SelectionError where it is not one."""
-    if windows:
-        path = path.replace(b"\\", b"/")
+    path = paths.HERE.spelled(path)
     if not path or b"\0" in path:
         raise SelectionError(f"{shown(path)!r} is not a path")
-    absolute = re.match(rb"[A-Za-z]:(/|$)", path) is not None if windows else path.startswith(b"/")
-    if not absolute:
+    if not paths.HERE.is_absolute(path):
         raise SelectionError(f"{shown(path)} is not an absolute path: give it from the root")
     names = [name for name in path.split(b"/") if name not in (b"", b".")]
     if b".." in names:
         raise SelectionError(f"{shown(path)} contains '..': give the path without it")
-    if windows:
-        return b"/".join(names) if len(names) > 1 else names[0] + b"/"
-    return b"/" + b"/".join(names)
+    return paths.HERE.rooted(names)
 
 
 def _is_absolute(rule: bytes) -> bool:
-    return rule.startswith(b"/") or (WINDOWS and re.match(rb"[A-Za-z]:[/\\]", rule) is not None)
+    return rule.startswith(b"/") or paths.HERE.is_absolute(rule)
 
 
 def _normalised_exclude(rule: bytes) -> bytes:
@@ -85,8 +80,7 @@ def _normalised_exclude(rule: bytes) -> bytes:
         raise SelectionError(f"{shown(rule)!r} is neither a path nor a pattern")
     if _is_absolute(rule) and not _WILDCARDS.search(rule):
         return normalised_path(rule)
-    if WINDOWS:
-        rule = rule.replace(b"\\", b"/")
+    rule = paths.HERE.spelled(rule)
     names: list[bytes] = []
     for name in rule.split(b"/"):
         if name in (b"", b".") or (name == _ANY_DEPTH and names[-1:] == [_ANY_DEPTH]):
@@ -183,8 +177,10 @@ def _is_pattern(rule: bytes) -> bool:
 class _Node:
     """One path in the tree of path rules: True included, False excluded, None only on the way to a rule."""
 
+    name: bytes
     rule: bool | None = None
     children: dict[bytes, _Node] = field(default_factory=dict)
+    """By name, folded where the system does not tell case apart."""
     leads_to_include: bool = False
 
 
@@ -198,9 +194,9 @@ class _Name:
         self.literal: bytes | None = None
         self.suffix: bytes | None = None
         self.regex = ""
-        if not WINDOWS and not _WILDCARDS.search(glob):
+        if not paths.HERE.folds_case and not _WILDCARDS.search(glob):
             self.literal = glob
-        elif not WINDOWS and glob[:1] == b"*" and not _WILDCARDS.search(glob[1:]):
+        elif not paths.HERE.folds_case and glob[:1] == b"*" and not _WILDCARDS.search(glob[1:]):
             self.suffix = glob[1:]
         else:
             self.regex = fnmatch.translate(glob.decode("utf-8", "surrogateescape"))
@@ -210,10 +206,13 @@ class _Name:
             return name == self.literal
         if self.suffix is not None:
             return name.endswith(self.suffix)
-        return re.compile(self.regex, _FLAGS).match(name.decode("utf-8", "surrogateescape")) is not None
+        return _compiled_pattern(self.regex).match(name.decode("utf-8", "surrogateescape")) is not None
 
 
-_FLAGS: Final = re.IGNORECASE if WINDOWS else 0
+def _compiled_pattern(regex: str) -> re.Pattern[str]:
+    return re.compile(regex, re.IGNORECASE if paths.HERE.folds_case else 0)
+
+
 _State = frozenset[tuple[int, int]]
 """How far patterns have matched on the way to a folder: (pattern, its next name)."""
 
@@ -276,7 +275,7 @@ class _Test:
         self.literals = frozenset(end.literal for end in ends if end.literal is not None)
         self.suffixes = tuple(sorted(end.suffix for end in ends if end.suffix is not None))
         rest = sorted(end.regex for end in ends if end.regex and not end.any_depth)
-        self.regex = re.compile("|".join(f"(?:{regex})" for regex in rest), _FLAGS) if rest else None
+        self.regex = _compiled_pattern("|".join(f"(?:{regex})" for regex in rest)) if rest else None
         self.moves = moves
         """Whether a name may also advance a longer pattern, so that folders below differ from this one."""
 
@@ -311,16 +310,16 @@ class Scope:
     def named(self) -> tuple[bytes, ...]:
         """Names of children that are included or lead to an included path, sorted."""
         children = self._node.children if self._node is not None else {}
-        return tuple(sorted(name for name, child in children.items() if child.leads_to_include))
+        return tuple(sorted(child.name for child in children.values() if child.leads_to_include))
 
     def is_root(self, name: bytes) -> bool:
         """Whether child `name` is itself an included path."""
-        child = self._node.children.get(name) if self._node is not None else None
+        child = self._node.children.get(paths.HERE.folded(name)) if self._node is not None else None
         return child is not None and child.rule is True
 
     def take(self, name: bytes) -> Take:
         """What becomes of child `name`."""
-        child = self._node.children.get(name) if self._node is not None else None
+        child = self._node.children.get(paths.HERE.folded(name)) if self._node is not None else None
         if child is not None:
             if child.rule is True:
                 return Take.WHOLE
@@ -335,7 +334,7 @@ class Scope:
         """The scope inside child folder `name`, for which `take` gave `take` (not SKIP)."""
         if self._same_below:
             return self
-        node = self._node.children.get(name) if self._node is not None else None
+        node = self._node.children.get(paths.HERE.folded(name)) if self._node is not None else None
         state = self._patterns.entered(self._state, name)
         if node is not None and node.rule is True:
             state = self._patterns.restarted(state)
@@ -347,14 +346,14 @@ class Scope:
 
 
 def _compiled(selection: Selection) -> Scope:
-    paths = [(path, True) for path in selection.include]
-    paths += [(rule, False) for rule in selection.exclude if not _is_pattern(rule)]
-    root = _Node()
-    for path, included in paths:
+    rules = [(path, True) for path in selection.include]
+    rules += [(rule, False) for rule in selection.exclude if not _is_pattern(rule)]
+    root = _Node(b"")
+    for path, included in rules:
         node = root
         node.leads_to_include |= included
         for name in components(path):
-            node = node.children.setdefault(name, _Node())
+            node = node.children.setdefault(paths.HERE.folded(name), _Node(name))
             node.leads_to_include |= included
         node.rule = included
     patterns = _Patterns(rule for rule in selection.exclude if _is_pattern(rule))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,22 +25,16 @@ from agent.onsite.configured import OnSite
 from agent.proxy import NO_PROXY, ProxySettings
 from agent.selection import Selection
 from agent.sources.configured import Databases, Hooks, Volumes
+from agent.system import descriptors
 from transport.enrolment import NO_TOKEN, EnrolmentCode
 from transport.keys import write_key_file
 from transport.names import InstallationId, RepositoryId, VaultId
 from transport.schedule import Schedule
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
 HOME_VARIABLE: Final = "PILULIER_AGENT_HOME"
 DEFAULT_HOME: Final = Path("/var/lib/pilulier-agent")
 SETTINGS_FORMAT: Final = 1
 _SETTINGS_LIMIT: Final = 16 << 20
-_LOCK_AT: Final = 1 << 30
-"""Where Windows locks its byte: past the process id, which others must still be able to read."""
 _HEX_PREFIX: Final = "hex:"
 _CHANGE_S: Final = 5.0
 
@@ -516,12 +509,12 @@ def exclusive(
     A killed holder leaves no lock behind.
     """
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(lock or home.lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    descriptor = os.open(lock or home.lock, descriptors.KEEP, 0o600)
     try:
         try:
             _lock_soon(descriptor, patience_s)
         except OSError:
-            holder = os.pread(descriptor, 200, 0) if hasattr(os, "pread") else os.read(descriptor, 200)
+            holder = descriptors.read_at(descriptor, 200, 0)
             pid, _, what = holder.decode("utf-8", "replace").strip().partition(" ")
             raise BusyError(
                 f"a {what or 'run'} of this agent is already going on (process {pid or 'unknown'}): "
@@ -539,18 +532,6 @@ def _lock_soon(descriptor: int, patience_s: float) -> None:
     """Take the lock, waiting a tenth of a second by default: `status` holds it for an instant to see who runs."""
     for _ in range(round(patience_s / 0.02)):
         with contextlib.suppress(OSError):
-            return _lock(descriptor)
+            return descriptors.lock_now(descriptor)
         time.sleep(0.02)
-    _lock(descriptor)
-
-
-def _lock(descriptor: int) -> None:
-    """Take the lock or raise OSError at once; closing the descriptor, or dying, gives it back."""
-    if sys.platform == "win32":
-        os.lseek(descriptor, _LOCK_AT, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        finally:
-            os.lseek(descriptor, 0, os.SEEK_SET)
-    else:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    descriptors.lock_now(descriptor)

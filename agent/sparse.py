@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import Final
+
+from agent.system import descriptors
 
 _ZERO_BLOCK: Final = bytes(16 * 1024)
 
@@ -29,6 +30,6 @@ def write_sparse(handle: int, data: memoryview, offset: int) -> int:
 
 def write_all(handle: int, data: memoryview, offset: int) -> None:
     while data:
-        written = os.pwrite(handle, data, offset)
+        written = descriptors.write_at(handle, data, offset)
         offset += written
         data = data[written:]

@@ -16,6 +16,8 @@ from typing import Protocol
 import msgspec
 
 from agent.sources.places import TOP
+from agent.system import descriptors
+from agent.system.paths import native
 from transport.contents import CHUNK_BYTES, chunk_digest, file_mac, same_mac
 from transport.errors import SealError
 from transport.names import Buffer, SegmentId
@@ -93,9 +95,7 @@ def content_mac(chunks: Iterable[bytes], key: bytes) -> tuple[int, bytes]:
 def read_chunks(handle: int) -> Iterator[bytes]:
     """The content of an open file from its beginning, in full chunks."""
     offset = 0
-    while chunk := os.pread(handle, CHUNK_BYTES, offset):
-        while len(chunk) < CHUNK_BYTES and (more := os.pread(handle, CHUNK_BYTES - len(chunk), offset + len(chunk))):
-            chunk += more
+    while chunk := descriptors.read_fully(handle, CHUNK_BYTES, offset):
         yield chunk
         offset += len(chunk)
 
@@ -115,7 +115,7 @@ class _DiskOriginal:
 @contextlib.contextmanager
 def disk_original(path: bytes) -> Iterator[Original]:
     """The original at `path` on this machine, never through a last symbolic link; OSError where it cannot be read."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = os.open(native(path), descriptors.READ)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise FileNotFoundError(f"{os.fsdecode(path)} is no regular file any more")

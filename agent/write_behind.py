@@ -16,6 +16,8 @@ import time
 from collections import deque
 from typing import Final
 
+from agent.system import descriptors
+
 WORTH_BYTES: Final = 256 * 1024
 """Shorter ranges are left to the kernel: a small write-out costs more than its pages."""
 BEHIND_BYTES: Final = 48 << 20
@@ -33,7 +35,7 @@ class WriteBehind:
         self._waiting_bytes = 0
         self._advised_bytes = 0
         self._spent_s = 0.0
-        self._on = hasattr(os, "posix_fadvise")
+        self._on = descriptors.CAN_FORGET
 
     def wrote(self, handle: int, offset: int, length: int) -> None:
         """`length` bytes were written at `offset`, and nobody reads them soon. Takes the handle over."""
@@ -43,7 +45,7 @@ class WriteBehind:
         due = [(handle, offset, length)]
         try:
             began = time.monotonic()
-            os.posix_fadvise(handle, offset, length, os.POSIX_FADV_DONTNEED)
+            descriptors.forget(handle, offset, length)
             spent_s = time.monotonic() - began
             with self._lock:
                 self._waiting.append(due.pop())
@@ -56,7 +58,7 @@ class WriteBehind:
                     due.append(self._waiting.popleft())
                     self._waiting_bytes -= due[-1][2]
             for settled, start, size in due:
-                os.posix_fadvise(settled, start, size, os.POSIX_FADV_DONTNEED)
+                descriptors.forget(settled, start, size)
         except OSError:  # a file system without it: advice only, the bytes are written
             self._on = False
         finally:

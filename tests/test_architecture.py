@@ -96,6 +96,18 @@ _WRITING_METHODS = frozenset(
 )
 
 
+ONE_SYSTEM_MODULES = frozenset({"fcntl", "pwd", "grp", "resource", "termios", "pty", "msvcrt", "winreg", "ctypes"})
+ONE_SYSTEM_NAMES = frozenset(
+    {"fork", "getuid", "geteuid", "getgid", "getegid", "chown", "fchown", "lchown", "fchmod", "mkfifo", "mknod"}
+    | {"pread", "pwrite", "posix_fadvise", "posix_fallocate", "statvfs", "nice", "killpg", "getpgid", "setsid"}
+    | {"getxattr", "setxattr", "listxattr", "removexattr", "sched_setaffinity", "SEEK_DATA", "SEEK_HOLE"}
+    | {"O_NOFOLLOW", "O_DIRECTORY", "O_TMPFILE", "O_CLOEXEC", "O_NONBLOCK", "O_NOATIME", "O_BINARY", "O_PATH"}
+    | {"AF_UNIX", "SIGKILL", "SIGHUP", "SIGUSR1", "SIGUSR2", "pidfd_open", "WNOHANG", "uname"}
+)
+"""What Windows or macOS does not have: the agent runs on both."""
+ONE_SYSTEM_ROOMS = ("agent/system/*.py", "agent/watching/inotify.py")
+
+
 @dataclass(frozen=True, slots=True)
 class Module:
     """One source file: its path in the checkout, its dotted name, its syntax tree."""
@@ -175,6 +187,50 @@ def test_a_foreign_library_has_one_room() -> None:
             elif top not in sys.stdlib_module_names and top not in PACKAGES and top != "tests":
                 wrong.append(f"{module.path}:{line} imports {top}, which has no room yet: give it one in ROOMS")
     assert not wrong, "\n".join(wrong)
+
+
+def one_system_calls(source: str) -> list[tuple[int, str]]:
+    """What a source text takes that not every system has, by line: names of `os` and its like, `dir_fd=`, paths."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id in ("os", "socket", "signal") and node.attr in ONE_SYSTEM_NAMES:
+                found.append((node.lineno, f"{node.value.id}.{node.attr}"))
+        elif isinstance(node, ast.ImportFrom) and node.module in ("os", "signal", "socket"):
+            found += [(node.lineno, alias.name) for alias in node.names if alias.name in ONE_SYSTEM_NAMES]
+        elif isinstance(node, ast.keyword) and node.arg in ("dir_fd", "src_dir_fd", "dst_dir_fd", "preexec_fn"):
+            found.append((node.value.lineno, f"{node.arg}="))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)):
+            text = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+            if text.startswith(("/proc/", "/sys/")):
+                found.append((node.lineno, text))
+    return found
+
+
+def test_what_one_system_has_stays_in_its_room() -> None:
+    wrong = []
+    for module in modules():
+        if module.name.split(".")[0] != "agent" or _anywhere(module.path, ONE_SYSTEM_ROOMS):
+            continue
+        wrong += [f"{module.path}:{line} takes {what}" for line, what in one_system_calls(module.source)]
+        wrong += [f"{module.path}:{line} imports {name}" for name, line in imports(module)
+                  if name.split(".")[0] in ONE_SYSTEM_MODULES]  # fmt: skip
+    assert not wrong, "\n".join([*wrong, "ask in agent/system/, where each system has its answer"])
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("os.pread(handle, 1, 0)", True),
+        ("from os import fork", True),
+        ("open('x', dir_fd=3)", True),
+        ("open('/proc/self/fd/3')", True),
+        ("os.open(path, os.O_RDWR | os.O_CREAT)", False),
+        ("handle.pread(1)", False),
+    ],
+)
+def test_the_look_for_what_one_system_has_sees_it(line: str, found: bool) -> None:
+    assert bool(one_system_calls(line)) == found
 
 
 def test_no_star_imports() -> None:

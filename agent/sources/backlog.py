@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import IO, Final
 
 from agent.errors import DatabaseError
+from agent.system import descriptors
 
 MEMORY_BYTES: Final = 4 << 20
 STALL_S: Final = 900.0
 """Without a byte for so long a dump counts as stuck: it waits for a lock that nobody gives up."""
 _PIECE: Final = 1 << 18
 _LOOK_S: Final = 1.0
+
 
 
 class Backlog:
@@ -77,7 +79,7 @@ class Backlog:
             self._file.truncate(0)
         at = 0
         while at < len(piece):
-            at += os.pwrite(self._file.fileno(), piece[at:], self._written + at)
+            at += descriptors.write_at(self._file.fileno(), piece[at:], self._written + at)
         self._pieces.append((self._written, len(piece)))
         self._written += len(piece)
         self._in_file += len(piece)
@@ -105,7 +107,7 @@ class Backlog:
                     self._in_memory += len(piece) - limit
             else:
                 offset, length = piece
-                data = os.pread(self._file.fileno(), min(length, limit), offset)
+                data = descriptors.read_at(self._file.fileno(), min(length, limit), offset)
                 self._in_file -= len(data)
                 if length > len(data):
                     self._pieces.appendleft((offset + len(data), length - len(data)))

@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from agent.scanner import Found, Listing, ScanWarning, joined, path_ids
+from agent.scanner import Found, Listing, ScanWarning, path_ids
 from agent.sending import Sent
 from agent.settings import AgentHome
 from agent.sources.configured import Databases, MariadbSource, PostgresqlSource, Source, SqliteSource
 from agent.sources.places import FOLDER, TOP, file_name, folder_path, top_path
 from agent.sources.raw_databases import RawDatabases
-from agent.system import views
+from agent.system import owners, views
+from agent.system.paths import joined
 from transport.names import ROOT, PathId
 from transport.sealing import VaultKeys
 from transport.tree import FileType
@@ -145,7 +146,7 @@ class Dumped:
         self, parent: PathId, name: bytes, form: FileType, at_ns: int, source: Source | None = None
     ) -> Found:
         size, mode = 0, 0o700 if form is FileType.FOLDER else 0o600
-        uid, gid = (os.getuid(), os.getgid()) if hasattr(os, "getuid") else (0, 0)
+        uid, gid = owners.my_numbers()
         if isinstance(source, SqliteSource):
             try:  # it is the copy of a file: restored, it is to belong to whom that belonged
                 status = os.stat(source.path)

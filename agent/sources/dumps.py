@@ -20,7 +20,7 @@ from agent.errors import DatabaseError
 from agent.reading import SourceFile
 from agent.sources.backlog import STALL_S, Backlog
 from agent.sources.streaming import StreamFile
-from agent.system import programs
+from agent.system import owners, programs
 
 _TRAILER_WITHIN: Final = 4096
 _END_S: Final = 60.0
@@ -160,9 +160,7 @@ def uid_of(run_as: str) -> int | None:
     """The user id of the programs that run as this user; None for the agent's own."""
     if not run_as or sys.platform == "win32":
         return None
-    import pwd
-
-    try:
-        return pwd.getpwnam(run_as).pw_uid
-    except KeyError:
-        raise DatabaseError(f"there is no user {run_as!r} on this machine") from None
+    number = owners.number_of(run_as)
+    if number is None:
+        raise DatabaseError(f"there is no user {run_as!r} on this machine")
+    return number

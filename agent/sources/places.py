@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from agent.scanner import joined
 from agent.sources.configured import Source
+from agent.system.paths import joined
 from transport.names import PathId
 from transport.snapshot_reader import Node, Selection
 

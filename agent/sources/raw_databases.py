@@ -15,10 +15,11 @@ from typing import Final
 
 import msgspec
 
-from agent.scanner import Found, Listing, ScanWarning, joined
+from agent.scanner import Found, Listing, ScanWarning
 from agent.settings import AgentHome
 from agent.sources.configured import Databases, MariadbSource, PostgresqlSource, SqliteSource
 from agent.system.open_files import open_elsewhere
+from agent.system.paths import joined
 
 _MAGIC: Final = b"SQLite format 3\0"
 _LOOK_INSIDE_BYTES: Final = 1 << 20

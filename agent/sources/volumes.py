@@ -25,7 +25,7 @@ from agent.settings import AgentHome
 from agent.sources.dumps import Call, found
 from agent.sources.volume_kinds import KINDS, Frozen, Mounted, VolumeKind
 from agent.sources.vss import Vss
-from agent.system import namespaces, views
+from agent.system import descriptors, namespaces, owners, views
 
 _ASK_S: Final = 60.0
 _VSS: Final = Vss()
@@ -90,7 +90,7 @@ def frozen(home: AgentHome, selection: Selection, wanted: bool) -> Iterator[tupl
 
 
 def _freeze(home: AgentHome, selection: Selection, stack: contextlib.ExitStack) -> list[Warned]:
-    if sys.platform != "win32" and (sys.platform != "linux" or os.geteuid() != 0):
+    if sys.platform != "win32" and (sys.platform != "linux" or not owners.is_administrator()):
         return [Warned(b"/", "no disk was frozen: only root on Linux can do that here")]
     warnings: list[Warned] = []
     stamp = f"{datetime.now():%Y%m%dT%H%M%S}-{os.getpid()}"
@@ -138,10 +138,10 @@ def _cover(copies: list[Frozen], live: list[str], stack: contextlib.ExitStack) -
     with contextlib.ExitStack() as handles:
         sources = {}
         for over, at in shown.items():
-            sources[over] = os.open(at, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            sources[over] = os.open(at, descriptors.READ_FOLDER)
             handles.callback(os.close, sources[over])
         for over in sorted(sources):
-            namespaces.bind(b"/proc/self/fd/%d" % sources[over], os.fsencode(over))
+            namespaces.bind(descriptors.way_to(sources[over]), os.fsencode(over))
             stack.callback(namespaces.unbind, os.fsencode(over))
 
 

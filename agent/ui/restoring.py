@@ -30,6 +30,7 @@ from agent.pacing import for_restores
 from agent.remote import RemoteSource
 from agent.restore import RestoreError, RestoreProgress, RestoreReport, restore
 from agent.settings import AgentHome, exclusive
+from agent.system import owners
 from transport.errors import PilulierError, RefusedError, UnreachableError
 
 WINDOW_S: Final = 900.0
@@ -338,5 +339,4 @@ def make_target(target: bytes) -> None:
     owner = os.stat(at)
     for folder in reversed(missing):
         os.mkdir(folder, 0o700)
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
-            os.chown(folder, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        owners.give(folder, owner)

@@ -25,9 +25,9 @@ from typing import Final
 
 from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchDescriptor
 
-from agent.scanner import joined
 from agent.selection import Scope, Selection, Take
 from agent.system.mounts import Mount, mounts
+from agent.system.paths import joined
 from agent.system.priority import lower_thread
 from agent.watching import Notes
 from agent.watching.mounts import is_remote, touching

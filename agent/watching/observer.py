@@ -14,7 +14,8 @@ from typing import Final
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from agent.selection import WINDOWS, Selection, Take, components, normalised_path
+from agent.selection import Selection, Take, components, normalised_path
+from agent.system import paths
 from agent.watching import Notes
 
 log = logging.getLogger("pilulier.service")
@@ -78,7 +79,7 @@ class ObserverWatcher(FileSystemEventHandler):
         if appears:
             self._notes.tree(path)
         above = b"/".join(names[:-1])
-        self._notes.folder(above if WINDOWS else b"/" + above)
+        self._notes.folder(above if paths.HERE.drives else b"/" + above)
 
 
 def _bytes(path: bytes | str) -> bytes:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from agent import landing as landing_module
-from agent.landing import DiskFullError, Landing, LandingError, Unfinished, unsafe_name
+from agent.landing import DiskFullError, Landing, LandingError, Unfinished
 from agent.landing_rules import Keep, Place, judge
+from agent.system import descriptors, open_folders, paths
 
 OLD = 1_600_000_000_000_000_001
 NEW = 1_700_000_000_000_000_002
@@ -33,6 +34,14 @@ class Wanted:
     group: str = ""
     target: bytes = b""
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["by-handle", "by-path"])
+def by_handle(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Both ways in which systems hold a folder: what one refuses the other must refuse too."""
+    chosen: bool = request.param
+    monkeypatch.setattr(landing_module, "open_root", lambda path, **_: open_folders.open_root(path, by_handle=chosen))
+    return chosen
 
 
 @pytest.fixture
@@ -64,7 +73,7 @@ WINDOWS_HOSTILE = [
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_are_refused_everywhere(landing: Landing, target: Path, name: bytes) -> None:
-    assert unsafe_name(name, windows=False)
+    assert paths.POSIX.refusal(name)
     attempts = (
         lambda: landing.folder(landing.root, name),
         lambda: landing.put(landing.root, Wanted(name), memoryview(b"x")),
@@ -81,13 +90,13 @@ def test_hostile_names_are_refused_everywhere(landing: Landing, target: Path, na
 
 @pytest.mark.parametrize("name", WINDOWS_HOSTILE)
 def test_names_that_windows_would_twist_are_refused_there(name: bytes) -> None:
-    assert unsafe_name(name, windows=True)
+    assert paths.WINDOWS.refusal(name)
 
 
 @pytest.mark.parametrize("name", [b"console", b"com10", b"nul_.txt", b"a.con", b".hidden", "é\u4e2d".encode(), b"a b"])
 def test_ordinary_names_pass_everywhere(name: bytes) -> None:
-    assert unsafe_name(name, windows=True) is None
-    assert unsafe_name(name, windows=False) is None
+    assert paths.WINDOWS.refusal(name) is None
+    assert paths.POSIX.refusal(name) is None
 
 
 @pytest.mark.parametrize("name", [b"CON", b"a:b", b"back\\slash", b"dot.", b"\xff\xfe", b"new\nline", b"x" * 255])
@@ -115,7 +124,7 @@ def test_a_folder_swapped_for_a_link_or_another_folder_is_noticed(target: Path, 
             landing.create(folder, 1)
             # As when more folders were open than handles are kept.
             while landing._handles:
-                os.close(landing._handles.popitem()[1])
+                landing._handles.popitem()[1].close()
             (target / "swap").rename(target / "moved")
             replace(target / "swap")
             with pytest.raises(LandingError):
@@ -240,7 +249,7 @@ def test_more_files_and_folders_than_handles(target: Path) -> None:
 
 @pytest.mark.parametrize("refused", ["O_TMPFILE", "linkat"])
 def test_disks_that_know_no_nameless_file_get_a_temporary_name(
-    target: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+    target: Path, monkeypatch: pytest.MonkeyPatch, refused: str, by_handle: bool
 ) -> None:
     real_open, asked = os.open, []
 
@@ -258,13 +267,13 @@ def test_disks_that_know_no_nameless_file_get_a_temporary_name(
     with Landing(os.fsencode(target)) as landing:
         folder = landing.folder(landing.root, b"d")
         if refused == "O_TMPFILE":
-            monkeypatch.setattr(landing_module.os, "open", picky_open)
+            monkeypatch.setattr(os, "open", picky_open)
         else:
-            monkeypatch.setattr(landing_module.os, "link", no_link)
+            monkeypatch.setattr(os, "link", no_link)
         for name in (b"f", b"g"):
             assert isinstance(landing.put(folder, Wanted(name, mode=0o640), memoryview(b"mine")), Unfinished)
         monkeypatch.undo()
-    assert len(asked) == 1, "a disk is asked once"
+    assert len(asked) == by_handle, "a disk is asked once"
     assert [(path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) for path in sorted((target / "d").iterdir())] == [
         (b"mine", 0o640)
     ] * 2
@@ -296,7 +305,7 @@ def test_an_interrupt_in_the_middle_of_a_file_leaves_no_name(target: Path, monke
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), Landing(os.fsencode(target)) as landing:
-        monkeypatch.setattr(landing_module.os, "pwrite", stop)
+        monkeypatch.setattr(descriptors, "write_at", stop)
         landing.put(landing.root, Wanted(b"f"), memoryview(b"x"))
     assert list(target.iterdir()) == []
 
@@ -348,7 +357,7 @@ def test_a_full_disk_stops_with_a_sentence_and_leaves_nothing(target: Path, monk
     with pytest.raises(DiskFullError, match=r"target is full.*make room"), Landing(os.fsencode(target)) as landing:
         large = landing.create(landing.root, 5000)
         landing.write(large, memoryview(b"x"), 10)
-        monkeypatch.setattr(landing_module.os, "pwrite", full)
+        monkeypatch.setattr(descriptors, "write_at", full)
         landing.put(landing.root, Wanted(b"f"), memoryview(b"x"))
     assert list(target.iterdir()) == []
 

@@ -14,6 +14,7 @@ import pytest
 from agent import landing as landing_module
 from agent.landing import DiskFullError
 from agent.restore import RestoreProgress, RestoreReport, restore
+from agent.system import descriptors
 from tests.support.memory_source import HOUR_MS, Item, LyingSource, Repository
 from transport.errors import IntegrityError, PilulierError, UsageError
 from transport.extents import ExtentPage
@@ -440,7 +441,7 @@ def test_a_full_disk_ends_the_job_and_what_stands_is_whole(tmp_path: Path, monke
     items.append(Item(b"/home/a-scattered", content(MIB, 1000), scatter=True))
     repository = house(items, segment_bytes=100_000)
     written = 0
-    real = os.pwrite
+    real = descriptors.write_at
 
     def small_disk(handle: int, data: memoryview, offset: int) -> int:
         nonlocal written
@@ -449,7 +450,7 @@ def test_a_full_disk_ends_the_job_and_what_stands_is_whole(tmp_path: Path, monke
             raise OSError(28, "No space left on device")
         return real(handle, data, offset)
 
-    monkeypatch.setattr(landing_module.os, "pwrite", small_disk)
+    monkeypatch.setattr(descriptors, "write_at", small_disk)
     with pytest.raises(DiskFullError, match="is full"):
         run(repository, tmp_path)
     no_wrong_byte(tmp_path, items)

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
-from agent.landing import Folder, Landing, LandingError, unsafe_name
+from agent import landing as landing_module
+from agent.landing import Folder, Landing, LandingError
 from agent.landing_rules import Keep
 from agent.restore import restore
+from agent.system import open_folders, paths
 from tests.support.memory_source import Item, Repository
 from transport.errors import IntegrityError
 
@@ -34,6 +36,14 @@ LEAVES_ITS_FOLDER = (b"", b".", b"..")
 def raw(text: str) -> bytes:
     """The bytes of an escaped name."""
     return text.encode("ascii").decode("unicode_escape").encode("latin-1")
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["by-handle", "by-path"])
+def by_handle(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Both ways in which systems hold a folder."""
+    chosen: bool = request.param
+    monkeypatch.setattr(landing_module, "open_root", lambda path, **_: open_folders.open_root(path, by_handle=chosen))
+    return chosen
 
 
 @dataclass
@@ -89,8 +99,8 @@ def test_the_corpus_is_large_enough_and_each_name_stands_once() -> None:
 @pytest.mark.parametrize("row", NAMES, ids=lambda row: row["note"])
 def test_a_name_lands_as_itself_or_not_at_all(row: dict[str, str], target: Path, outside: Path) -> None:
     name = raw(row["name"])
-    for windows, expected in ((False, row["posix"]), (True, row["windows"])):
-        reason = unsafe_name(name, windows=windows)
+    for rules, expected in ((paths.POSIX, row["posix"]), (paths.WINDOWS, row["windows"])):
+        reason = rules.refusal(name)
         assert (reason is None) if expected == RESTORED else (reason is not None and expected in reason), reason
     root = os.fsencode(target)
     with Landing(root) as landing:

@@ -29,8 +29,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from agent.enrolling import load_keys
 from agent.key_files import read_exported_key
 from agent.landing import Landing
-from agent.landing_rules import unsafe_name
 from agent.settings import AgentHome
+from agent.system import paths
 from appliance.store import packs, records
 from appliance.store.packs import Damage, Found, PackWalk
 from transport import messages as m
@@ -402,7 +402,7 @@ class _Wanted:
 
 def restore_path(data: bytes) -> None:
     """A name is landed as file, folder and link: as exactly itself within the target, or not at all."""
-    unsafe_name(data, windows=True)
+    paths.WINDOWS.refusal(data)
     with contextlib.suppress(PilulierError):
         split_path(data)
     with _target() as landing:
