@@ -3,7 +3,7 @@
 #   make run                  a guided demonstration on real files (SOURCE=/path chooses them)
 #   make test                 lint, types, then every test
 #   make lint                 ruff and mypy --strict alone
-#   make bench                Pilulier beside restic on a 3.2 GiB pharmacy, its upkeep, the web (SCALE=0.05: a quick look)
+#   make bench                Pilulier beside restic on a 3.2 GiB pharmacy, its upkeep, the web, continuous mode (SCALE=0.05: a quick look)
 #                             (SCALE=0.05 for a quick look)
 #   make sweep                every crash point, power cut, disk error and network fault (SWEEP="--sample 9" is quicker)
 #   make fuzz                 every format from outside, 20 s each (FUZZ_SECONDS=600 FUZZ=--target=pack-walk)
@@ -62,6 +62,7 @@ bench: environment
 	$(PYTHON_IN) -m tests.benchmarks.upkeep --scale $(SCALE)
 	$(PYTHON_IN) -m tests.benchmarks.web_restore --scale $(SCALE)
 	$(PYTHON_IN) -m tests.benchmarks.web_pages
+	$(PYTHON_IN) -m tests.benchmarks.continuous --scale $(SCALE)
 
 SWEEP ?=
 sweep: environment

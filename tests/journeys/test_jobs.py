@@ -15,7 +15,7 @@ from appliance import jobs
 from appliance.control.database import Database
 from appliance.settings import Home
 from tests.support.faults import TcpProxy, wait_until
-from tests.support.processes import House, _descendants
+from tests.support.processes import House, descendants
 
 pytestmark = pytest.mark.whole_service
 
@@ -25,7 +25,7 @@ STOP_WITHIN_S = 10.0
 def _workers(house: House) -> list[int]:
     """Processes of the part that works, by their command lines."""
     found = []
-    for pid in _descendants(house.appliance.pid):
+    for pid in descendants(house.appliance.pid):
         with contextlib.suppress(OSError):
             if b"\0jobs\0work\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)

@@ -215,7 +215,7 @@ class ServerUsage:
     peak_bytes: int
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """`pid` and every process below it."""
     found, pending = [], [pid]
     while pending:
@@ -298,7 +298,7 @@ class Appliance:
         """CPU seconds since its start and peak resident memory since its start or `forget_peak`."""
         ticks = os.sysconf("SC_CLK_TCK")
         cpu_s, peak_bytes = 0.0, 0
-        for pid in _descendants(self.pid):
+        for pid in descendants(self.pid):
             with contextlib.suppress(OSError):
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                 cpu_s += sum(int(value) for value in fields[11:15]) / ticks
@@ -309,7 +309,7 @@ class Appliance:
 
     def forget_peak(self) -> None:
         """Begin a new measurement of peak memory (proc(5), clear_refs)."""
-        for pid in _descendants(self.pid):
+        for pid in descendants(self.pid):
             with contextlib.suppress(OSError):
                 Path(f"/proc/{pid}/clear_refs").write_text("5")
 
