@@ -20,9 +20,9 @@ from agent import journal, planner
 from agent.bookkeeping import next_run
 from agent.caring import Caretaker
 from agent.client import ApplianceFailed, Client
-from agent.committing import commit_record
+from agent.committing import Terms, commit_record
 from agent.counting import Counting
-from agent.enrolling import Enrolled, check_welcome
+from agent.enrolling import Enrolled, check_not_paused, check_welcome
 from agent.entries import EntryWriter
 from agent.errors import EmptySourceError
 from agent.guards import Guards, clock_ahead_s
@@ -39,7 +39,7 @@ from agent.pending import PendingSegments
 from agent.presence import Presence
 from agent.report import BackupProgress, BackupReport, Figures, StartedBy, Warned, used_configuration
 from agent.reporting import report_if_changed
-from agent.resync import open_ledger, remove_ledger
+from agent.resync import after_drift, open_ledger
 from agent.retrying import Retries
 from agent.scanner import Found, Listing, Scanner, ScanWarning
 from agent.sending import LARGE_AHEAD, How, Sender, Sent, Wanted
@@ -51,9 +51,8 @@ from agent.state import LastRun, last_files, last_walk_ms, write_state
 from agent.system.paths import joined
 from agent.system.zone import LocalZone
 from transport import delta as deltas
-from transport import messages as m
 from transport.commits import FIRST_PREVIOUS
-from transport.errors import RefusedError
+from transport.errors import UnreachableError
 from transport.names import NO_VERSION, SessionId, random_id
 from transport.tree import EntryKind, FileType
 
@@ -87,14 +86,17 @@ def run_backup(
         raise EmptySourceError("nothing is selected: run pilulier-agent select include PATH first")
     client = machine.client()
     try:
-        welcome = client.connect()
+        try:
+            welcome = client.connect()
+        except UnreachableError as error:
+            if machine.settings.onsite.copies:
+                from agent.onsite.alone import back_up_alone  # loaded only where there is something to write to
+
+                back_up_alone(machine, client, error, started_by, progress, warnings, pause)
+            raise
         ahead_s = clock_ahead_s(welcome.now_ms, time.time())
         check_welcome(machine, welcome)
-        if welcome.paused:
-            raise RefusedError(
-                f"contract {welcome.contract} is paused, so no backup is accepted; restores go on. "
-                "Ask whoever manages the contract to resume it"
-            )
+        check_not_paused(welcome)
         remark = keep_key(machine, client, welcome)
         keep_settings(machine, client)
         if remark is not None:
@@ -104,30 +106,26 @@ def run_backup(
         journal.send(machine.home, client)
         try:
             with open_ledger(machine, client, welcome) as ledger:
-                run = _Run(
-                    machine, ledger, client, welcome, allow_empty, progress, watched, checkpoint_s, started_by, marks
+                terms = Terms(welcome.over_quota, welcome.retention_floor_days)
+                run = Run(
+                    machine, ledger, client, terms, allow_empty, progress, watched, checkpoint_s, started_by, marks
                 )
                 return run.run(warnings, ahead_s, pause)
         except ApplianceFailed as error:
-            if error.code != "drift":
-                raise
-            remove_ledger(machine)
-            raise ApplianceFailed(
-                "drift",
-                "this machine's ledger no longer agreed with the appliance and was put aside: run the backup again, it "
-                "rebuilds the ledger from the last snapshot and sends only what changed",
-            ) from error
+            raise after_drift(machine, error) from error
     finally:
         client.close()
 
 
-class _Run:
+class Run:
+    """One run. `agent.onsite.alone` makes another kind of it."""
+
     def __init__(
         self,
         machine: Enrolled,
         ledger: Ledger,
         client: Client,
-        welcome: m.Welcome,
+        terms: Terms,
         allow_empty: bool,
         progress: Callable[[BackupProgress], None] | None,
         watched: bool,
@@ -138,7 +136,7 @@ class _Run:
         self._machine = machine
         self._ledger = ledger
         self._client = client
-        self._welcome = welcome
+        self._terms = terms
         self._allow_empty = allow_empty
         self._checkpoint_s = checkpoint_s
         self._began_ms = int(time.time() * 1000)
@@ -157,9 +155,9 @@ class _Run:
         )
         self._pending = PendingSegments.open(machine.home.pending)
         self._copies = Copies(machine)
-        self._uploader = TeeingUploader(client, SessionId(random_id()), self._pending, self._copies)
+        self._uploader = self.uploader(client)
         self._uploader.bucket = Bucket(RateNow(machine.home, machine.settings.limits))
-        self._figures = Figures(client, self._uploader, welcome.over_quota, ledger.tree().bytes_source, progress)
+        self._figures = Figures(client, self._uploader, terms.over_quota, ledger.tree().bytes_source, progress)
         counts = self._coverage.everything and (watched or not self._had_files)
         self._counting = Counting(machine, self._figures, wanted=counts)
         self._started_by = started_by
@@ -188,6 +186,10 @@ class _Run:
         self._linking: set[bytes] = set()
         """Link groups whose first name is with a reader: the other names wait for its version."""
         self._checkpoint_at = time.monotonic() + checkpoint_s
+
+    def uploader(self, client: Client) -> TeeingUploader:
+        """Where everything goes."""
+        return TeeingUploader(client, SessionId(random_id()), self._pending, self._copies)
 
     def run(self, warnings: tuple[Warned, ...], ahead_s: int, pause: Callable[[float], None]) -> BackupReport:
         self._figures.warnings += warnings
@@ -234,6 +236,10 @@ class _Run:
             self._counting.stop()
             self._sender.close()
             self._pending.close()
+        return self.wind_up(number)
+
+    def wind_up(self, number: int) -> BackupReport:
+        """After the last commit stands."""
         self._guards.done(self._began_ms)
         self._ledger.sweep_signatures()
         report = self._figures.report(number)
@@ -433,7 +439,7 @@ class _Run:
             epoch=self._epoch,
             began_ms=self._began_ms,
             complete=complete,
-            retention_floor_days=self._welcome.retention_floor_days,
+            retention_floor_days=self._terms.retention_floor_days,
             added=self._entries.take_added(),
         )
         signed = self._machine.keys.signing.sign_commit(record)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from agent import __version__
 from agent.enrolling import Enrolled
 from agent.ledger import Ledger
 from transport.commits import COMMIT_FORMAT, COMMIT_LABEL, FIRST_PREVIOUS, CommitRecord
 from transport.names import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a run is told of its contract."""
+
+    over_quota: bool
+    retention_floor_days: int
 
 
 def commit_record(

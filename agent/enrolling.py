@@ -22,7 +22,7 @@ from transport import PROTOCOL_VERSION
 from transport import messages as m
 from transport.channel import CurveKeys, new_curve_keys
 from transport.enrolment import decode_code
-from transport.errors import KeyFileError, ProtocolError, UsageError
+from transport.errors import KeyFileError, ProtocolError, RefusedError, UsageError
 from transport.keys import SigningKey, read_key_file, write_key_file
 from transport.names import InstallationId, RepositoryId, VaultId
 from transport.sealing import MACHINE_KEY_BYTES, Sealer, vault_keys
@@ -164,3 +164,12 @@ def check_welcome(machine: Enrolled, welcome: m.Welcome) -> None:
     """ProtocolError unless the appliance speaks of this machine and vault."""
     if welcome.machine != machine.settings.machine or welcome.vault != machine.settings.vault:
         raise ProtocolError("the appliance speaks of another machine than this one")
+
+
+def check_not_paused(welcome: m.Welcome) -> None:
+    """RefusedError where the contract takes no backups now."""
+    if welcome.paused:
+        raise RefusedError(
+            f"contract {welcome.contract} is paused, so no backup is accepted; restores go on. "
+            "Ask whoever manages the contract to resume it"
+        )

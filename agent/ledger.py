@@ -127,6 +127,20 @@ class Ledger:
             raise
         return ledger
 
+    @staticmethod
+    def duplicate(home: AgentHome, path: Path) -> None:
+        """A copy of the home's ledger as of its head, in a new file; what is staged is left out. LedgerLost."""
+        with translated(home.ledger):
+            source = connected(home.ledger, LEDGER_FORMAT, _schema())
+            try:
+                target = sqlite3.connect(path)
+                try:
+                    source.backup(target)
+                finally:
+                    target.close()
+            finally:
+                source.close()
+
     def close(self) -> None:
         """Let go of the files; what was staged and not prepared is forgotten."""
         self._staging.close()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from agent.client import Client
+from agent.client import ApplianceFailed, Client
 from agent.enrolling import Enrolled, check_welcome
 from agent.errors import LedgerLost
 from agent.ledger import Ledger
@@ -168,6 +168,18 @@ def remove_ledger(machine: Enrolled) -> None:
     for database in (home.ledger, home.ledger.with_name("staging.db"), home.pending):
         for name in (database.name, database.name + "-journal"):
             database.with_name(name).unlink(missing_ok=True)
+
+
+def after_drift(machine: Enrolled, error: ApplianceFailed) -> ApplianceFailed:
+    """What is to be raised for a failure of the appliance; where the ledger drifted it is put aside."""
+    if error.code != "drift":
+        return error
+    remove_ledger(machine)
+    return ApplianceFailed(
+        "drift",
+        "this machine's ledger no longer agreed with the appliance and was put aside: run the backup again, it "
+        "rebuilds the ledger from the last snapshot and sends only what changed",
+    )
 
 
 def resync(machine: Enrolled, account: str, code: str) -> int:

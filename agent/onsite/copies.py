@@ -28,15 +28,16 @@ from transport import messages as m
 from transport.commits import CommitRecord, SignedCommit
 from transport.errors import PilulierError
 from transport.mending import SignedMend
-from transport.names import Digest, PathId, SegmentId, SessionId
+from transport.names import Digest, PathId, SegmentId, SessionId, VersionId
 from transport.tree import EntryBatch
 
 
 class Copies:
     """The copies of one run. `put` from any thread, the rest from one."""
 
-    def __init__(self, machine: Enrolled, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, machine: Enrolled, *, alone: bool = False, patience_s: float = PATIENCE_S) -> None:
         self._machine = machine
+        self._alone = alone
         self._onsite = machine.settings.onsite
         self._patience_s = patience_s
         self._writers: list[CopyWriter] = []
@@ -91,6 +92,24 @@ class Copies:
         for writer in self._writers:
             writer.put(item)
 
+    @property
+    def reasons(self) -> str:
+        """Why those that failed did."""
+        return "; ".join(f"{writer.place.name}: {writer.failure}" for writer in self._writers if writer.failure)
+
+    @property
+    def taking_part(self) -> int:
+        """How many are written to."""
+        return len(self._alive())
+
+    def held_versions(self, versions: list[VersionId]) -> frozenset[VersionId]:
+        """Which of these every copy can take as bases."""
+        held = set(versions)
+        for writer in self._alive():
+            with contextlib.suppress(PilulierError):
+                held &= set(writer.call(lambda writer=writer: writer.repository.has_versions(versions)))  # type: ignore[misc]
+        return frozenset(held)
+
     def commit(self, signed: SignedCommit) -> None:
         """A snapshot that stands on the appliance."""
         self._record = signed.decoded()
@@ -110,8 +129,9 @@ class Copies:
                 if self._record is not None and not writer.failure:
                     self._level(leveller, writer, self._record)
                 outcomes.append(writer.finish())
-            with contextlib.suppress(PilulierError):
-                self._sealed.sweep(self._machine.home.ledger)
+            if not self._alone:
+                with contextlib.suppress(PilulierError):
+                    self._sealed.sweep(self._machine.home.ledger)
         self._write_down(outcomes)
         order = [place.id for place in self._onsite.copies]
         return tuple(sorted(outcomes, key=lambda outcome: order.index(outcome.id)))
@@ -157,7 +177,7 @@ class Copies:
                 written_ms=now_ms if written else known.written_ms,
                 snapshot=outcome.snapshot or known.snapshot,
             )
-            if outcome.id in exact and written and self._record is not None:
+            if not self._alone and outcome.id in exact and written and self._record is not None:
                 known = with_pair(known, self._record.number, outcome.snapshot)
             if outcome.id in media and outcome.state is not CopyState.FAILED:
                 with contextlib.suppress(OSError):
@@ -179,16 +199,20 @@ class TeeingUploader(Uploader):
 
     def __init__(self, client: Client, session: SessionId, pending: PendingSegments, copies: Copies) -> None:
         super().__init__(client, session, pending)
-        self._copies = copies
+        self.copies = copies
 
     def put(self, item: Outgoing | EntryBatch | list[PathId] | SignedMend | m.Progress | m.LogLine) -> None:
         """Queue something for the appliance, and hand it to the copies."""
         super().put(item)
+        self.hand_on(item)
+
+    def hand_on(self, item: object) -> None:
+        """To the copies, what concerns them."""
         if isinstance(item, SealedSegment | VersionBatch | EntryBatch | list):
-            self._copies.put(item)
+            self.copies.put(item)
 
     def commit(self, signed: SignedCommit, figures: Callable[[], m.BackupFigures]) -> m.Committed:
         """Commit on the appliance, then in the copies."""
         answer = super().commit(signed, figures)
-        self._copies.commit(signed)
+        self.copies.commit(signed)
         return answer

@@ -182,3 +182,42 @@ def test_the_appliance_hears_of_copies_and_misses_them(house: House, source: Pat
     agent.backup()
     with Database.open(house.appliance.home / "control.db") as db:
         assert [copy.name for copy in site_copies.of_machine(db, machine)] == ["nas"]
+
+
+def test_without_the_appliance_the_copy_is_written_all_the_same(
+    house: House, source: Path, tmp_path: Path
+) -> None:
+    nas = disk(tmp_path, "nas")
+    agent = house.agent(source)
+    agent.command("onsite", "add", str(nas), "--name", "nas")
+    agent.backup()
+    house.appliance.stop()
+    for turn in range(2):
+        change(source, f"alone-{turn}")
+        said = agent.told("backup", code=5)
+        assert "written all the same: nas" in said
+        assert_same(source, landed(read_in_hand(agent, nas, tmp_path, f"alone-{turn}"), source))
+        assert not (agent.home / "alone").exists()
+    newest = agent.command("restore", "--target", str(tmp_path / "newest")).document
+    assert newest["snapshot"] == 3 and newest["from"] == "onsite:nas"
+    house.appliance.serve()
+    report = agent.backup()
+    assert report["snapshot"] == 2 and report["files_delta"] == 1, report
+    (copy,) = report["onsite"]
+    assert copy["state"] == "written" and copy["snapshot"] == 4 and not copy["reason"], copy
+    assert_same(source, landed(read_in_hand(agent, nas, tmp_path, "after"), source))
+    agent.restore(tmp_path / "remote", house.admin)
+    assert_same(source, landed(tmp_path / "remote", source))
+    change(source, "level again")
+    assert agent.backup()["onsite"][0]["bytes_written"] < 1 << 20
+    (checked,) = agent.command("onsite", "check", "--read-data").document
+    assert checked["ok"]
+
+
+def test_no_copy_and_no_appliance(house: House, source: Path, tmp_path: Path) -> None:
+    nas = disk(tmp_path, "nas")
+    agent = house.agent(source)
+    agent.command("onsite", "add", str(nas))
+    house.appliance.stop()
+    nas.rename(tmp_path / "away")
+    assert "on site" not in agent.told("backup", code=5)
