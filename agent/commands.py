@@ -37,7 +37,6 @@ def run(options: argparse.Namespace, home: AgentHome, *, as_json: bool) -> int:
         "enrol": _enrol,
         "select": _select,
         "backup": _backup,
-        "verify": _verify,
         "resync": _resync,
     }
     handler = here.get(options.command) or _elsewhere(options.command)
@@ -55,7 +54,7 @@ def _elsewhere(command: str) -> Handler:
         from agent import commands_guards as room
     elif command in ("limits", "network", "notices"):
         from agent import commands_limits as room
-    elif command in ("snapshots", "ls", "restore"):
+    elif command in ("snapshots", "ls", "restore", "verify"):
         from agent import commands_restoring as room
     elif command == "deliveries":
         from agent import commands_deliveries as room
@@ -340,45 +339,6 @@ def show_restored(
             others = f" (and {note.count - 1} more)" if note.count > 1 else ""
             print(f"note: {shown_path(note.example)}{others}: {note.reason}", file=sys.stderr)
     return 3 if errors else 0
-
-
-def _verify(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
-    from agent.history import reader_for
-    from agent.ledger import last_head
-    from agent.progress import watched
-    from agent.verify import compare, disk_original, open_sample
-
-    machine = enrolled(home)
-    client, source = open_source(machine)
-    try:
-        reader = reader_for(machine, source, last_head(home), None, None)
-        with watched("Verifying") as progress:
-            report = compare(reader.whole_tree(), disk_original, machine.sealer().keys.content, progress=progress)
-        open_sample(machine.sealer(), source.sample(options.sample), report)
-    finally:
-        client.close()
-    show(
-        as_json,
-        {
-            "files_checked": report.files_checked,
-            "files_same": report.files_same,
-            "files_changed_since": report.files_changed_since,
-            "files_damaged": report.files_damaged,
-            "bytes_read": report.bytes_read,
-            "segments_checked": report.segments_checked,
-            "segments_damaged": [
-                {"segment": d.segment.hex(), "reason": d.reason} for d in report.segments_damaged
-            ],
-            "damaged": [shown_path(p) for p in report.damaged],
-            "unreadable": [{"path": shown_path(u.path), "reason": u.reason} for u in report.unreadable],
-        },
-        f"Checked {report.files_checked} files: {report.files_same} same, {report.files_changed_since} changed since, "
-        f"{report.files_damaged} damaged; opened {report.segments_checked} segments, "
-        f"{len(report.segments_damaged)} damaged.",
-    )
-    if report.files_damaged or report.segments_damaged:
-        return 1
-    return 3 if report.unreadable else 0
 
 
 def _resync(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:

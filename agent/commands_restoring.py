@@ -1,4 +1,4 @@
-"""`pilulier-agent snapshots`, `ls` and `restore`: from the appliance, or from the nearer copy on site. Owns words."""
+"""`pilulier-agent snapshots`, `ls`, `restore` and `verify`: the appliance, and the nearer copy on site. Owns words."""
 
 from __future__ import annotations
 
@@ -256,3 +256,67 @@ class _Restore:
     def shown(self, report: RestoreReport, as_json: bool, origin: str) -> int:
         """Print it; the exit code."""
         return show_restored(report, self._received, as_json, reconnections=self._reconnections, origin=origin)
+
+
+def verify(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
+    """`verify`: originals, the appliance and the copies on site that are here."""
+    import random
+
+    from agent.history import reader_for
+    from agent.ledger import last_head
+    from agent.onsite.verifying import verify_copy
+    from agent.progress import watched
+    from agent.verify import compare, disk_original, open_sample
+
+    machine = enrolled(home)
+    client, source = open_source(machine)
+    try:
+        reader = reader_for(machine, source, last_head(home), None, None)
+        with watched("Verifying") as progress:
+            report = compare(reader.whole_tree(), disk_original, machine.sealer().keys.content, progress=progress)
+        open_sample(machine.sealer(), source.sample(options.sample), report)
+    finally:
+        client.close()
+    chance = random.SystemRandom()
+    with _copies(machine, "auto") as copies:
+        root = reader.snapshot.record.root
+        checked = [verify_copy(near, machine.sealer(), root, options.sample, chance) for near in copies.near]
+    rows: list[Row] = [
+        {
+            "name": one.name,
+            "snapshot": one.snapshot,
+            "same_as_appliance": one.same,
+            "segments_checked": one.segments_checked,
+            "damaged": list(one.damaged),
+        }
+        for one in checked
+    ]
+    lines = [
+        f"Copy on site {one.name}: snapshot {one.snapshot}, "
+        + ("the same as the appliance's" if one.same else "another state than the appliance's")
+        + f"; opened {one.segments_checked} segments, {len(one.damaged)} damaged."
+        for one in checked
+    ]
+    show(
+        as_json,
+        {
+            "files_checked": report.files_checked,
+            "files_same": report.files_same,
+            "files_changed_since": report.files_changed_since,
+            "files_damaged": report.files_damaged,
+            "bytes_read": report.bytes_read,
+            "segments_checked": report.segments_checked,
+            "segments_damaged": [
+                {"segment": d.segment.hex(), "reason": d.reason} for d in report.segments_damaged
+            ],
+            "damaged": [shown_path(p) for p in report.damaged],
+            "unreadable": [{"path": shown_path(u.path), "reason": u.reason} for u in report.unreadable],
+            "onsite": rows,
+        },
+        f"Checked {report.files_checked} files: {report.files_same} same, {report.files_changed_since} changed since, "
+        f"{report.files_damaged} damaged; opened {report.segments_checked} segments, "
+        f"{len(report.segments_damaged)} damaged." + "".join(f"\n{line}" for line in lines),
+    )
+    if report.files_damaged or report.segments_damaged or any(one.damaged for one in checked):
+        return 1
+    return 3 if report.unreadable or not all(one.same for one in checked) else 0

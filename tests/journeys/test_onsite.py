@@ -221,3 +221,25 @@ def test_no_copy_and_no_appliance(house: House, source: Path, tmp_path: Path) ->
     house.appliance.stop()
     nas.rename(tmp_path / "away")
     assert "on site" not in agent.told("backup", code=5)
+
+
+def test_verify_compares_originals_appliance_and_copies(house: House, source: Path, tmp_path: Path) -> None:
+    nas = disk(tmp_path, "nas")
+    agent = house.agent(source)
+    agent.command("onsite", "add", str(nas), "--name", "nas")
+    agent.backup()
+    (seen,) = agent.command("verify").document["onsite"]
+    assert seen["same_as_appliance"] and seen["snapshot"] == 1 and seen["segments_checked"] and not seen["damaged"]
+    (pack,) = (repository_on(agent, nas) / "packs").glob("*.pack")
+    nas.rename(tmp_path / "away")
+    change(source, "while it was away")
+    agent.backup()
+    assert agent.command("verify").document["onsite"] == []
+    (tmp_path / "away").rename(nas)
+    (seen,) = agent.command("verify", expect=3).document["onsite"]
+    assert seen["same_as_appliance"] is False and not seen["damaged"]
+    content = bytearray(pack.read_bytes())
+    content[len(content) // 2] ^= 1
+    pack.write_bytes(content)
+    (seen,) = agent.command("verify", "--sample", "100", expect=1).document["onsite"]
+    assert len(seen["damaged"]) == 1
