@@ -150,7 +150,7 @@ def test_a_medium_that_fails_or_hangs_never_stops_the_backup(
         return real(self, *arguments)
 
     monkeypatch.setattr(Disk, "write_at", hanging)
-    monkeypatch.setattr(onsite_copies.Copies.__init__, "__kwdefaults__", {"patience_s": 0.5})
+    monkeypatch.setattr(onsite_copies.Copies.__init__, "__kwdefaults__", {"alone": False, "patience_s": 0.5})
     report = run_backup(machine.enrolled())
     assert report.state == "complete" and report.files_full == 21
     (copy,) = report.onsite
