@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from appliance import spool
-from appliance.control import acts, audit, crossings, deliveries, restores
+from appliance import escrow, spool
+from appliance.control import acts, audit, crossings, deliveries, machine_keys, restores
 from appliance.control.crossings import NotSealableError, Wanted, Why
 from appliance.control.scope import EVERYTHING
 from appliance.job_running import JobContext, JobReport
@@ -45,6 +45,10 @@ def make(context: JobContext) -> JobReport:
         wanted = crossings.to_seal(context.db, context.now())
         if wanted is None:
             break
+        held = machine_keys.find(context.db, EVERYTHING, wanted.source.id)
+        if held is not None and held.escrow_key and escrow.is_locked(context.home, held.escrow_key):
+            # It waits, with no line about an opening that was none.
+            return JobReport(f"{done} parcels sealed, the rest waits for 'pilulier escrow unlock'", warnings=True)
         try:
             _seal(context, wanted)
         except NotSealableError as error:

@@ -189,3 +189,21 @@ def test_the_spool_holds_nothing_readable_and_is_emptied_of_what_is_over(pair: P
     pair.scene.browser.post(f"/machines/{pair.other.machine}/deliveries/1/cancel")
     pair.seal()
     assert pair.spooled() == []
+
+
+def test_a_locked_escrow_key_makes_it_wait_and_opens_nothing(pair: Pair, tmp_path: Path) -> None:
+    pair.allow()
+    pair.send("scan", snapshot=3)
+    phrase, command = tmp_path / "phrase", pair.scene.house.appliance.command
+    phrase.write_text("cinq mots pour la clé")
+    command("escrow", "protect", "--passphrase-file", str(phrase))
+    running = pair.other.start("deliveries", "accept", "1")
+    wait_until(lambda: pair.delivery().state is DeliveryState.ACCEPTED, "a yes")
+    assert "escrow unlock" in pair.seal() and pair.delivery().state is DeliveryState.ACCEPTED
+    with Database.open(pair.home.control_db) as db:
+        assert not audit.search(db, EVERYTHING, kind="delivery.seal").acts
+    command("escrow", "unprotect", "--passphrase-file", str(phrase))
+    pair.seal()
+    done = running.wait()
+    assert done.code == 0, done.told()
+    assert pair.delivery().state is DeliveryState.DONE
