@@ -203,6 +203,20 @@ def test_a_limit_is_a_full_medium(house: House, tmp_path: Path) -> None:
     assert_same(machine.source, machine.back(tmp_path / "back"))
 
 
+def test_a_copy_keeps_its_days(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(house, tmp_path, keep_days=10)
+    start_ms = writing._now_ms()
+    for day in (0, 1, 2, 30, 31, 32):
+        (machine.source / "scan").write_bytes(random.Random(day).randbytes(100_000))
+        monkeypatch.setattr(writing, "_now_ms", lambda day=day: start_ms + day * 86_400_000)
+        (copy,) = run_backup(machine.enrolled()).onsite
+        assert copy.state is CopyState.WRITTEN, copy
+    with Repository.open(machine.repository(), read_only=True) as repository:
+        held = [c.signed.decoded().number for c in repository.commits(0, 100) if not c.retired]
+    assert held == [4, 5, 6]
+    machine.sound()
+
+
 @pytest.mark.parametrize("place", ["stage", "commit", "make_snapshot", "finish", "apply", "level"])
 def test_killed_at_every_step_of_its_own(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
