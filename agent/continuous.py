@@ -8,7 +8,7 @@ belongs to the service's main thread and lock; `Gathered` to any thread. Starts 
 
 Why these times: a change is to be restorable within 30 seconds of calm, so calm is noticed after a third of that, and a
 burst of changes after another ends within a minute; the gap keeps a machine that is written to now and then from
-making more than two snapshots a minute.
+making more than three snapshots a minute.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from agent.selection import Selection
 
 CALM_S: Final = 10.0
 LONGEST_S: Final = 900.0
-GAP_S: Final = 30.0
+GAP_S: Final = 20.0
 DAY_S: Final = 86400.0
 BLIND_S: Final = 900.0
 """Where not everything is watched, everything is looked at so often; or twenty times as seldom as that takes."""
