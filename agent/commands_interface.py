@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
+import contextlib
 import json
 import logging
 import signal
 import sys
+import threading
 from types import ModuleType
 from typing import Final
 
@@ -30,6 +33,7 @@ def ui(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
             f"the local interface needs {error.name}, which is not installed: pip install 'pilulier[agent]'"
         ) from None
     if options.serve:
+        threading.Thread(target=_end_with_the_service, name="service-watch", daemon=True).start()
         return _serve(home, serving, as_json=as_json, quiet=True)
     found = interface.running(home)
     if found is None and service_runs(home):
@@ -40,6 +44,13 @@ def ui(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
         _say(interface.new_address(home, found), as_json)
         return 0
     return _serve(home, serving, as_json=as_json, quiet=False)
+
+
+def _end_with_the_service() -> None:
+    """The service holds the other end of our input: where it is gone, so is what it started."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdin.buffer.read()
+    _thread.interrupt_main()
 
 
 def _serve(home: AgentHome, serving: ModuleType, *, as_json: bool, quiet: bool) -> int:

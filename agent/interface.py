@@ -176,9 +176,8 @@ class Opener:
         if self._child is not None and self._child.poll() is None:
             return
         try:
-            self._child = subprocess.Popen(
-                command(self._home), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-            )
+            # Nothing is ever written to it: its end tells the child that this service is gone, however it went.
+            self._child = subprocess.Popen(command(self._home), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         except OSError as error:
             log.error("the local interface could not be started: %s", error)
 

@@ -364,6 +364,22 @@ def test_the_command_serves_where_no_service_runs(house: House, tmp_path: Path) 
     assert not (agent.home / "interface" / "server.json").exists()
 
 
+def test_a_killed_service_takes_its_interface_along(house: House) -> None:
+    agent = house.agent()
+    running = serving(agent)
+    address = address_of(agent)
+    running.kill()
+
+    def gone() -> bool:
+        try:
+            asked(address, "/")
+        except OSError:
+            return True
+        return False
+
+    wait_until(gone, "the interface ends")
+
+
 def violations(page: Page) -> list[str]:
     """What axe finds, in a line each."""
     found = Axe().run(page, options=RULES).response["violations"]
