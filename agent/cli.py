@@ -92,6 +92,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     command("run", "run the service: backups at their times, settings from the appliance; until SIGTERM")
 
+    install = command("install-service", "have this machine start the service by itself: systemd, launchd or a task")
+    install.add_argument("--to", metavar="DIR", help="where the file goes (default: where the system looks for it)")
+
     window = command("ui", "open the local interface: print an address that opens it once, on this machine only")
     window.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
 

@@ -58,6 +58,8 @@ def _elsewhere(command: str) -> Handler:
         from agent import commands_restoring as room
     elif command == "deliveries":
         from agent import commands_deliveries as room
+    elif command == "install-service":
+        from agent import commands_installing as room
     elif command == "ui":
         from agent import commands_interface as room
     elif command == "recover":

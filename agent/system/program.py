@@ -21,6 +21,14 @@ def this_program() -> list[str]:
     return [sys.executable, "-c", start, place]
 
 
+def program_words() -> list[str]:
+    """How another program starts `pilulier-agent`: the script beside this interpreter where there is one."""
+    if getattr(sys, "frozen", False):
+        return [sys.executable]
+    script = Path(sys.executable).with_name("pilulier-agent")
+    return [str(script)] if script.exists() else [sys.executable, "-P", "-m", "agent.cli"]
+
+
 def keep_what_was_unpacked() -> None:
     """Hold on to the files of a build of one file, for as long as this process lives; nothing where it is none.
 
