@@ -28,6 +28,7 @@ READS = {
     *("repo stats", "repo check", "space list", "serve"),
     *("jobs list", "jobs work", "web work", "alerts list", "mail show", "mail list", "mail test", "metrics show"),
     *("safety list", "escrow show", "migrate", "install-systemd"),
+    *("certificate list", "certificate show", "certificate verify"),
 }
 ACTS = {
     *("init", "demo-data", "space add", "account add", "account edit", "contract add", "contract code"),
@@ -35,7 +36,7 @@ ACTS = {
     *("machine settings", "machine backup", "machine accept"),
     *("repo prune", "repo hold", "repo release", "repo scrub", "repo rebuild"),
     *("jobs run", "alerts acknowledge", "mail set", "metrics token", "safety key", "safety set", "safety restore"),
-    *("escrow rotate",),
+    *("escrow rotate", "escrow protect", "escrow unlock", "escrow lock", "escrow unprotect", "contract export"),
 }
 """demo-data fills an empty home, its audit log included."""
 
