@@ -4,7 +4,6 @@
 #   make test                 lint, types, then every test
 #   make lint                 ruff and mypy --strict alone
 #   make bench                Pilulier beside restic on a 3.2 GiB pharmacy, its upkeep, the web, continuous mode (SCALE=0.05: a quick look)
-#                             (SCALE=0.05 for a quick look)
 #   make sweep                every crash point, power cut, disk error and network fault (SWEEP="--sample 9" is quicker)
 #   make fuzz                 every format from outside, 20 s each (FUZZ_SECONDS=600 FUZZ=--target=pack-walk)
 #   make agent-bundle         the agent as one file for a PC without Python: build/pilulier-agent

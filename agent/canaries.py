@@ -175,7 +175,8 @@ def _write(path: bytes, content: bytes, at: float) -> None:
 
 
 def remove(home: AgentHome, folder: bytes | None, key: bytes) -> Removal:
-    """Take the decoys of a folder (of all) away again. A file that is not what was placed is left alone, and said."""
+    """Take the decoys of a folder (of all) away again. What is not what was placed, or cannot be looked at now, is left
+    alone, and said."""
     now_ms = int(time.time() * 1000)
     known = checked(load(home), key, now_ms)
     going = [one for one in known if folder is None or os.path.dirname(one.path) == folder]
@@ -191,6 +192,9 @@ def remove(home: AgentHome, folder: bytes | None, key: bytes) -> Removal:
             removed.append(canary.path)
         elif canary.state == "changed":
             left.append(canary.path)
+        elif canary.state == "unseen":  # on a disk that is not there now: known still, or it would lie there for ever
+            left.append(canary.path)
+            continue
         save(home, [one for one in known if one is not canary])
         known = [one for one in known if one is not canary]
     return Removal(tuple(removed), tuple(left))

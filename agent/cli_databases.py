@@ -27,7 +27,7 @@ def add_commands(command: Command, group: Group) -> None:
     _hooks(command, group)
     _sources(command, group)
     _restore(command)
-    about = "whether disks are frozen while a backup reads them (btrfs, LVM, ZFS)"
+    about = "whether disks are frozen while a backup reads them (btrfs, LVM, ZFS, VSS)"
     volumes = group(command("volumes", about), "freezing")
     command("on", "freeze them where that is possible", into=volumes)
     command("off", "read files as they are (the default)", into=volumes)

@@ -42,7 +42,7 @@ def canary(options: argparse.Namespace, home: AgentHome, as_json: bool) -> int:
             "left": [shown_path(path) for path in done.left],
         }
         lines = [f"removed {path}" for path in document["removed"]]
-        lines += [f"left alone, since it was changed: {path}" for path in document["left"]]
+        lines += [f"left alone, since it was changed or cannot be reached: {path}" for path in document["left"]]
         show(as_json, document, "\n".join(lines) or "No decoys lie on this machine.")
     else:
         now = canaries.checked(canaries.load(home), key, int(time.time() * 1000))

@@ -18,6 +18,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -66,19 +67,24 @@ def program_fault(program: str) -> str:
     if not os.path.isabs(program):
         return f"{program}: give the whole path of the program, so that no other can take its place"
     try:
-        status = os.stat(program)
-        folder = os.stat(os.path.dirname(os.path.realpath(program)))
+        real = os.path.realpath(program)
+        status = os.stat(real)
+        first, *others = Path(real).parents
+        above = [(f"the folder of {program}", os.stat(first))]
+        above += [(f"the folder {folder} above {program}", os.stat(folder)) for folder in others]
     except OSError as error:
         return f"{program} cannot be used: {(error.strerror or str(error)).lower()}"
     if not stat.S_ISREG(status.st_mode) or not os.access(program, os.X_OK):
         return f"{program} is not a program that can be run"
     if sys.platform == "win32":
         return ""
-    for what, found in ((program, status), (f"the folder of {program}", folder)):
+    for what, found in ((program, status), *above):
         if found.st_uid not in (0, owners.my_number()):
             return f"{what} belongs to another user, who could change what runs: give it to root"
-        open_to_all = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
-        if open_to_all or (found.st_mode & stat.S_IWGRP and found.st_gid != 0):
+        # In a sticky folder nobody renames what is another's.
+        sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
+        open_to_all = found.st_mode & stat.S_IWOTH and not sticky
+        if open_to_all or (found.st_mode & stat.S_IWGRP and found.st_gid != 0 and not sticky):
             return f"{what} can be written by other users, who could change what runs: chmod go-w"
     return ""
 
@@ -147,7 +153,9 @@ def _run(home: AgentHome, when: str, hook: Hook, told: Mapping[str, str]) -> str
     if not reason:
         try:
             extra = {**told, "PILULIER_HOOK": when}
-            ended = programs.run(hook.command, timeout_s=hook.timeout_s, run_as=hook.run_as, extra=extra)
+            # The file that was looked at, whatever its name leads to a moment later.
+            command = (os.path.realpath(hook.command[0]), *hook.command[1:])
+            ended = programs.run(command, timeout_s=hook.timeout_s, run_as=hook.run_as, extra=extra)
         except UsageError as error:
             reason = str(error)
         except OSError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import logging
 from typing import Final
 
 import msgspec
@@ -28,6 +29,8 @@ from transport.messages_recovery import SEALED_SETTINGS_LIMIT, FormerSettings
 from transport.names import SegmentId
 from transport.schedule import Schedule
 from transport.sealing import Sealer
+
+log = logging.getLogger("pilulier-agent")
 
 _PLACE: Final = SegmentId(hashlib.sha256(b"pilulier/settings/1").digest()[:16])
 _RULES: Final = 100_000
@@ -84,11 +87,15 @@ def keep_settings(machine: Enrolled, client: Client) -> None:
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if left.read_text() == digest:
             return
-    with contextlib.suppress(PilulierError, OSError):
+    try:
         sealed = bytes(machine.sealer().seal_segment(_PLACE, data))
-        if len(sealed) <= SEALED_SETTINGS_LIMIT:
-            client.ask(m.PutSettings(sealed), m.Noted)
-            left.write_text(digest)
+        if len(sealed) > SEALED_SETTINGS_LIMIT:
+            log.warning("the settings are too long to be left with the appliance: a recovery would not bring them back")
+            return
+        client.ask(m.PutSettings(sealed), m.Noted)
+        left.write_text(digest)
+    except (PilulierError, OSError) as error:
+        log.info("the settings were not left with the appliance this time: %s", error)
 
 
 def opened(former: FormerSettings, sealer: Sealer) -> KeptSettings | None:

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from appliance.connections import RESTORE_S, WINDOW_BYTES, Connection
-from appliance.control import machine_logs, machines, restores
+from appliance.control import acts, audit, machine_logs, machines, restores
 from appliance.control.accounts import Account
 from appliance.control.database import Database
 from appliance.control.machines import AuthorisedMachine
 from appliance.control.restores import Purpose
+from appliance.control.scope import EVERYTHING
 from appliance.errors import ThrottledError
 from appliance.granting import ParcelGrant
 from appliance.restoring import CodeNeededError, RestoreSession, RestoreSessions
@@ -77,14 +78,7 @@ def open_restore(
     """Check account, right and code (which works once), and open the window."""
     slow_down(machine.machine_id)
     account = _verified(message, machine, database, Purpose.RESTORE)
-    machine_logs.add(
-        database,
-        machine.machine_id,
-        level="info",
-        module="restore",
-        text=f"Restore opened by {account.email}",
-        now=time.time(),
-    )
+    _note(database, machine, account, "restore.open", "info", "restore", f"Restore opened by {account.email}")
     return opened(sessions.open(connection, account.id))
 
 
@@ -128,6 +122,23 @@ def _verified(
         raise
 
 
+def _note(
+    database: Database, machine: AuthorisedMachine, account: Account, kind: str, level: str, module: str, text: str
+) -> None:
+    """What a code opened by the machine's own agent, for the audit log and the machine's."""
+    now = time.time()
+    with database.write():
+        acts.note(
+            database,
+            audit.actor_of(account, ""),
+            kind,
+            machines.find(database, EVERYTHING, machine.machine_id.hex()),
+            now=now,
+            after={"by": "pilulier-agent"},
+        )
+        machine_logs.add(database, machine.machine_id, level=level, module=module, text=text, now=now)
+
+
 def resync(
     message: m.ResyncOpen, machine: AuthorisedMachine, repository: Repository, database: Database
 ) -> m.Resynced:
@@ -135,14 +146,8 @@ def resync(
     slow_down(machine.machine_id)
     account = _verified(message, machine, database, Purpose.RESYNC)
     machines.set_installation(database, machine.machine_id, message.installation)
-    machine_logs.add(
-        database,
-        machine.machine_id,
-        level="warning",
-        module="resync",
-        text=f"A new installation took over, approved by {account.email}",
-        now=time.time(),
-    )
+    said = f"A new installation took over, approved by {account.email}"
+    _note(database, machine, account, "machine.resync", "warning", "resync", said)
     return m.Resynced(repository.head)
 
 

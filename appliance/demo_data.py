@@ -12,14 +12,15 @@ import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Final
+from typing import Final, Literal
 
 from appliance import demo_history, demo_settings
-from appliance.control import audit, themes
+from appliance.control import audit, site_copies, themes
 from appliance.control.database import Database
 from appliance.control.passwords import hash_password
 from appliance.demo_history import DemoMachine, Fate
 from appliance.errors import ConflictError
+from transport.messages_onsite import CopiesReport, CopyTold
 
 PASSWORD: Final = "pilulier-demo"
 DAYS: Final = 90
@@ -107,6 +108,7 @@ class _Builder:
         self._machines()
         snapshots, lines = demo_history.write(self.db, self.dice, self.machines, self.now, DAYS)
         self._waiting_deletions()
+        self._copies()
         self._acts()
         demo_settings.write(self.db, self.dice.randrange(2**32), self.machines, self.now, self.accounts[1].email)
         return DemoData(self.accounts, len(self.spaces), len(self.contracts), len(self.machines), snapshots, lines)
@@ -241,6 +243,17 @@ class _Builder:
             },
         )
         return machine
+
+    def _copies(self) -> None:
+        """Some machines have a copy on site; one's disk has been in a drawer for twelve days."""
+        for number, machine in enumerate(self.machines):
+            if machine.fate is not Fate.OK or number % 7 != 2:
+                continue
+            away = number == 2
+            written_at = self.now - (12 * 86400 if away else 8 * 3600)
+            state: Literal["not there", "written"] = "not there" if away else "written"
+            told = CopyTold(machine.id, "NAS de l’officine", 1, state, int(written_at * 1000), 410 * _GB)
+            site_copies.keep(self.db, machine.id, CopiesReport([told], 7), self.now)
 
     def _waiting_deletions(self) -> None:
         for number, days in ((50, 2), (21, 5)):

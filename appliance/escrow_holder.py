@@ -110,7 +110,7 @@ class Holder:
         self._listener: socket.socket | None = None
 
     def start(self) -> None:
-        """Begin to listen; OSError where that is not possible."""
+        """Begin to listen; OSError where that is not possible, SilentHolderError where another may hold the place."""
         if _ask(self._home, Which()) is not None:
             log.warning("another process holds the escrow keys of this home")
             return
@@ -163,32 +163,50 @@ class Holder:
         return Answer(list(self._keys)[:_KEYS_LIMIT], seed)
 
 
+class SilentHolderError(EscrowLockedError):
+    """A service that may hold keys does not answer: what it holds is not known."""
+
+
 def _ask(home: Home, word: _Word) -> Answer | None:
-    """The holder's answer; None where none runs or it does not answer."""
+    """The holder's answer; None where none runs. SilentHolderError where one does and does not answer."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line, _address(home) as address:
             line.settimeout(_PATIENCE_S)
             line.connect(address)
             _send(line, word)
             return _answers.decode(_receive(line))
-    except (OSError, msgspec.MsgspecError):
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise SilentHolderError(
+            f"the service that runs on {home.root} does not answer about the escrow key ({error}): try again; "
+            "restarting it locks the key in any case"
+        ) from None
+
+
+def _ask_or_locked(home: Home, word: _Word) -> Answer | None:
+    """The same for who only wants a key: one that does not come is locked."""
+    try:
+        return _ask(home, word)
+    except SilentHolderError as error:
+        log.warning("%s", error)
         return None
 
 
 def held(home: Home) -> frozenset[bytes]:
     """The ids of all keys that are unlocked now."""
-    answer = _ask(home, Which())
+    answer = _ask_or_locked(home, Which())
     return frozenset() if answer is None else frozenset(answer.held)
 
 
 def take(home: Home, key_id: bytes) -> EscrowKey | None:
     """An unlocked key; None where it is locked, or no service runs."""
-    answer = _ask(home, Give(key_id))
+    answer = _ask_or_locked(home, Give(key_id))
     return EscrowKey(answer.seed) if answer is not None and answer.seed else None
 
 
 def hand_over(home: Home, keys: list[EscrowKey]) -> None:
-    """Have the running service hold these; EscrowLockedError where none runs."""
+    """Have the running service hold these; EscrowLockedError where none runs, SilentHolderError where it is silent."""
     if _ask(home, Hold([key.seed for key in keys])) is None:
         raise EscrowLockedError(
             f"no service that could hold the key runs on {home.root}: start it ('pilulier serve'), then unlock"
@@ -196,5 +214,5 @@ def hand_over(home: Home, keys: list[EscrowKey]) -> None:
 
 
 def drop(home: Home) -> bool:
-    """Have the running service forget all; False where none runs."""
+    """Have the running service forget all; False where none runs. SilentHolderError where it does not say so."""
     return _ask(home, Drop()) is not None

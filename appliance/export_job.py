@@ -6,6 +6,7 @@ contract is deleted meanwhile loses its row, and its file with the next run.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from appliance.control import contract_exports, contracts
@@ -14,6 +15,7 @@ from appliance.control.scope import EVERYTHING
 from appliance.exporting import write_export
 from appliance.job_running import JobContext, JobReport
 from appliance.settings import Home
+from appliance.spool import RESERVE_SHARE
 from transport.errors import PilulierError
 
 
@@ -47,6 +49,16 @@ def _strangers(home: Home, db: Database) -> list[Path]:
     return [path for path in home.exports.iterdir() if path.name.partition(".")[0] not in known]
 
 
+def _replaced(home: Home, db: Database, new: contract_exports.ContractExport) -> int:
+    """The exports of this contract that the new one takes the place of: one at a time is on the disk."""
+    former = contract_exports.of_contract(db, EVERYTHING, new.contract_id, 1000)
+    gone = [one for one in former if one.state is contract_exports.ExportState.DONE and one.id != new.id]
+    for one in gone:
+        remove(home, one.id)
+        contract_exports.gone(db, one.id)
+    return len(gone)
+
+
 def make_exports(context: JobContext) -> JobReport:
     """Everything that waits, oldest first; and what is over goes."""
     home, db = context.home, context.db
@@ -56,7 +68,10 @@ def make_exports(context: JobContext) -> JobReport:
         contract_exports.gone(db, one.id)
         removed += 1
     for path in _strangers(home, db):
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)  # the catalog's copy of a run that was killed
+        else:
+            path.unlink(missing_ok=True)
         removed += 1
     for one in contract_exports.waiting(db):
         context.stopping.check()
@@ -65,8 +80,17 @@ def make_exports(context: JobContext) -> JobReport:
         path = file_of(home, one.id)
         # Left whole by a run that was cut off before it could say so; what happened since is not in it.
         path.unlink(missing_ok=True)
+        removed += _replaced(home, db, one)
         try:
-            write_export(home, db, contract, path, now=context.now(), check=context.stopping.check)
+            write_export(
+                home,
+                db,
+                contract,
+                path,
+                now=context.now(),
+                reserve_share=RESERVE_SHARE,
+                check=context.stopping.check,
+            )
         except PilulierError as error:
             contract_exports.failed(db, one, str(error), context.now())
             failed += 1

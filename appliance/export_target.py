@@ -107,7 +107,9 @@ class _Tar(_Files):
 
 
 @contextmanager
-def opened(path: Path, needed_bytes: int, now: float, check: Callable[[], None]) -> Iterator[Target]:
+def opened(
+    path: Path, needed_bytes: int, now: float, check: Callable[[], None], reserve_share: float = 0.0
+) -> Iterator[Target]:
     """The target at `path`, a tar where its name ends in .tar; it gets its name when the block ends well.
 
     UsageError where something stands there or the folder above is missing, ExportError where there is no room.
@@ -119,7 +121,8 @@ def opened(path: Path, needed_bytes: int, now: float, check: Callable[[], None])
     partial = path.with_name(path.name + PARTIAL)
     try:
         _remove(partial)
-        free = shutil.disk_usage(path.parent).free
+        usage = shutil.disk_usage(path.parent)
+        free = max(0, usage.free - int(reserve_share * usage.total))
         if free < needed_bytes:
             raise ExportError(
                 f"{path.parent} has no room for the export: {needed_bytes} bytes are needed, {free} are free"

@@ -96,19 +96,21 @@ def write_export(
     *,
     now: float,
     with_wrapped_keys: bool = False,
+    reserve_share: float = 0.0,
     check: Callable[[], None] = lambda: None,
 ) -> Exported:
     """Write the export of a contract to `path`, which must not exist: a tar where it ends in .tar, else a folder.
 
     ExportError where there is no room or a file is missing, BusyRepositoryError where a repository is pruned for long,
-    UsageError for a path that cannot be. Nothing that looks finished is left then. `check` is called between pieces and
+    UsageError for a path that cannot be. Nothing that looks finished is left then. `reserve_share` of the disk
+    stays free for others. `check` is called between pieces and
     may raise.
     """
     identity = home.load_identity()
     every = [one.machine for one in machines.overviews(db, OneContract(contract.id))]
     needed = _SPARE_BYTES + sum(_size_of(home.repository(machine.id)) for machine in every)
     described: list[_Machine] = []
-    with export_target.opened(path, needed, now, check) as target:
+    with export_target.opened(path, needed, now, check, reserve_share) as target:
         for machine in every:
             held = machine_keys.find(db, EVERYTHING, machine.id)
             copied = _repository(home, machine, target, path.parent)

@@ -107,6 +107,8 @@ def open_delivery(
         found = deliveries.find(database, EVERYTHING, machine.machine_id, message.number, now)
         if found.source_id is not None and not _is_sealed(database, found):
             raise ConflictError(f"delivery {found.number} is not sealed yet: ask again in a minute")
+        if found.source_id is not None:
+            crossings.check_still(database, found)
         if not restores.may_still_restore(database, found.account_id, machine.machine_id):
             raise CodeNeededError(f"{found.sent_by} may not restore this machine any more: ask for another delivery")
         first = found.began_at is None

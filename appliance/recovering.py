@@ -69,6 +69,8 @@ class _Ticket:
     machine_id: RepositoryId
     address: str
     until: float
+    took: list[tuple[bytes, bytes, bytes]]
+    """The one installation that it was used for: an answer that was lost is asked for again, nothing else."""
 
 
 class Recoveries:
@@ -132,10 +134,7 @@ class Recoveries:
             logins.check_code(db, account, request.code, address=address, now=now, purpose=_PURPOSE)
             return _choice(seen, request.machine.strip())
         restores.verify_restore_code(db, account.email, request.code, machine.id, now, Purpose.RECOVER)
-        if machine.state is MachineState.REVOKED and account.role not in (Role.SUPER, Role.ADMIN):
-            raise RevokedMachineError(
-                f"machine {machine.name} was revoked: whoever looks after it must recover it, with an account of theirs"
-            )
+        _check_may_come_back(machine, account)
         held = machine_keys.find(db, EVERYTHING, machine.id)
         opens = held is not None and held.mode is Escrow.CONFIDED and bool(request.wrap_to)
         # Written down before the key is opened, so that none leaves without a line.
@@ -169,19 +168,27 @@ class Recoveries:
         while len(self._tickets) >= _TICKETS:
             del self._tickets[next(iter(self._tickets))]
         ticket = secrets.token_bytes(16)
-        self._tickets[ticket] = _Ticket(account, machine_id, address, self._clock() + TICKET_S)
+        self._tickets[ticket] = _Ticket(account, machine_id, address, self._clock() + TICKET_S, [])
         return ticket
 
     # the takeover
 
     def _take(self, db: Database, request: m.RecoverTake, held: _Ticket) -> m.Recovered:
+        wanted = (request.curve_key, request.signing_key, request.installation)
+        if held.took not in ([], [wanted]):
+            raise TicketError("this recovery was used for another installation: begin again, with a new code")
         machine = machines.get(db, held.machine_id)
+        _check_may_come_back(machine, accounts.find(db, held.account.id))
         machines.check_takeover(db, machine, request.curve_key)
         # As another process would: the exchange gives way to whoever waits for the writer's place.
         with Repository.open(self._home.repository(machine.id), wait_s=_WAIT_S) as repository:
             succession = self._succeed(repository, request)
+        held.took[:] = [wanted]
         now = time.time()
         with db.write():
+            # Once more, and with the act: whoever was mailed about the recovery may have revoked the machine meanwhile.
+            machine = machines.get(db, held.machine_id)
+            _check_may_come_back(machine, accounts.find(db, held.account.id))
             taken = machines.take_over(
                 db,
                 machine,
@@ -192,7 +199,7 @@ class Recoveries:
                 platform=request.platform,
                 now=now,
             )
-            if _keys(taken) != _keys(machine):
+            if _keys(taken) != _keys(machine) or machine.state is MachineState.REVOKED:
                 before, after = machine.installation.hex(), taken.installation.hex()
                 actor = audit.actor_of(held.account, held.address)
                 acts.note(db, actor, "machine.recover", taken, now=now, before=before, after=after)
@@ -235,6 +242,14 @@ class Recoveries:
         )
         repository.succeed(succession, received_ms=now_ms)
         return succession
+
+
+def _check_may_come_back(machine: Machine, account: Account) -> None:
+    """RevokedMachineError where a revoked machine would come back by somebody who does not look after the space."""
+    if machine.state is MachineState.REVOKED and account.role not in (Role.SUPER, Role.ADMIN):
+        raise RevokedMachineError(
+            f"machine {machine.name} was revoked: whoever looks after it must recover it, with an account of theirs"
+        )
 
 
 def _keys(machine: Machine) -> tuple[bytes, bytes, bytes]:

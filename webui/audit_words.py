@@ -94,6 +94,7 @@ KINDS: Final = {
     "delivery.send": _l("Restauration envoyée vers la machine"),
     "restore.close": _l("Sauvegardes refermées"),
     "restore.download": _l("Fichiers téléchargés"),
+    "machine.resync": _l("Machine reprise après restauration de son disque"),
     "restore.open": _l("Sauvegardes ouvertes pour restauration"),
     "mail.set": _l("Envoi des e-mails réglé"),
     "mail.retry": _l("E-mail renvoyé"),

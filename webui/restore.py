@@ -19,7 +19,7 @@ from flask_babel import gettext as _
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from appliance import escrow
-from appliance.control import acts, deliveries, machine_keys, restores
+from appliance.control import acts, alert_table, deliveries, machine_keys, restores
 from appliance.control.contracts import Escrow
 from appliance.control.machines import Machine, MachineState
 from appliance.errors import EscrowLockedError, KeyModeError
@@ -27,6 +27,7 @@ from appliance.opening import words
 from appliance.opening.baskets import TOP
 from appliance.opening.clients import BUSY, GONE, Opened, OpeningError, TooManyDownloadsError, beginning
 from appliance.opening.clients import download as archive_of
+from appliance.opening.words import Snapshot
 from appliance.store.errors import UnknownItemError
 from transport.errors import UsageError
 from webui import calendars, context, formats
@@ -113,14 +114,27 @@ def _opened(machine: Machine) -> Opened | None:
 
 
 def seat_of(address: str) -> Seat:
-    """Who asks, with the snapshot that the request names, else the newest. Nothing opened leads to the code."""
+    """Who asks, with the snapshot that the request names, else `shown_first`. Nothing opened leads to the code."""
     machine = of_address(address)
     opened = _opened(machine)
     if opened is None:
         abort(to("restore.start", machine))
     wanted = request.values.get("snapshot", type=int)
-    chosen = next((one for one in opened.snapshots if one.number == wanted), opened.snapshots[-1])
-    return Seat(machine, opened, chosen)
+    chosen = next((one for one in opened.snapshots if one.number == wanted), None)
+    return Seat(machine, opened, chosen or shown_first(opened.snapshots, suspicious(machine)))
+
+
+def suspicious(machine: Machine) -> int | None:
+    """The first snapshot that looks like the work of ransomware, while that is not settled."""
+    return alert_table.first_suspicious(context.db(), machine.id)
+
+
+def shown_first(snapshots: list[Snapshot], first_suspicious: int | None) -> Snapshot:
+    """The newest, or the last calm one: what an attack has left is not what people come for."""
+    if first_suspicious is None:
+        return snapshots[-1]
+    calm = [one for one in snapshots if one.number < first_suspicious]
+    return next((one for one in reversed(calm) if one.complete), calm[-1] if calm else snapshots[-1])
 
 
 def locked() -> str:
@@ -280,6 +294,7 @@ def _page(
         basket=[Step(opened.basket.token(one), shown(one)) for one in opened.basket.ticked(snapshot.number)],
         measured=measured(seat),
         closes_at=context.now() + opened.seconds_left(),
+        first_suspicious=suspicious(seat.machine),
         sent=deliveries.of_machine(context.db(), context.scope(), seat.machine.id, context.now(), limit=SENT_SHOWN),
         DELIVERIES=DELIVERIES,
     )

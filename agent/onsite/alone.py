@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import shutil
 import time
 from collections.abc import Callable
@@ -33,6 +34,8 @@ from transport import messages as m
 from transport.commits import SignedCommit
 from transport.errors import UnreachableError
 from transport.names import Digest, SessionId, VersionId, random_id
+
+log = logging.getLogger("pilulier-agent")
 
 REST_S: Final = 3600.0
 """Scheduled runs are tried again every few minutes while there is no network: a copy is written once an hour then."""
@@ -167,7 +170,8 @@ def back_up_alone(
             terms = Terms(over_quota=False, retention_floor_days=FLOOR_DAYS)
             run = _Alone(aside, ledger, client, terms, False, progress, False, float("inf"), started_by, None)
             report = run.run(warnings, 0, pause)
-    except (OSError, LedgerError):
+    except (OSError, LedgerError) as problem:
+        log.warning("the copy on site was not written without the appliance: %s", problem)
         return
     finally:
         shutil.rmtree(home.aside, ignore_errors=True)

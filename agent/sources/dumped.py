@@ -118,7 +118,7 @@ class Dumped:
         if self._home.dumps.is_dir():
             for path in self._home.dumps.iterdir():
                 if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
+                    shutil.rmtree(path)
                 else:
                     path.unlink(missing_ok=True)
 

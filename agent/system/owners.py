@@ -37,11 +37,6 @@ def is_administrator() -> bool:
     return my_number() == 0
 
 
-def is_mine(status: os.stat_result) -> bool:
-    """Whether something belongs to who runs this, as far as the system tells."""
-    return my_number() in (-1, status.st_uid)
-
-
 def give(path: bytes, status: os.stat_result) -> None:
     """Give what stands at `path` to the owner of something else, where root may; links are not followed. OSError."""
     if sys.platform != "win32" and is_administrator():

@@ -71,8 +71,17 @@ def decoys() -> ResponseReturnValue:
         key = enrolled(machine.home).sealer().keys.content
         with exclusive(machine.home, "canary"):
             if request.form.get("act") == "remove":
-                canaries.remove(machine.home, folder, key)
-                flash(_("Les leurres ont été retirés."), "success")
+                done = canaries.remove(machine.home, folder, key)
+                if done.left:
+                    flash(
+                        _(
+                            "Ces leurres restent en place, modifiés ou hors d’atteinte : %(names)s",
+                            names=", ".join(shown_name(path) for path in done.left),
+                        ),
+                        "warning",
+                    )
+                else:
+                    flash(_("Les leurres ont été retirés."), "success")
             else:
                 canaries.place(machine.home, folder, key)
                 flash(_("Les leurres sont posés : laissez-les tels quels."), "success")

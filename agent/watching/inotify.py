@@ -55,6 +55,8 @@ AGAIN_S: Final = 60.0
 """Between an overflow and new watches, where the last ones are younger."""
 OVERFLOW: Final = "more happened at once than the system could tell"
 QUEUE: Final = Path("/proc/sys/fs/inotify/max_queued_events")
+_TOLD_OTHERWISE: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM))
+"""What went or may not be read: its parent's watch tells of it, and no listing would be possible."""
 LIMIT: Final = Path("/proc/sys/fs/inotify/max_user_watches")
 
 
@@ -237,6 +239,8 @@ class _Watch:
             if error.errno == errno.ENOSPC:
                 self._full = True
                 self._notes.blind("limit", _limit(self.folders))
+            elif error.errno not in _TOLD_OTHERWISE:
+                self._notes.blind("refused", _refused(error))
             # Otherwise it went while it was looked for, or became something else: its parent's watch tells.
             return False
         if folder.wd == -1:
@@ -257,8 +261,9 @@ class _Watch:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False) and not self._is_home(entry):
                         yield entry.name
-        except OSError:
-            return
+        except OSError as error:
+            if error.errno not in _TOLD_OTHERWISE:
+                self._notes.blind("refused", _refused(error))
 
     def _is_home(self, entry: os.DirEntry[bytes]) -> bool:
         if self._home is None or entry.inode() != self._home[1]:
@@ -339,6 +344,13 @@ def _limit(watched: int) -> str:
         f"Only {watched} folders can be watched: fs.inotify.max_user_watches is {_number(LIMIT)}. Raise it "
         f"(as root: sysctl fs.inotify.max_user_watches=1048576, and in /etc/sysctl.d to keep it) and start the service "
         "again; until then everything is looked at from time to time"
+    )
+
+
+def _refused(error: OSError) -> str:
+    return (
+        f"A folder could not be watched ({error.strerror}): until the service is started again everything is looked at "
+        "from time to time"
     )
 
 

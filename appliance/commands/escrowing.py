@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 
 from appliance.commands import audited
 from appliance.commands.invocation import Commands, Invocation
@@ -31,7 +30,7 @@ def register(commands: Commands, common: argparse.ArgumentParser) -> None:
         "rotate",
         parents=[common],
         allow_abbrev=False,
-        help="make another escrow key the present one; machines wrap anew as they connect",
+        help="make another escrow key the present one; machines wrap anew once the service was restarted",
         description="Make another escrow key the present one. Machines wrap their keys anew at their next backup once "
         "the service was restarted; keys that open nothing any more are removed. Put the new private half into the "
         "safe.",
@@ -141,8 +140,12 @@ def rotate(invocation: Invocation) -> int:
         before = [key.key_id for key in escrow.listed(home) if key.present]
         if protected:
             public, key = escrow_protection.rotate(home, passphrase)
-            with contextlib.suppress(EscrowLockedError):  # no service runs: there is nobody to hold it
+            try:
                 escrow_holder.hand_over(home, [key])
+            except escrow_holder.SilentHolderError as error:
+                invocation.note(str(error))
+            except EscrowLockedError:
+                pass  # no service runs: there is nobody to hold it
         else:
             public = escrow.rotate(home)
         gone = escrow.forget(home, frozenset(machine_keys.escrow_keys_in_use(db)))

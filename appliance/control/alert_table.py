@@ -119,6 +119,19 @@ def _living(row: dict[str, Any]) -> LivingAlert:
     )
 
 
+def first_suspicious(db: Database, machine_id: bytes) -> int | None:
+    """The number of the first snapshot in whose change nobody has yet seen something harmless; None without one.
+
+    Acknowledged is not harmless: somebody looks into it, and restores meanwhile. What is resolved is over.
+    """
+    rows = db.rows(
+        "SELECT facts FROM alert WHERE machine_id = ? AND kind = ? AND resolved_at IS NULL",
+        [machine_id, str(AlertKind.SUSPICIOUS)],
+    )
+    numbers = [number for row in rows if (number := json.loads(row["facts"]).get("snapshot"))]
+    return min(numbers, default=None)
+
+
 def sync(db: Database, found: Iterable[Alert], now: float) -> Synced:
     """Hold what is wrong now, in every space, against the rows."""
     now_wrong = {(alert.kind, key_of(alert)): alert for alert in found}

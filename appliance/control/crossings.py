@@ -158,16 +158,23 @@ def to_seal(db: Database, now: float) -> Wanted | None:
 
 def check(db: Database, wanted: Wanted, now: float) -> None:
     """NotSealableError where it may not be any more."""
-    source, target = machines.get(db, wanted.source.id), machines.get(db, wanted.target.id)
+    check_still(db, wanted.delivery)
+    if find(db, EVERYTHING, wanted.target.id, wanted.delivery.number, now).state not in BEGINNABLE:
+        raise NotSealableError(Why.OVER)
+
+
+def check_still(db: Database, delivery: Delivery) -> None:
+    """NotSealableError where what was allowed when it was sent is not allowed any more: asked when a parcel is sealed,
+    and again when it is fetched, days later perhaps."""
+    assert delivery.source_id is not None
+    source, target = machines.get(db, delivery.source_id), machines.get(db, delivery.machine_id)
     if source.contract_id != target.contract_id:
         raise NotSealableError(Why.APART)
     if not allowed(db, source.contract_id):
         raise NotSealableError(Why.FORBIDDEN)
     if target.state is not MachineState.ACTIVE:
         raise NotSealableError(Why.REVOKED)
-    if find(db, EVERYTHING, target.id, wanted.delivery.number, now).state not in BEGINNABLE:
-        raise NotSealableError(Why.OVER)
-    if not _is_manager(db, wanted.delivery.account_id, source):
+    if not _is_manager(db, delivery.account_id, source):
         raise NotSealableError(Why.SENDER)
 
 

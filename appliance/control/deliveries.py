@@ -253,8 +253,8 @@ def report(
         found = find(db, EVERYTHING, machine_id, number, now)
         if found.began_at is None or found.state is DeliveryState.REFUSED:
             raise ConflictError(f"delivery {number} is {found.state}: it was never begun")
-        if found.state is DeliveryState.DONE:
-            return found
+        if found.state in (DeliveryState.DONE, DeliveryState.CANCELLED):
+            return found  # what was taken back does not come to life again because its agent says how far it was
         counts = {"files_done": files, "bytes_done": size, "errors": errors, "reason": one_line(reason, 300)}
         return _changed(db, found, now, state="done" if done else "failed", ended_at=now, **counts)
 

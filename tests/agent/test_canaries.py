@@ -108,6 +108,17 @@ def test_a_disk_that_is_not_there_accuses_nobody(home: AgentHome, folder: Path) 
     assert {one.state for one in canaries.checked(canaries.load(home), KEY, NOW_MS)} == {"unseen"}
 
 
+def test_what_cannot_be_looked_at_is_not_forgotten(home: AgentHome, folder: Path) -> None:
+    placed(home, folder)
+    known = len(canaries.load(home))
+    away = folder.with_name("elsewhere")
+    folder.rename(away)
+    done = canaries.remove(home, None, KEY)
+    assert done.removed == () and len(done.left) == known == len(canaries.load(home))
+    away.rename(folder)
+    assert len(canaries.remove(home, None, KEY).removed) == known and canaries.load(home) == []
+
+
 def test_a_touched_one_that_was_put_back_is_untouched(home: AgentHome, folder: Path) -> None:
     first, *_ = placed(home, folder)
     content = first.read_bytes()

@@ -113,6 +113,27 @@ def _alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has programs that others could exchange")
+def test_no_folder_above_a_program_belongs_to_others_and_a_link_is_followed_once(tmp_path: Path) -> None:
+    program = script(tmp_path, "exit 0")
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    link = theirs / "hook"
+    link.symlink_to(program)
+    os.chown(theirs, 1000, 1000)
+    assert around.checked([str(link)]) == (str(link),), "what runs is the file behind it, which is root's"
+    below = theirs / "below"
+    below.mkdir()
+    inside = below / "hook"
+    inside.write_text("#!/bin/sh\nexit 0\n")
+    inside.chmod(0o755)
+    with pytest.raises(UsageError, match="above .* belongs to another user"):
+        around.checked([str(inside)])
+    os.chmod(program, 0o1777)
+    with pytest.raises(UsageError, match="can be written by other users"):
+        around.checked([program])
+
+
 def test_only_the_last_words_are_kept(tmp_path: Path) -> None:
     loud = script(tmp_path, "head -c 4000000 /dev/zero | tr '\\0' x; echo end")
     ended = programs.run([loud], timeout_s=60)

@@ -97,6 +97,20 @@ def test_what_ended_late_still_counts_and_what_expired_begins_no_more(house: Hou
     assert done.state is DeliveryState.DONE and done.ended_at == late
 
 
+@pytest.mark.parametrize("done", [True, False])
+def test_what_was_taken_back_stays_so_whatever_its_agent_says(house: House, done: bool) -> None:
+    send(house)
+    deliveries.answer(house.db, house.machine.id, 1, accepted=True, now=NOW)
+    deliveries.began(house.db, house.machine.id, 1, NOW + 1)
+    deliveries.cancel(house.db, EVERYTHING, house.machine.id, 1, NOW + 2)
+    said = deliveries.report(
+        house.db, house.machine.id, 1, done=done, files=1, size=1, errors=0, reason="", now=NOW + 3
+    )
+    assert said.state is DeliveryState.CANCELLED
+    with pytest.raises(ConflictError):
+        deliveries.began(house.db, house.machine.id, 1, NOW + 4)
+
+
 def test_a_machine_that_moves_takes_none_along(house: House) -> None:
     send(house)
     machines.move(house.db, house.machine, house.neighbour)

@@ -87,6 +87,22 @@ def test_protected_means_that_nothing_clear_is_left_and_nobody_opens(home: Home)
         escrow_protection.unprotect(home, WORDS)
 
 
+def test_a_holder_that_does_not_answer_is_not_none(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it holds is not known: nobody may say "locked", or take its place."""
+    monkeypatch.setattr(escrow_holder, "_PATIENCE_S", 0.05)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
+        with escrow_holder._address(home) as address:
+            silent.bind(address)
+        silent.listen(4)
+        with pytest.raises(escrow_holder.SilentHolderError, match="does not answer"):
+            escrow_holder.drop(home)
+        with pytest.raises(escrow_holder.SilentHolderError):
+            Holder(home).start()
+        assert home.escrow_socket.exists()
+        assert escrow_holder.take(home, bytes(16)) is None and escrow_holder.held(home) == frozenset()
+    assert not escrow_holder.drop(home), "a socket that nobody serves is no service"
+
+
 def test_the_service_holds_an_unlocked_key_until_it_ends(home: Home, holder: Holder) -> None:
     [info] = escrow.listed(home)
     clear = escrow.private(home, info.key_id)

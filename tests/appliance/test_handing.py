@@ -13,6 +13,7 @@ from appliance.control.accounts import Account, Role
 from appliance.control.deliveries import Chosen, Delivery, DeliveryState
 from appliance.control.scope import EVERYTHING
 from appliance.errors import ConflictError
+from tests.support.faults import wait_until
 from tests.support.hand_agent import Connection, HandAgent, Served
 from transport import messages as m
 from transport.names import InstallationId, PathId, SegmentId, VaultId, VersionId, random_id
@@ -192,12 +193,9 @@ def test_attending_tells_of_what_waits(served: Served, machine: HandAgent) -> No
     line, (_, entry), _ = two_files(machine)
     assert line.ask(m.Attend(), m.Attended).delivery == 0
     send(served, machine, entry.path_id)
-    deadline = time.monotonic() + 20
-    while line.ask(m.Attend(), m.Attended).delivery != 1:
-        assert time.monotonic() < deadline
+    wait_until(lambda: line.ask(m.Attend(), m.Attended).delivery == 1, "the delivery")
     line.ask(m.DeliveryAnswer(1, False), m.Noted)
-    while line.ask(m.Attend(), m.Attended).delivery != 0:
-        assert time.monotonic() < deadline
+    wait_until(lambda: line.ask(m.Attend(), m.Attended).delivery == 0, "its end")
 
 
 def crossing(served: Served, machine: HandAgent) -> HandAgent:
@@ -241,6 +239,8 @@ def test_another_machines_files_come_as_they_were_sealed_and_nothing_else(served
     spooled(served, machine, b"first", b"second")
     assert line.ask(m.ParcelQuery(1), m.Parcel) == m.Parcel(1, b"envelope", b"v" * 16, 2, "")
 
+    assert line.refused(m.DeliveryOpen(1)) == "conflict", "what is not allowed any more is not handed out either"
+    crossings.allow(served.db, machine.contract, allowed=True)
     line.ask(m.DeliveryOpen(1), m.RestoreOpened)
     assert line.refused(m.ExtentsQuery([entry.version_id], 0)) == "outside-grant"
     for wrong in (segment, chunk_id(0), chunk_id(3), SegmentId(b"\xff" * 16)):

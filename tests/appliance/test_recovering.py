@@ -324,6 +324,28 @@ def test_a_ticket_is_needed_and_ends(served: Served, lost: HandAgent, monkeypatc
     lost.connect().backup(b"still in charge")
 
 
+def test_a_ticket_is_for_one_installation(served: Served, lost: HandAgent) -> None:
+    stranger = Stranger(served, lost)
+    taking = stranger.taking(stranger.open())
+    taken = stranger.ask(taking)
+    assert isinstance(taken, m.Recovered) and isinstance(stranger.ask(taking), m.Recovered), "an answer may be lost"
+    other = msgspec.structs.replace(taking, signing_key=Stranger(served, lost).signing.public)
+    assert stranger.refused(other) == "ticket"
+    with served.repository(lost) as repository:
+        assert len(repository.successions()) == 1
+
+
+@pytest.mark.parametrize("before_the_takeover", [True, False])
+def test_a_revocation_ends_a_customer_s_recovery(served: Served, lost: HandAgent, before_the_takeover: bool) -> None:
+    stranger = Stranger(served, lost)
+    taking = stranger.taking(stranger.open())
+    if not before_the_takeover:
+        assert isinstance(stranger.ask(taking), m.Recovered)
+    machines.revoke(served.db, machines.get(served.db, lost.machine))
+    assert stranger.refused(taking) == "revoked"
+    assert machines.get(served.db, lost.machine).state is machines.MachineState.REVOKED
+
+
 def test_an_account_that_loses_its_right_meanwhile_takes_nothing(served: Served, lost: HandAgent) -> None:
     stranger = Stranger(served, lost)
     offered = stranger.open()

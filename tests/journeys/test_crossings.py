@@ -117,7 +117,7 @@ def test_files_cross_where_that_is_allowed_and_no_key_does(pair: Pair) -> None:
         for machine in (pair.scene.agent.machine, pair.other.machine):
             kinds = [act.kind for act in audit.search(db, EVERYTHING, text=machine).acts]
             assert {"delivery.send", "delivery.seal", "delivery.done"} <= set(kinds), machine
-        assert not any("dupont" in (act.after or "") for act in audit.search(db, EVERYTHING).acts)
+        assert not any("dupont" in repr(act) for act in audit.search(db, EVERYTHING).acts)
         opened = restores.openings(db, 0)[-1]
         assert opened.machine_id.hex() == pair.scene.agent.machine, "the source's people are told of the opening"
     assert "de poste-" in pair.scene.text(f"/machines/{pair.scene.agent.machine}")

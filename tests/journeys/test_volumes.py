@@ -129,6 +129,7 @@ def test_a_disk_without_snapshots_is_read_as_it_is_with_a_word(house: House, tmp
     agent = house.agent(source)
     (part,) = agent.command("volumes", "on").document["parts"]
     assert part["path"] == str(source)
-    if part["by"] is None:
-        (warning,) = agent.backup(expect=3)["warnings"]
-        assert warning["path"] == str(source) and "its disk was not frozen" in warning["reason"]
+    if part["by"] is not None:
+        pytest.skip(f"the temporary folder lies on a disk that {part['by']} freezes")
+    (warning,) = agent.backup(expect=3)["warnings"]
+    assert warning["path"] == str(source) and "its disk was not frozen" in warning["reason"]

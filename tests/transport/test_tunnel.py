@@ -50,6 +50,7 @@ def test_a_proxy_that_needs_nobody_takes_who_has_a_name(echo: Echo) -> None:
     with SocksServer() as server:
         channel = channel_to(echo, Proxy(server.address, "anna", "secret"))
         channel.connect()
+        assert server.seen.users == [] and len(server.seen.targets) == 1
         channel.close()
 
 

@@ -77,12 +77,26 @@ def test_an_export_is_asked_for_made_told_and_fetched(web: WebHouse, asked: Brow
     with tarfile.open(tmp_path / "e.tar") as archive:
         names = archive.getnames()
     assert any(name.endswith("MANIFEST.sig") for name in names) and not any("wrapped-keys" in name for name in names)
-    assert [len(acts(web, kind)) for kind in ("contract.export", "contract.export-fetch")] == [1, 1]
+    assert [len(acts(web, kind)) for kind in ("contract.export", "contract.export-fetch")] == [1, 2], "a part too"
     told = {(mail.kind, mail.recipient) for mail in outbox.pending(web.house.db)}
     for kind in (outbox.EXPORT_REQUESTED, outbox.EXPORT_DONE):
         assert {who for of, who in told if of == kind} == {
             "admin@example.org", "customer@example.org", web.house.ours.email
         }  # fmt: skip
+
+
+def test_a_new_one_takes_the_place_of_the_former_and_a_killed_run_leaves_nothing(web: WebHouse, asked: Browser) -> None:
+    work(web)
+    (first,) = exports(web)
+    left = web.home.exports / ".pilulier-catalog-x"
+    left.mkdir()
+    (left / "catalog.db").write_bytes(b"half a copy")
+    ask(asked, web)
+    assert "1 exports made" in work(web)
+    assert not left.exists()
+    states = {one.id: one.state for one in exports(web)}
+    assert len(states) == 2 and states[first.id] is ExportState.GONE
+    assert len(list(web.home.exports.iterdir())) == 1
 
 
 def test_it_goes_after_its_days(web: WebHouse, asked: Browser) -> None:
